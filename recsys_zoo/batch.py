@@ -1,0 +1,60 @@
+"""The tensors a model is given: plain dataclasses, registered as pytrees; width-0 tensors, never None."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+class _Tensors:
+    def to(self, device: torch.device | str) -> Self:
+        """The same tensors on another device."""
+        return pytree.tree_map(lambda t: t.to(device, non_blocking=True), self)
+
+    def rows(self, start: int, stop: int) -> Self:
+        """The examples start..stop-1 (views, no copy)."""
+        return pytree.tree_map(lambda t: t[start:stop], self)
+
+
+def _register(cls: type) -> type:
+    names = [f.name for f in fields(cls)]
+    pytree.register_pytree_node(
+        cls,
+        lambda v: ([getattr(v, n) for n in names], None),
+        lambda values, _: cls(*values),
+        serialized_type_name=f"recsys_zoo.{cls.__name__}",
+        to_dumpable_context=lambda _: None,
+        from_dumpable_context=lambda _: None,
+    )
+    return cls
+
+
+@_register
+@dataclass
+class Inputs(_Tensors):
+    """What a CTR model sees: ids [B, F] integers, numeric [B, N] floats, bags name -> [B, L] integers."""
+
+    ids: Tensor
+    numeric: Tensor
+    bags: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+
+@_register
+@dataclass
+class Batch(_Tensors):
+    """Inputs with labels [B] (or [B, T] for several), weight [B] and group [B] (all zero without groups)."""
+
+    inputs: Inputs
+    labels: Tensor
+    weight: Tensor
+    group: Tensor
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]

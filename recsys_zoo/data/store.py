@@ -1,0 +1,237 @@
+"""A prepared folder as tensors: memory-mapped matrices in, whole batches out (numpy and torch only).
+
+The folder (format 1) is written by `prepare`: schema.json, prepared.json, encoding/, and for each split ids.npy
+(int32 [rows, W], row-major, W laid out by `Schema.id_slices`), numeric.npy (float32 [rows, N]), labels.npy
+(float32 [rows, T]) and, where the data has them, weight.npy (float32 [rows]) and group.npy (int32 [rows]).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batch import Batch, Inputs
+from ..config import json_digest
+from ..errors import InputError, unknown_name
+from ..files import sha256_file
+from ..schema import Schema
+
+FORMAT = 1
+Rows = np.ndarray | slice
+
+_DTYPES = {"ids": np.int32, "numeric": np.float32, "labels": np.float32, "weight": np.float32, "group": np.int32}
+
+
+class Split:
+    """The rows of one split as matrices; `batch` gathers any of them at once."""
+
+    def __init__(self, schema: Schema, ids: np.ndarray, numeric: np.ndarray | None, labels: np.ndarray,
+                 weight: np.ndarray | None = None, group: np.ndarray | None = None, where: str = "split") -> None:
+        """Arrays as in the folder; numeric=None stands for no numeric column, labels may be [rows] when there is one.
+
+        Arrays of other types are converted (which copies); InputError names `where` when a shape does not fit.
+        """
+        self.schema = schema
+        rows = len(ids)
+        if numeric is None:
+            numeric = np.zeros((rows, 0), np.float32)
+        if labels.ndim == 1:
+            labels = labels[:, None]
+        shapes = split_shapes(schema, rows)
+        arrays = {"ids": ids, "numeric": numeric, "labels": labels, "weight": weight, "group": group}
+        for name, array in arrays.items():
+            if array is None:
+                continue
+            if array.shape != shapes[name]:
+                raise InputError(f"{where}: {name} has shape {list(array.shape)}, the schema and {rows} rows of ids "
+                                 f"want {list(shapes[name])}; prepare the data again")
+            arrays[name] = np.ascontiguousarray(array, _DTYPES[name])
+        self.ids, self.numeric, self.labels = arrays["ids"], arrays["numeric"], arrays["labels"]
+        self.weight, self.group = arrays["weight"], arrays["group"]
+        self._tensors = {name: torch.from_numpy(a) for name, a in arrays.items() if a is not None}
+        self._fields = len(schema.of("categorical"))
+        self._bags = {c.name: schema.id_slices()[c.name] for c in schema.of("bag", "sequence")}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def inputs(self, rows: Rows) -> Inputs:
+        """What a model sees of these rows: ids int32 [B, F], numeric [B, N], bags int32 [B, L]; a slice gives views."""
+        return self._inputs(_index(rows))
+
+    def batch(self, rows: Rows) -> Batch:
+        """These rows with labels [B] (or [B, T] for several), weight (ones when absent) and group (zeros when absent)."""
+        index = _index(rows)
+        labels = self._pick("labels", index)
+        count = len(labels)
+        weight = self._pick("weight", index) if self.weight is not None else labels.new_ones(count)
+        group = self._pick("group", index) if self.group is not None else torch.zeros(count, dtype=torch.int32)
+        return Batch(self._inputs(index), labels.squeeze(1) if labels.shape[1] == 1 else labels, weight, group)
+
+    def resident(self) -> Split:
+        """The same split with every matrix in memory (one sequential read) instead of mapped from disk."""
+        copies = {name: np.array(getattr(self, name)) for name in self._tensors}
+        return Split(self.schema, **copies)
+
+    @property
+    def mib(self) -> float:
+        """Size of all matrices together."""
+        return sum(t.numel() * t.element_size() for t in self._tensors.values()) / 2**20
+
+    def _inputs(self, index: Tensor | slice) -> Inputs:
+        ids = self._pick("ids", index)
+        bags = {name: ids[:, place] for name, place in self._bags.items()}
+        return Inputs(ids[:, :self._fields], self._pick("numeric", index), bags)
+
+    def _pick(self, name: str, index: Tensor | slice) -> Tensor:
+        tensor = self._tensors[name]
+        return tensor[index] if isinstance(index, slice) else tensor.index_select(0, index)
+
+
+class Prepared:
+    """A prepared data set: its schema, its splits, and the digest that names it."""
+
+    def __init__(self, schema: Schema, splits: dict[str, Split], record: dict[str, Any], folder: Path | None) -> None:
+        """Use `Prepared.open` or `Prepared.in_memory`; `record` is the content of prepared.json."""
+        self.schema, self.record, self.folder = schema, record, folder
+        self._splits = splits
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Prepared:
+        """Map a prepared folder; InputError for a missing, damaged or foreign folder. Bytes are checked by `verify`."""
+        folder = Path(folder)
+        record = _read_record(folder)
+        schema = Schema.load(folder / "schema.json")
+        splits = {name: _open_split(folder, name, entry, schema) for name, entry in record["splits"].items()}
+        return cls(schema, splits, record, folder)
+
+    @classmethod
+    def in_memory(cls, schema: Schema, splits: dict[str, Split], digest: str = "") -> Prepared:
+        """A data set without a folder, for generated data; the digest is computed from the arrays when not given."""
+        if not digest:
+            digest = json_digest({"schema": schema.digest(), "splits": {n: _array_digest(s) for n, s in splits.items()}})
+        record = {"format": FORMAT, "data_digest": digest, "table_sizes": table_sizes(schema),
+                  "splits": {name: {"rows": len(split)} for name, split in splits.items()}}
+        return cls(schema, splits, record, None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits there are."""
+        return tuple(self._splits)
+
+    @property
+    def data_digest(self) -> str:
+        """SHA-256 that changes with any id, number, label, vocabulary or setting of the preparation."""
+        return self.record["data_digest"]
+
+    @property
+    def table_sizes(self) -> dict[str, int]:
+        """Vocabulary rows of each column that has its own vocabulary, padding and unknown included."""
+        return dict(self.record["table_sizes"])
+
+    def split(self, name: str) -> Split:
+        """The split of that name; UnknownName with near matches."""
+        if name not in self._splits:
+            raise unknown_name("split", name, self._splits)
+        return self._splits[name]
+
+    def verify(self) -> None:
+        """Recompute every digest (reads all bytes); InputError names the first file that does not match."""
+        if self.folder is None:
+            return
+        if record_digest(self.record) != self.data_digest:
+            raise InputError(f"{self.folder / 'prepared.json'}: its digest does not fit its content; "
+                             "prepare the data again")
+        files = dict(self.record["files"])
+        for name, entry in self.record["splits"].items():
+            files |= {f"{name}/{file}": digest for file, digest in entry["files"].items()}
+        for name, digest in files.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise InputError(f"{path}: no such file; prepare the data again")
+            if sha256_file(path) != digest:
+                raise InputError(f"{path}: its bytes are not the ones that were written (SHA-256 differs); "
+                                 "prepare the data again")
+
+
+def split_shapes(schema: Schema, rows: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each matrix of a split with that many rows."""
+    width = max((place.stop for place in schema.id_slices().values()), default=0)
+    return {"ids": (rows, width), "numeric": (rows, len(schema.of("numeric"))), "labels": (rows, len(schema.labels)),
+            "weight": (rows,), "group": (rows,)}
+
+
+def table_sizes(schema: Schema) -> dict[str, int]:
+    """Vocabulary rows of each column with a vocabulary of its own."""
+    return {c.name: c.vocab_size for c in schema.columns if c.kind != "numeric" and not c.share_with}
+
+
+def record_digest(record: dict[str, Any]) -> str:
+    """The data digest of a prepared.json: everything in it but the digest and the digests of container files."""
+    return json_digest({key: value for key, value in record.items() if key not in ("data_digest", "files")})
+
+
+def _index(rows: Rows) -> Tensor | slice:
+    if isinstance(rows, slice):
+        return rows
+    return torch.from_numpy(np.ascontiguousarray(rows, np.int64))
+
+
+def _array_digest(split: Split) -> str:
+    digest = hashlib.sha256()
+    for name in ("ids", "numeric", "labels", "weight", "group"):
+        array = getattr(split, name)
+        if array is not None:
+            digest.update(f"{name}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / "prepared.json"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; make it with `recsys-zoo prepare FILE --schema S --out {folder}`")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; is {folder} a prepared folder?") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON: {error}; prepare the data again") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else None
+        raise InputError(f"{path}: format {found!r}, this version reads format {FORMAT}; prepare the data again")
+    for key in ("splits", "table_sizes", "files", "data_digest"):
+        if key not in record:
+            raise InputError(f"{path}: the entry {key!r} is missing; prepare the data again")
+    return record
+
+
+def _open_split(folder: Path, name: str, entry: dict[str, Any], schema: Schema) -> Split:
+    arrays = {Path(file).stem: _open_array(folder / name / file) for file in entry["files"]}
+    for needed in ("ids", "numeric", "labels"):
+        if needed not in arrays:
+            raise InputError(f"{folder / 'prepared.json'}: split {name!r} lists no {needed}.npy; prepare the data again")
+    if len(arrays["ids"]) != entry["rows"]:
+        raise InputError(f"{folder / name / 'ids.npy'}: {len(arrays['ids'])} rows where prepared.json says "
+                         f"{entry['rows']}; prepare the data again")
+    return Split(schema, **arrays, where=str(folder / name))
+
+
+def _open_array(path: Path) -> np.ndarray:
+    try:
+        # "c": private pages, so that torch may share the memory without a warning; the file is never written
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; prepare the data again") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: not a whole .npy file ({error}); prepare the data again") from None
+    expected = _DTYPES.get(path.stem)
+    if expected is None or array.dtype != expected:
+        raise InputError(f"{path}: holds {array.dtype}, not {np.dtype(expected) if expected else 'a known matrix'}; "
+                         "prepare the data again")
+    return array

@@ -1,0 +1,99 @@
+"""Files and folders that are either whole or not there: temporary name first, then a rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import InputError
+
+
+@contextlib.contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only place and the like into one sentence about `target`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EFBIG):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        way_out = "free some space or choose another folder" if full else "choose a folder that can be written"
+        raise InputError(f"{target}: cannot write: {os.strerror(error.errno)}; {way_out}") from None
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file under a temporary name in its folder, flush it to disk, then rename it into place."""
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `final`; on success it replaces `final`, on any error it is removed.
+
+    One process at a time may build the same folder: a second one gets InputError at once.
+    """
+    final = Path(final)
+    with disk_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+    with locked(final), disk_errors(final):
+        building = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        os.chmod(building, 0o755)
+        try:
+            yield building
+            if final.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
+                os.replace(final, old / "old")
+                os.replace(building, final)
+                shutil.rmtree(old)
+            else:
+                os.replace(building, final)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Hold a lock on `target` (a file beside it); InputError when another process holds it.
+
+    The lock is the kernel's, so a killed process leaves none behind.
+    """
+    path = target.parent / f".{target.name}.lock"
+    with disk_errors(target):
+        file = open(path, "w")  # noqa: SIM115 - held open for the life of the lock
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{target}: another process is writing here; wait for it or choose another folder") from None
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        file.close()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

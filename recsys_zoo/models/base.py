@@ -1,0 +1,56 @@
+"""What a model is: settings, a card and a forward. Models know nothing of losses, trainers and devices."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Inputs
+from ..card import Card
+from ..config import Frozen
+from ..nn.embedding import Embedding, EmbeddingConfig
+from ..schema import Schema
+
+
+class ModelConfig(Frozen):
+    """Settings every model has."""
+
+    embedding: EmbeddingConfig = EmbeddingConfig()
+
+
+class Model(nn.Module):
+    """Base of the zoo's networks: built from settings and a schema, returns logits."""
+
+    card: ClassVar[Card]
+    Config: ClassVar[type[ModelConfig]] = ModelConfig
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    whole_table: ClassVar[bool] = False  # True: reads `Embedding.matrix` in training, so tables need autograd
+
+    def __init__(self, cfg: ModelConfig, schema: Schema) -> None:
+        super().__init__()
+        self.cfg, self.schema = cfg, schema
+
+    @property
+    def name(self) -> str:
+        """The registry name."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def train_forward(self, x: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits and further loss terms by name, each a scalar added to the task's loss."""
+        return self(x), {}
+
+    @torch.no_grad()
+    def explain(self, x: Inputs) -> dict[str, Tensor]:
+        """Tensors that explain the logits (attention maps ...); empty where the model has none."""
+        return {}
+
+    def num_parameters(self) -> int:
+        """Learnt numbers; padding rows of tables are not counted."""
+        padding = sum(t.weight.shape[1] for m in self.modules() if isinstance(m, Embedding) for t in m.tables())
+        return sum(p.numel() for p in self.parameters()) - padding
+
+
+class CTRModel(Model):
+    """forward(Inputs) -> logits [B] of a click; the probability is their sigmoid."""

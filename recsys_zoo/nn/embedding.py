@@ -1,0 +1,264 @@
+"""The unified sparse-feature layer: every model reads its columns through it.
+
+Columns of equal width share one table with offsets inside; row 0 of a table is the padding of all its columns.
+Outputs follow the schema's order: a categorical column is one vector, a numeric column value * vector, a bag or
+sequence the mean (or sum) of its present ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..batch import Inputs
+from ..config import Frozen
+from ..errors import InputError, unknown_name
+from ..schema import Column, Schema
+from .stores import STORES, StoreConfig
+from .table import Table
+
+
+class EmbeddingConfig(Frozen):
+    """Settings of the embedding layer, the same for every model."""
+
+    dim: int = Field(16, ge=1, description="width d of every column without an entry in `widths`")
+    init_std: float = Field(1e-4, ge=0, description="standard deviation of the initial rows (FuxiCTR: 1e-4)")
+    pooling: Literal["mean", "sum"] = Field("mean", description="how the ids of a bag or sequence are joined")
+    widths: dict[str, int] = Field({}, description="width of single columns")
+    frozen: tuple[str, ...] = Field((), description="columns whose rows are not trained")
+    store: StoreConfig = StoreConfig()
+
+
+class _Group(nn.Module):
+    """The columns that live in one table: their offsets, and where they stand in `Inputs.ids`."""
+
+    offset: Tensor
+    values: Tensor
+    position: Tensor
+
+    def __init__(self, dim: int, store: str, buckets: int, owners: list[Column], fields: list[tuple[int, Column]],
+                 std: float) -> None:
+        super().__init__()
+        self.store = STORES[store](buckets)
+        starts, total = {}, 0
+        for column in owners:
+            starts[column.name] = total
+            total += self.store.size(column.vocab_size - 1)
+        self.starts = starts
+        self.table = Table(1 + total, dim)
+        with torch.no_grad():
+            for column in owners:
+                first = 1 + starts[column.name]
+                values = column.vocab_size - 1
+                self.store.initial(self.table.weight[first:first + self.store.size(values)], values, std)
+        names = [column.share_with or column.name for _, column in fields]
+        self._constant("offset", [starts[name] for name in names])
+        self._constant("values", [column.vocab_size - 1 for _, column in fields])
+        self._constant("position", [place for place, _ in fields])
+
+    def _constant(self, name: str, values: list[int]) -> None:
+        self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
+
+    def read(self, ids: Tensor, offset: Tensor | int, values: Tensor | int) -> Tensor:
+        rows = self.store.rows(ids, offset, values)
+        vectors = self.table(rows[0])
+        return vectors if len(rows) == 1 else vectors * self.table(rows[1])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if len(self.position) != ids.shape[1]:
+            ids = ids.index_select(1, self.position)
+        return self.read(ids, self.offset, self.values)
+
+
+class Embedding(nn.Module):
+    """Vectors of the columns of a schema.
+
+    `columns` restricts the layer to some columns; `dim` overrides every width (the first-order term uses 1, and then
+    `widths` and `frozen` do not apply). InputError for unknown columns in `widths` or `frozen`.
+    """
+
+    def __init__(self, schema: Schema, cfg: EmbeddingConfig, dim: int | None = None,
+                 columns: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.schema, self.cfg, self.override = schema, cfg, dim
+        known = [c.name for c in schema.columns]
+        for name in (*cfg.widths, *cfg.frozen, *(columns or ())):
+            if name not in known:
+                raise unknown_name("column", name, known)
+        self.columns = tuple(c for c in schema.columns if columns is None or c.name in columns)
+        self.widths = tuple(self._width(c) for c in self.columns)
+        self.groups = nn.ModuleDict()
+        self.group_of: dict[str, str] = {}
+        self._make_groups()
+        self.numeric = nn.ParameterDict()
+        self._make_numeric()
+        self._make_order()
+
+    def _width(self, column: Column) -> int:
+        if self.override is not None:
+            return self.override
+        owner = column.share_with or column.name
+        width = self.cfg.widths.get(owner, self.cfg.dim)
+        if self.cfg.widths.get(column.name, width) != width:
+            raise InputError(f"embedding.widths: {column.name!r} shares rows with {owner!r}; give both the same width")
+        return width
+
+    def _make_groups(self) -> None:
+        fields = [c for c in self.schema.of("categorical")]
+        used = {c.share_with or c.name for c in self.columns if c.kind != "numeric"}
+        owners: dict[str, list[Column]] = {}
+        for column in self.schema.columns:
+            if column.name not in used:
+                continue
+            compressed = self.cfg.store.applies_to(column.vocab_size)
+            frozen = self.override is None and column.name in self.cfg.frozen
+            key = f"{self.cfg.store.name if compressed else 'dense'}_{self._width(column)}" + "_frozen" * frozen
+            owners.setdefault(key, []).append(column)
+            self.group_of[column.name] = key
+        for column in self.columns:
+            if column.share_with:
+                self.group_of[column.name] = self.group_of[column.share_with]
+        own = {c.name for c in self.columns}
+        for key, columns in owners.items():
+            store, dim = key.removesuffix("_frozen").rsplit("_", 1)
+            places = [(i, c) for i, c in enumerate(fields) if c.name in own and self.group_of[c.name] == key]
+            group = _Group(int(dim), store, self.cfg.store.buckets, columns, places, self.cfg.init_std)
+            group.table.weight.requires_grad_(not key.endswith("_frozen"))
+            self.groups[key] = group
+
+    def _make_numeric(self) -> None:
+        self.numeric_places: dict[str, list[int]] = {}
+        for place, column in enumerate(self.schema.of("numeric")):
+            if column in self.columns:
+                self.numeric_places.setdefault(str(self._width(column)), []).append(place)
+        for width, places in self.numeric_places.items():
+            self.numeric[width] = nn.Parameter(torch.randn(len(places), int(width)) * self.cfg.init_std)
+
+    def _make_order(self) -> None:
+        """Remember how the pieces (tables, numerics, bags) are put into the schema's order."""
+        made: list[str] = []
+        names = [c.name for c in self.columns]
+        categorical, numeric = self.schema.of("categorical"), self.schema.of("numeric")
+        for group in self.groups.values():
+            made += [categorical[i].name for i in group.position.tolist()]
+        for places in self.numeric_places.values():
+            made += [numeric[i].name for i in places]
+        made += [c.name for c in self.columns if c.kind in ("bag", "sequence")]
+        self.order = [made.index(name) for name in names]
+        self.ordered = self.order == list(range(len(made)))
+        self.register_buffer("order_index", torch.tensor(self.order), persistent=False)
+
+    @property
+    def num_fields(self) -> int:
+        """F: categorical, numeric and pooled columns together."""
+        return len(self.columns)
+
+    @property
+    def dim(self) -> int:
+        """D, the common width; InputError when the columns have several."""
+        if len(set(self.widths)) != 1:
+            raise InputError(f"embedding.widths: this model needs columns of equal width, got {sorted(set(self.widths))}")
+        return self.widths[0]
+
+    @property
+    def flat_dim(self) -> int:
+        """Sum of all widths."""
+        return sum(self.widths)
+
+    def _pieces(self, x: Inputs) -> list[Tensor]:
+        """Tensors [B, f, D]: one a table, one a width of numeric columns, one a bag."""
+        pieces = [group(x.ids) for group in self.groups.values() if len(group.position)]
+        for width, places in self.numeric_places.items():
+            values = x.numeric if len(places) == x.numeric.shape[1] else x.numeric[:, places]
+            pieces.append(values.unsqueeze(-1) * self.numeric[width])
+        pieces += [self._pool(x, c).unsqueeze(1) for c in self.columns if c.kind in ("bag", "sequence")]
+        return pieces
+
+    def _pool(self, x: Inputs, column: Column) -> Tensor:
+        vectors, mask = self.bag(x, column.name)  # padding reads the zero row, so the sum needs no mask
+        total = vectors.sum(1)
+        if self.cfg.pooling == "sum":
+            return total
+        return total / mask.sum(1, keepdim=True).clamp(min=1).to(total.dtype)
+
+    def forward(self, x: Inputs) -> Tensor:
+        """[B, F, D] in schema order; needs equal widths."""
+        pieces = self._pieces(x)
+        e = pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+        return e if self.ordered else e.index_select(1, self.order_index)
+
+    def flat(self, x: Inputs) -> Tensor:
+        """[B, sum of widths] in schema order; widths may differ."""
+        if len(set(self.widths)) == 1:
+            return self(x).flatten(1)
+        vectors = [vector for piece in self._pieces(x) for vector in piece.unbind(1)]
+        return torch.cat([vectors[i] for i in self.order], 1)
+
+    def bag(self, x: Inputs, name: str) -> tuple[Tensor, Tensor]:
+        """Unpooled vectors [B, L, D] of a bag or sequence, and its mask [B, L] (True where an id is present)."""
+        ids = x.bags[name]
+        return self.rows(name, ids), ids != 0
+
+    def rows(self, column: str, ids: Tensor) -> Tensor:
+        """Vectors [..., D] of ids of one column's vocabulary."""
+        group = self._group(column)
+        owner = self.schema.column(column).share_with or column
+        return group.read(ids, group.starts[owner], self.schema.column(owner).vocab_size - 1)
+
+    def matrix(self, column: str) -> Tensor:
+        """All vectors [V, D] of one vocabulary, row 0 = padding; raises in training with a taped table."""
+        group = self._group(column)
+        group.table.whole()
+        return self.rows(column, torch.arange(self.schema.column(column).vocab_size, device=group.offset.device))
+
+    def _group(self, column: str) -> _Group:
+        if column not in self.group_of:
+            raise unknown_name("column with an embedding", column, self.group_of)
+        return self.groups[self.group_of[column]]
+
+    @torch.no_grad()
+    def load_rows(self, column: str, values: Tensor) -> None:
+        """Put pretrained vectors [V, D] in place of a column's rows (row 0 is ignored: padding stays zero)."""
+        group = self._group(column)
+        owner = self.schema.column(self.schema.column(column).share_with or column)
+        expected = (owner.vocab_size, group.table.weight.shape[1])
+        if tuple(values.shape) != expected:
+            raise InputError(f"pretrained rows of {column!r} have shape {tuple(values.shape)}, the table needs {expected}")
+        if self.group_of[owner.name].split("_")[0] != "dense":
+            raise InputError(f"column {column!r} has a {self.cfg.store.name} store; pretrained rows need a dense one")
+        first = 1 + group.starts[owner.name]
+        group.table.weight[first:first + owner.vocab_size - 1].copy_(values[1:])
+
+    def tables(self) -> list[Table]:
+        """The tables, frozen ones included."""
+        return [group.table for group in self.groups.values()]
+
+    @torch.no_grad()
+    def bake(self) -> Embedding:
+        """An equal layer with dense tables: what is counted, exported and served."""
+        dense = Embedding(self.schema, self.cfg.model_copy(update={"store": StoreConfig()}), self.override,
+                          [c.name for c in self.columns])
+        for column in self.schema.columns:
+            if column.name in self.group_of and not column.share_with:
+                dense.load_rows(column.name, self.matrix(column.name))
+        for width, values in self.numeric.items():
+            dense.numeric[width].copy_(values)
+        return dense.to(next(self.parameters()).device).train(self.training)
+
+
+class FirstOrder(nn.Module):
+    """Linear term b + sum_i w_{x_i} (numeric columns: weight * value), by an embedding of width 1."""
+
+    def __init__(self, schema: Schema, cfg: EmbeddingConfig, bias: bool = True) -> None:
+        super().__init__()
+        self.embedding = Embedding(schema, cfg, dim=1)
+        self.bias = nn.Parameter(torch.zeros(1)) if bias else None
+
+    def forward(self, x: Inputs) -> Tensor:
+        """Logits [B]."""
+        total = self.embedding.flat(x).sum(1)
+        return total if self.bias is None else total + self.bias

@@ -1,0 +1,42 @@
+"""One table of embedding rows, read by ordinary autograd or through a tape that the optimiser joins."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Table(nn.Module):
+    """weight [R, D]; row 0 is padding: zero, never counted, never trained.
+
+    `taped` is switched by training (train/tables.py): the weight then needs no gradient, each training lookup is
+    remembered as (row numbers, leaf), and the optimiser updates from the leaves' gradients.
+    """
+
+    def __init__(self, rows: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(rows, dim))
+        self.taped = False
+        self.tape: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Vectors [..., D] of the row numbers [...]."""
+        if self.taped and self.training and torch.is_grad_enabled():
+            return self._record(rows)
+        return F.embedding(rows, self.weight, padding_idx=0)
+
+    @torch.compiler.disable
+    def _record(self, rows: Tensor) -> Tensor:
+        leaf = F.embedding(rows, self.weight).requires_grad_()
+        self.tape.append((rows, leaf))
+        return leaf
+
+    def whole(self) -> Tensor:
+        """The weight, for reads of the whole table; raises while taped, where its gradient would be lost."""
+        if self.taped and self.training and torch.is_grad_enabled():
+            raise ValueError("a whole-table read would train half its gradient; use table_update='autograd'")
+        return self.weight
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]} rows, {self.weight.shape[1]} wide"

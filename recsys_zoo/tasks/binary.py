@@ -1,0 +1,67 @@
+"""Binary labels: click-through rate and conversion, one label at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..data.store import Prepared, Split
+from ..errors import unknown_name
+from ..losses.pointwise import binary_cross_entropy
+from ..metrics.binary import evaluate_binary
+from ..models.base import CTRModel
+
+
+class Loss(NamedTuple):
+    """The scalar to descend, and its parts by name (detached use only)."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class BinaryTask:
+    """Joins CTR models to the mean binary cross-entropy and the exact binary metrics of a prepared data set.
+
+    `label` picks one of several label columns (default: the first).
+    """
+
+    def __init__(self, data: Prepared, label: str = "") -> None:
+        names = data.schema.labels
+        if label and label not in names:
+            raise unknown_name("label", label, names)
+        self.data, self.label = data, label or names[0]
+        self.place = names.index(self.label)
+
+    def labels(self, batch: Batch) -> Tensor:
+        """[B] of the chosen label."""
+        return batch.labels if batch.labels.ndim == 1 else batch.labels[:, self.place]
+
+    def loss(self, model: CTRModel, batch: Batch) -> Loss:
+        """Weighted mean cross-entropy plus the model's own terms."""
+        logits, parts = model.train_forward(batch.inputs)
+        main = binary_cross_entropy(logits.float(), self.labels(batch), batch.weight)
+        return Loss(main + sum(parts.values()), {"logloss": main, **parts})
+
+    @torch.no_grad()
+    def scores(self, model: CTRModel, split: Split, batch_size: int, precision: str = "fp32") -> Tensor:
+        """Click probabilities [rows] of a split (float32, on the CPU), in row order."""
+        device = next(model.parameters()).device
+        training = model.training
+        model.eval()
+        found = []
+        for start in range(0, len(split), batch_size):
+            batch = split.batch(slice(start, start + batch_size)).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                logits = model(batch.inputs)
+            found.append(torch.sigmoid(logits.float()).cpu())
+        model.train(training)
+        return torch.cat(found)
+
+    def metrics(self, scores: Tensor, split: Split) -> dict[str, float]:
+        """AUC, logloss, calibration, and gAUC where the data have groups."""
+        labels = torch.from_numpy(split.labels[:, self.place].copy())
+        group = None if split.group is None else torch.from_numpy(split.group[:].copy())
+        return evaluate_binary(scores, labels, group)

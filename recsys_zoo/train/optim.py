@@ -1,0 +1,134 @@
+"""The optimiser of a stage: one clipping norm and one Adam step over tables and dense weights together."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from ..models.base import Model
+from ..nn.embedding import Embedding
+from .config import TrainConfig
+from .tables import BETAS, EPS, TableAdam, check_empty
+
+
+class Optimizer:
+    """Adam as BARS uses it: gradient of loss + L2 terms, clipped by its global norm, then the step.
+
+    `pattern` (a regular expression) selects the parameters that move. The clipping norm is that of all of them,
+    tables with their whole-table L2 included, and one factor scales all: weight decay after the clip would be
+    another optimiser.
+    """
+
+    def __init__(self, model: Model, cfg: TrainConfig, lr: float, pattern: str = ".*") -> None:
+        self.lr, self.clip = lr, cfg.clip_norm
+        self.count = torch.zeros((), device=next(model.parameters()).device)
+        self.tables: dict[str, TableAdam] = {}
+        self.dense: dict[str, nn.Parameter] = {}
+        self.l2: dict[str, float] = {}
+        embedded = _embedding_parameters(model)
+        frozen = _frozen(model)
+        matched = False
+        for name, parameter in model.named_parameters():
+            moves = re.search(pattern, name) is not None and name not in frozen
+            matched = matched or moves
+            parameter.requires_grad_(moves)
+            if not moves:
+                continue
+            l2 = cfg.table_l2 if name in embedded else cfg.net_l2
+            table = embedded.get(name)
+            if table is not None and cfg.table_update != "autograd":
+                self.tables[name] = TableAdam(table, l2, whole=cfg.table_update == "exact")
+            else:
+                self.dense[name], self.l2[name] = parameter, l2
+        if not matched:
+            raise ValueError(f"no trainable parameter matches {pattern!r}")
+        self.adam = torch.optim.Adam(list(self.dense.values()), lr=lr, betas=BETAS, eps=EPS,
+                                     fused=True) if self.dense else None
+
+    def begin(self) -> None:
+        """Before the forward pass of a step: no gradient and no lookup may be left over."""
+        check_empty(list(self.tables.values()))
+        for parameter in self.dense.values():
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> Tensor:
+        """After the backward pass: clip and move. Returns the gradient norm before clipping (0-d)."""
+        gradients = []
+        for name, parameter in self.dense.items():
+            l2 = self.l2[name]
+            if l2 and parameter.grad is None:
+                parameter.grad = parameter * l2
+            elif l2:
+                parameter.grad.add_(parameter, alpha=l2)
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+        squares = [table.collect() for table in self.tables.values()]
+        if gradients:
+            squares += [norm.square() for norm in torch._foreach_norm(gradients)]
+        norm = torch.stack(squares).sum().sqrt()
+        factor = (self.clip / (norm + 1e-6)).clamp(max=1.0)
+        if gradients:
+            torch._foreach_mul_(gradients, factor)
+        if self.adam is not None:
+            self.adam.step()
+        self.count += 1
+        for table in self.tables.values():
+            table.step(self.lr, self.count, factor)
+        return norm
+
+    def set_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on; moments stay."""
+        self.lr = lr
+        if self.adam is not None:
+            for group in self.adam.param_groups:
+                group["lr"] = lr
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and step count by parameter name."""
+        tensors = {"count": self.count}
+        for name, table in self.tables.items():
+            tensors[f"{name}/mean"], tensors[f"{name}/square"] = table.mean, table.square
+        for name, parameter in self.dense.items():
+            held = self.adam.state.get(parameter, {}) if self.adam is not None else {}
+            if held:
+                tensors[f"{name}/mean"], tensors[f"{name}/square"] = held["exp_avg"], held["exp_avg_sq"]
+                tensors[f"{name}/step"] = held["step"]
+        return tensors
+
+    @torch.no_grad()
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `state()` gave."""
+        self.count.copy_(tensors["count"])
+        for name, table in self.tables.items():
+            table.mean.copy_(tensors[f"{name}/mean"])
+            table.square.copy_(tensors[f"{name}/square"])
+        for name, parameter in self.dense.items():
+            if f"{name}/step" in tensors:
+                device = parameter.device
+                self.adam.state[parameter] = {
+                    "step": tensors[f"{name}/step"].to(device), "exp_avg": tensors[f"{name}/mean"].to(device),
+                    "exp_avg_sq": tensors[f"{name}/square"].to(device)}
+
+    def release(self) -> None:
+        """Give all tables back to autograd; the model is again an ordinary module."""
+        for table in self.tables.values():
+            table.release()
+
+
+def _embedding_parameters(model: Model) -> dict[str, object]:
+    """Names of the parameters of embedding layers -> their Table (None for vectors of numeric columns)."""
+    found: dict[str, object] = {}
+    for prefix, module in model.named_modules():
+        if isinstance(module, Embedding):
+            tables = {id(table.weight): table for table in module.tables()}
+            for name, parameter in module.named_parameters(prefix=prefix):
+                found[name] = tables.get(id(parameter))
+    return found
+
+
+def _frozen(model: Model) -> set[str]:
+    """Names of tables that hold columns listed in `embedding.frozen`: no stage trains them."""
+    return {name for name, _ in model.named_parameters() if "_frozen." in name}

@@ -1,0 +1,256 @@
+"""The one training loop: BARS' recipe (protocol 1.2) in stages, resumable bit for bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..errors import InputError
+from ..models.base import Model
+from ..tasks.binary import BinaryTask
+from . import backend
+from .callbacks import Callback
+from .checkpoint import TrainingState, rng_state, set_rng_state
+from .config import TrainConfig
+from .optim import Optimizer
+from .step import Step
+
+
+@dataclass
+class Position:
+    """Where a training stands: all that is not a tensor and must survive a kill."""
+
+    stage: int = 0
+    epoch: int = 0  # epochs finished in this stage
+    step: int = 0  # steps taken in the running epoch
+    global_step: int = 0
+    lr: float = 0.0
+    best: float = -math.inf
+    best_epoch: int = 0
+    best_valid: dict[str, float] = field(default_factory=dict)
+    best_constant: bool = False
+    misses: int = 0
+    loss_sum: float = 0.0
+    epochs_done: int = 0
+    rows_done: int = 0
+    train_s: float = 0.0
+    total_s: float = 0.0
+    finished: bool = False
+    dead: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training came to; `status` is "done", or "dead" with the reason in one sentence."""
+
+    status: str
+    reason: str
+    epochs: int
+    best_epoch: int
+    valid: dict[str, float]
+    seconds: float
+    rows_per_s: float
+    lr: float
+
+
+def monitored(metrics: dict[str, float], monitor: str) -> float:
+    """The number to be made large: logloss counts negative, "auc-logloss" and "auc+gauc" are sums."""
+    for name in monitor.replace("-", "+").split("+"):
+        if name not in metrics:
+            raise InputError(f"train.monitor={monitor!r} needs {name}, which these data do not give "
+                             "(gauc needs a group column)")
+    if monitor == "auc-logloss":
+        return metrics["auc"] - metrics["logloss"]
+    if monitor == "auc+gauc":
+        return metrics["auc"] + metrics["gauc"]
+    return -metrics["logloss"] if monitor == "logloss" else metrics[monitor]
+
+
+class Trainer:
+    """Fits a model to a task: Adam, clipping, one validation an epoch, lr cut and stop on a plateau.
+
+    With a `folder` the state is saved there about every `cfg.save_every_s` seconds and at each epoch's end;
+    `fit(model, resume=True)` goes on from it and ends with bit-identical weights on the same machine, torch version
+    and number of threads. `say` receives the backend settings and warnings, one line each.
+    """
+
+    def __init__(self, task: BinaryTask, cfg: TrainConfig, folder: Path | None = None,
+                 callbacks: Sequence[Callback] = (), say: Any = None) -> None:
+        self.task, self.cfg, self.callbacks = task, cfg, list(callbacks)
+        self.state = TrainingState(folder) if folder is not None else None
+        self.say = say or (lambda line: None)
+        self.train, self.valid = task.data.split("train"), task.data.split("valid")
+        self.steps = math.ceil(len(self.train) / cfg.batch_size)
+        self.best_weights: dict[str, Tensor] = {}
+
+    def fit(self, model: Model, resume: bool = False) -> Fit:
+        """Train in place; afterwards the model holds the weights of its best epoch, on the device used."""
+        if model.whole_table and self.cfg.table_update != "autograd":
+            raise InputError(f"{model.name} reads whole tables; set train.table_update='autograd'")
+        self.device, lines = backend.apply(self.cfg)
+        for line in [*lines, f"table update: {self.cfg.table_update}"]:
+            self.say(line)
+        self.model = model.to(self.device)
+        self.step = Step(self.model, self.task, self.cfg.precision)
+        self.at = Position(lr=self.cfg.stages[0].lr or self.cfg.lr)
+        torch.manual_seed(self.cfg.seed)
+        held = self._resume() if resume and self.state is not None and self.state.exists() else None
+        self.saved_at = self.began = time.perf_counter()
+        self._tell("on_fit_start", {"global_step": self.at.global_step, "backend": lines,
+                                    "config": self.cfg.model_dump(mode="json")})
+        while self.at.stage < len(self.cfg.stages) and not self.at.finished:
+            self._run_stage(held)
+            held = None
+        self._load_best()
+        fit = self._result()
+        self._tell("on_fit_end", {"global_step": self.at.global_step, **asdict(fit)})
+        return fit
+
+    def _run_stage(self, held: dict[str, Tensor] | None) -> None:
+        stage, at = self.cfg.stages[self.at.stage], self.at
+        if held is None and stage.start_from == "best" and at.best_valid:
+            self._load_best()
+        self.optimizer = Optimizer(self.model, self.cfg, at.lr, stage.train)
+        self.run_step = torch.compile(self.step) if self.cfg.compile else self.step
+        if held is not None:
+            self.optimizer.load_state({k.removeprefix("optim/"): v for k, v in held.items() if k[:6] == "optim/"})
+            set_rng_state(held, self.device)
+        else:
+            at.best, at.misses = -math.inf, 0
+            self._save()
+        while at.epoch < (stage.epochs or self.cfg.epochs) and at.misses < self.cfg.patience and not at.dead:
+            self._run_epoch()
+        self.optimizer.release()
+        at.stage, at.epoch, at.misses = at.stage + 1, 0, 0
+        if at.dead or at.stage == len(self.cfg.stages):
+            at.finished = True
+        else:
+            at.lr = self.cfg.stages[at.stage].lr or self.cfg.lr
+        if at.finished:
+            self._save()
+
+    def _run_epoch(self) -> None:
+        at, cfg = self.at, self.cfg
+        generator = torch.Generator().manual_seed((cfg.seed * 1_000_003 + at.stage) * 1_000_003 + at.epoch)
+        order = torch.randperm(len(self.train), generator=generator).numpy()
+        self.model.train()
+        self._tell("on_epoch_start", {"step": at.step})
+        while at.step < self.steps:
+            since = time.perf_counter()
+            rows = order[at.step * cfg.batch_size:(at.step + 1) * cfg.batch_size]
+            loss = self._take_step(self.train.batch(rows).to(self.device))
+            at.step += 1
+            at.global_step += 1
+            at.rows_done += len(rows)
+            at.loss_sum += loss
+            at.train_s += time.perf_counter() - since
+            if not math.isfinite(loss):
+                at.dead = (f"the loss became {loss} at step {at.step} of epoch {at.epoch + 1}; "
+                           "lower train.lr or check the numeric columns")
+                return
+            self._tell("on_step_end", {"step": at.step, "steps": self.steps, "batch_size": cfg.batch_size,
+                                       "title": self._title(), "best": f"{at.best:.6f}" if at.best_valid else "-"})
+            if time.perf_counter() - self.saved_at >= cfg.save_every_s and at.step < self.steps:
+                self._save()
+        self._finish_epoch()
+
+    def _take_step(self, batch: Batch) -> float:
+        self.optimizer.begin()
+        size = self.cfg.micro_batch or len(batch)
+        if size >= len(batch):
+            loss = self.run_step(batch).total
+            loss.backward()
+        else:
+            loss, weight = torch.zeros((), device=self.device), batch.weight.sum()
+            for start in range(0, len(batch), size):
+                part = batch.rows(start, start + size)
+                share = self.run_step(part).total * (part.weight.sum() / weight)
+                share.backward()
+                loss = loss + share.detach()
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _finish_epoch(self) -> None:
+        at, cfg = self.at, self.cfg
+        scores = self.task.scores(self.model, self.valid, cfg.eval_batch_size, cfg.precision)
+        if not bool(torch.isfinite(scores).all()):
+            at.dead = f"the validation scores of epoch {at.epoch + 1} are not finite; lower train.lr"
+            return
+        valid = self.task.metrics(scores, self.valid)
+        value, constant = monitored(valid, cfg.monitor), bool(scores.min() == scores.max())
+        if constant:
+            self.say(f"epoch {at.epoch + 1}: every validation score is {float(scores[0]):.6f}")
+        lr, train_loss = at.lr, at.loss_sum / self.steps
+        at.epoch, at.epochs_done, at.step, at.loss_sum = at.epoch + 1, at.epochs_done + 1, 0, 0.0
+        improved = not value < at.best + cfg.min_delta
+        if improved:
+            at.best, at.best_epoch, at.best_valid, at.best_constant = value, at.epochs_done, valid, constant
+            at.misses = 0
+            self._keep_best()
+        else:
+            at.misses += 1
+            at.lr = max(at.lr * cfg.plateau_factor, min(cfg.min_lr, at.lr))
+            self.optimizer.set_lr(at.lr)
+        self._tell("on_epoch_end", {
+            "global_step": at.global_step, "title": self._title(at.epoch), "epoch": at.epochs_done, "lr": lr,
+            "next_lr": at.lr, "train_loss": train_loss, "valid": valid, "improved": improved,
+            "rows_per_s": at.rows_done / max(at.train_s, 1e-9)})
+        self._save()
+
+    def _title(self, epoch: int | None = None) -> str:
+        stage = self.cfg.stages[self.at.stage]
+        name = "" if len(self.cfg.stages) == 1 else f"{stage.name} "
+        return f"{name}epoch {self.at.epoch + 1 if epoch is None else epoch:>3}"
+
+    def _keep_best(self) -> None:
+        weights = self.model.state_dict()
+        if self.state is not None:
+            self.state.save_best(weights, f"{self.at.stage}-{self.at.epoch}")
+        else:
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+    def _load_best(self) -> None:
+        if self.at.best_valid:
+            self.model.load_state_dict(self.state.load_best() if self.state is not None else self.best_weights)
+
+    def _save(self) -> None:
+        if self.state is None:
+            return
+        now = time.perf_counter()
+        self.at.total_s, self.began = self.at.total_s + now - self.began, now
+        tensors = {f"model/{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"optim/{name}": t for name, t in self.optimizer.state().items()}
+        self.state.save(tensors | rng_state(self.device), asdict(self.at))
+        self.saved_at = time.perf_counter()
+
+    def _resume(self) -> dict[str, Tensor]:
+        tensors, values = self.state.load()
+        self.at = Position(**{k: v for k, v in values.items() if k not in ("now", "best_file")})
+        self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k[:6] == "model/"})
+        self.say(f"resumed at epoch {self.at.epochs_done + 1}, step {self.at.step} of {self.steps}")
+        return tensors
+
+    def _result(self) -> Fit:
+        at = self.at
+        at.total_s += time.perf_counter() - self.began
+        reason = at.dead
+        if not reason and at.best_constant:
+            reason = "the model gives every row the same score; try another seed or a lower train.lr"
+        elif not reason and abs(at.best_valid.get("auc", 1.0) - 0.5) < 1e-4:
+            reason = "the best validation AUC is 0.5: nothing was learnt; try another seed or a lower train.lr"
+        if reason:
+            self.say(f"dead run: {reason}")
+        return Fit("dead" if reason else "done", reason, at.epochs_done, at.best_epoch, at.best_valid, at.total_s,
+                   at.rows_done / max(at.train_s, 1e-9), at.lr)
+
+    def _tell(self, hook: str, info: dict[str, Any]) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(info)
