@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from .errors import InputError
 
@@ -81,15 +82,28 @@ def locked(target: Path) -> Iterator[None]:
     """
     path = target.parent / f".{target.name}.lock"
     with disk_errors(target):
-        file = open(path, "w")  # noqa: SIM115 - held open for the life of the lock
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(path)
+    if file is None:
+        raise InputError(f"{target}: another process is writing here; wait for it or choose another folder")
     try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _lock(path: Path) -> IO[str] | None:
+    """The locked file, or None when it is held; a lock on a file that was just removed does not count."""
+    while True:
+        file = open(path, "w")  # noqa: SIM115 - held open for the life of the lock
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{target}: another process is writing here; wait for it or choose another folder") from None
-        yield
-        path.unlink(missing_ok=True)
-    finally:
+            file.close()
+            return None
+        if path.exists() and os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+            return file
         file.close()
 
 

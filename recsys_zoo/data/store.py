@@ -1,8 +1,9 @@
 """A prepared folder as tensors: memory-mapped matrices in, whole batches out (numpy and torch only).
 
-The folder (format 1) is written by `prepare`: schema.json, prepared.json, encoding/, and for each split ids.npy
-(int32 [rows, W], row-major, W laid out by `Schema.id_slices`), numeric.npy (float32 [rows, N]), labels.npy
-(float32 [rows, T]) and, where the data has them, weight.npy (float32 [rows]) and group.npy (int32 [rows]).
+The folder (format 1) is written by `prepare`: schema.json, prepared.json, encoding/, and for each split
+ids.npy (int32 [rows, W], row-major, W laid out by `Schema.id_slices`), numeric.npy (float32 [rows, N]),
+labels.npy (float32 [rows, T]) and, where the data has them, weight.npy (float32 [rows]) and group.npy
+(int32 [rows]).
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ from ..schema import Schema
 FORMAT = 1
 Rows = np.ndarray | slice
 
-_DTYPES = {"ids": np.int32, "numeric": np.float32, "labels": np.float32, "weight": np.float32, "group": np.int32}
+_DTYPES = {"ids": np.int32, "numeric": np.float32, "labels": np.float32, "weight": np.float32,
+           "group": np.int32}
 
 
 class Split:
     """The rows of one split as matrices; `batch` gathers any of them at once."""
 
     def __init__(self, schema: Schema, ids: np.ndarray, numeric: np.ndarray | None, labels: np.ndarray,
-                 weight: np.ndarray | None = None, group: np.ndarray | None = None, where: str = "split") -> None:
-        """Arrays as in the folder; numeric=None stands for no numeric column, labels may be [rows] when there is one.
+                 weight: np.ndarray | None = None, group: np.ndarray | None = None,
+                 where: str = "split") -> None:
+        """Arrays as in the folder; numeric=None: there is no numeric column; one label may be [rows].
 
-        Arrays of other types are converted (which copies); InputError names `where` when a shape does not fit.
+        Other types are converted (which copies); InputError names `where` when a shape does not fit.
         """
         self.schema = schema
         rows = len(ids)
@@ -44,17 +47,18 @@ class Split:
         if labels.ndim == 1:
             labels = labels[:, None]
         shapes = split_shapes(schema, rows)
-        arrays = {"ids": ids, "numeric": numeric, "labels": labels, "weight": weight, "group": group}
-        for name, array in arrays.items():
+        given = {"ids": ids, "numeric": numeric, "labels": labels, "weight": weight, "group": group}
+        arrays: dict[str, np.ndarray] = {}
+        for name, array in given.items():
             if array is None:
                 continue
             if array.shape != shapes[name]:
-                raise InputError(f"{where}: {name} has shape {list(array.shape)}, the schema and {rows} rows of ids "
-                                 f"want {list(shapes[name])}; prepare the data again")
+                raise InputError(f"{where}: {name} has shape {list(array.shape)}, the schema and {rows} rows "
+                                 f"of ids want {list(shapes[name])}; prepare the data again")
             arrays[name] = np.ascontiguousarray(array, _DTYPES[name])
         self.ids, self.numeric, self.labels = arrays["ids"], arrays["numeric"], arrays["labels"]
-        self.weight, self.group = arrays["weight"], arrays["group"]
-        self._tensors = {name: torch.from_numpy(a) for name, a in arrays.items() if a is not None}
+        self.weight, self.group = arrays.get("weight"), arrays.get("group")
+        self._tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
         self._fields = len(schema.of("categorical"))
         self._bags = {c.name: schema.id_slices()[c.name] for c in schema.of("bag", "sequence")}
 
@@ -62,22 +66,26 @@ class Split:
         return len(self.ids)
 
     def inputs(self, rows: Rows) -> Inputs:
-        """What a model sees of these rows: ids int32 [B, F], numeric [B, N], bags int32 [B, L]; a slice gives views."""
+        """What a model sees: ids int32 [B, F], numeric [B, N], bags int32 [B, L]; a slice gives views."""
         return self._inputs(_index(rows))
 
     def batch(self, rows: Rows) -> Batch:
-        """These rows with labels [B] (or [B, T] for several), weight (ones when absent) and group (zeros when absent)."""
+        """These rows with labels [B] (or [B, T] for several), weight (else ones) and group (else zeros)."""
         index = _index(rows)
         labels = self._pick("labels", index)
         count = len(labels)
-        weight = self._pick("weight", index) if self.weight is not None else labels.new_ones(count)
-        group = self._pick("group", index) if self.group is not None else torch.zeros(count, dtype=torch.int32)
-        return Batch(self._inputs(index), labels.squeeze(1) if labels.shape[1] == 1 else labels, weight, group)
+        weight = labels.new_ones(count) if self.weight is None else self._pick("weight", index)
+        group = torch.zeros(count, dtype=torch.int32) if self.group is None else self._pick("group", index)
+        if labels.shape[1] == 1:
+            labels = labels.squeeze(1)
+        return Batch(self._inputs(index), labels, weight, group)
 
     def resident(self) -> Split:
         """The same split with every matrix in memory (one sequential read) instead of mapped from disk."""
-        copies = {name: np.array(getattr(self, name)) for name in self._tensors}
-        return Split(self.schema, **copies)
+        weight = None if self.weight is None else np.array(self.weight)
+        group = None if self.group is None else np.array(self.group)
+        return Split(self.schema, np.array(self.ids), np.array(self.numeric), np.array(self.labels), weight,
+                     group)
 
     @property
     def mib(self) -> float:
@@ -97,14 +105,15 @@ class Split:
 class Prepared:
     """A prepared data set: its schema, its splits, and the digest that names it."""
 
-    def __init__(self, schema: Schema, splits: dict[str, Split], record: dict[str, Any], folder: Path | None) -> None:
+    def __init__(self, schema: Schema, splits: dict[str, Split], record: dict[str, Any],
+                 folder: Path | None) -> None:
         """Use `Prepared.open` or `Prepared.in_memory`; `record` is the content of prepared.json."""
         self.schema, self.record, self.folder = schema, record, folder
         self._splits = splits
 
     @classmethod
     def open(cls, folder: Path | str) -> Prepared:
-        """Map a prepared folder; InputError for a missing, damaged or foreign folder. Bytes are checked by `verify`."""
+        """Map a prepared folder; InputError when it is missing, damaged or foreign (bytes: see `verify`)."""
         folder = Path(folder)
         record = _read_record(folder)
         schema = Schema.load(folder / "schema.json")
@@ -113,9 +122,10 @@ class Prepared:
 
     @classmethod
     def in_memory(cls, schema: Schema, splits: dict[str, Split], digest: str = "") -> Prepared:
-        """A data set without a folder, for generated data; the digest is computed from the arrays when not given."""
+        """A data set without a folder, for generated data; without a digest, that of the arrays is taken."""
         if not digest:
-            digest = json_digest({"schema": schema.digest(), "splits": {n: _array_digest(s) for n, s in splits.items()}})
+            arrays = {name: _array_digest(split) for name, split in splits.items()}
+            digest = json_digest({"schema": schema.digest(), "splits": arrays})
         record = {"format": FORMAT, "data_digest": digest, "table_sizes": table_sizes(schema),
                   "splits": {name: {"rows": len(split)} for name, split in splits.items()}}
         return cls(schema, splits, record, None)
@@ -163,8 +173,8 @@ class Prepared:
 def split_shapes(schema: Schema, rows: int) -> dict[str, tuple[int, ...]]:
     """The shape of each matrix of a split with that many rows."""
     width = max((place.stop for place in schema.id_slices().values()), default=0)
-    return {"ids": (rows, width), "numeric": (rows, len(schema.of("numeric"))), "labels": (rows, len(schema.labels)),
-            "weight": (rows,), "group": (rows,)}
+    return {"ids": (rows, width), "numeric": (rows, len(schema.of("numeric"))),
+            "labels": (rows, len(schema.labels)), "weight": (rows,), "group": (rows,)}
 
 
 def table_sizes(schema: Schema) -> dict[str, int]:
@@ -173,7 +183,7 @@ def table_sizes(schema: Schema) -> dict[str, int]:
 
 
 def record_digest(record: dict[str, Any]) -> str:
-    """The data digest of a prepared.json: everything in it but the digest and the digests of container files."""
+    """The data digest of a prepared.json: all of it but the digest itself and those of container files."""
     return json_digest({key: value for key, value in record.items() if key not in ("data_digest", "files")})
 
 
@@ -195,7 +205,8 @@ def _array_digest(split: Split) -> str:
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / "prepared.json"
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; make it with `recsys-zoo prepare FILE --schema S --out {folder}`")
+        raise InputError(f"{folder}: no such folder; make it with "
+                         f"`recsys-zoo prepare FILE --schema S --out {folder}`")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -204,7 +215,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid JSON: {error}; prepare the data again") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else None
-        raise InputError(f"{path}: format {found!r}, this version reads format {FORMAT}; prepare the data again")
+        raise InputError(f"{path}: format {found!r} where {FORMAT} was expected; prepare the data again")
     for key in ("splits", "table_sizes", "files", "data_digest"):
         if key not in record:
             raise InputError(f"{path}: the entry {key!r} is missing; prepare the data again")
@@ -215,7 +226,8 @@ def _open_split(folder: Path, name: str, entry: dict[str, Any], schema: Schema) 
     arrays = {Path(file).stem: _open_array(folder / name / file) for file in entry["files"]}
     for needed in ("ids", "numeric", "labels"):
         if needed not in arrays:
-            raise InputError(f"{folder / 'prepared.json'}: split {name!r} lists no {needed}.npy; prepare the data again")
+            raise InputError(f"{folder / 'prepared.json'}: split {name!r} lists no {needed}.npy; "
+                             "prepare the data again")
     if len(arrays["ids"]) != entry["rows"]:
         raise InputError(f"{folder / name / 'ids.npy'}: {len(arrays['ids'])} rows where prepared.json says "
                          f"{entry['rows']}; prepare the data again")
@@ -232,6 +244,6 @@ def _open_array(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not a whole .npy file ({error}); prepare the data again") from None
     expected = _DTYPES.get(path.stem)
     if expected is None or array.dtype != expected:
-        raise InputError(f"{path}: holds {array.dtype}, not {np.dtype(expected) if expected else 'a known matrix'}; "
-                         "prepare the data again")
+        wanted = np.dtype(expected) if expected else "a known matrix"
+        raise InputError(f"{path}: holds {array.dtype}, not {wanted}; prepare the data again")
     return array

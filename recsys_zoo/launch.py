@@ -1,0 +1,141 @@
+"""What the commands do: find the recipe, the data and the folder, then run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from . import catalog, runs
+from .board.rows import Row, append_row, read_rows
+from .config import read_toml
+from .data.store import Prepared
+from .errors import InputError
+from .files import disk_errors
+from .registry import merge
+from .runs import RunConfig
+
+
+def configure(target: str, data: str, assignments: list[str], seed: int, device: str = "") -> RunConfig:
+    """The settings of `recsys-zoo train TARGET DATA --set ...`."""
+    from .cli import settings
+    overrides = settings(assignments)
+    unknown = set(overrides) - set(RunConfig.model_fields)
+    if unknown:
+        from .errors import unknown_name
+        raise InputError(f"--set {min(unknown)}: "
+                         f"{unknown_name('group of settings', min(unknown), RunConfig.model_fields)}; "
+                         "model settings begin with model., training settings with train.")
+    if data:
+        overrides["data"] = data
+    if seed:
+        overrides = merge(overrides, {"train": {"seed": seed}})
+    if device:
+        overrides = merge(overrides, {"train": {"device": device}})
+    recipe = catalog.find_recipe(target)
+    if recipe is not None:
+        cfg = runs.read_recipe(recipe, overrides)
+    else:
+        cfg = RunConfig.parse(merge({"model": {"name": target}}, overrides), f"train {target}")
+    if not cfg.data:
+        raise InputError(f"train {target}: name the data: recsys-zoo train {target} PREPARED_FOLDER")
+    return cfg.resolved()
+
+
+def default_folder(cfg: RunConfig, parent: Path = Path("runs")) -> Path:
+    """runs/BOARD/MODEL/seedN."""
+    return parent / cfg.board / cfg.model["name"] / f"seed{cfg.train.seed}"
+
+
+def open_data(name: str, raw: Path | None = None) -> Prepared:
+    """A prepared folder, or the data recipe of that name prepared under prepared/ (RECSYS_ZOO_PREPARED)."""
+    if Path(name).is_dir():
+        if raw is not None:
+            raise InputError(f"--raw belongs to data recipes; {name} is a prepared folder")
+        return Prepared.open(name)
+    parent = Path(os.environ.get("RECSYS_ZOO_PREPARED", "prepared"))
+    return Prepared.open(catalog.prepared_by_recipe(name, raw, parent / name))
+
+
+def run(cfg: RunConfig, folder: Path, raw: Path | None = None) -> Row:
+    """Train one configured run."""
+    data = open_data(cfg.data, raw)
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    return runs.train(cfg, data, folder, command=runs.run_command())
+
+
+def run_config(folder: Path) -> RunConfig:
+    """The settings a run folder was started with."""
+    if not (folder / "config.toml").is_file():
+        raise InputError(f"{folder}: no run here (config.toml is missing)")
+    values = read_toml(folder / "config.toml")
+    values.pop("data_digest", None)
+    return RunConfig.parse(values, str(folder / "config.toml"))
+
+
+def resume(folder: Path) -> Row:
+    """Go on with an interrupted run; a finished one only returns its row."""
+    cfg = run_config(folder)
+    if (folder / "row.json").is_file():
+        return runs.read_row(folder)
+    return runs.train(cfg, open_data(cfg.data), folder, resume=True, command=runs.run_command())
+
+
+def data_of(run_folder: Path, given: str) -> Prepared:
+    """The data set named on the command line, else the one the run was trained on."""
+    return open_data(given or run_config(run_folder).data)
+
+
+def predict_file(run_folder: Path, file: Path, out: Path, batch_size: int) -> int:
+    """Score a raw file; returns the number of rows written."""
+    from .data.read import read_frame
+    from .files import write_whole
+    from .predictor import load
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out {out}: the name must end in .csv or .parquet")
+    scores = load(run_folder).predict(read_frame(file), batch_size)
+    import io
+
+    import polars as pl
+    frame, buffer = pl.DataFrame({"score": scores}), io.BytesIO()
+    frame.write_csv(buffer) if out.suffix == ".csv" else frame.write_parquet(buffer)
+    write_whole(out, buffer.getvalue())
+    return len(scores)
+
+
+def run_board(recipes: list[str], seeds: list[int], rows: Path | None, raw: Path | None, assignments: list[str],
+              floors: bool, parent: Path) -> None:
+    """Train recipes over seeds; rows already in the file (same settings, data and seed) are not trained again."""
+    for recipe in recipes:
+        for seed in seeds:
+            cfg = configure(recipe, "", assignments, seed)
+            data = open_data(cfg.data, raw)
+            target = rows or parent / cfg.board / "rows.jsonl"
+            if floors:
+                _add_floors(data, cfg.board, target)
+            if _has(target, cfg, data):
+                continue
+            folder = default_folder(cfg, parent)
+            command = f"recsys-zoo train {recipe} --seed {seed}" + "".join(f" --set {a}" for a in assignments)
+            if (folder / "row.json").is_file():
+                row = runs.read_row(folder)
+            else:
+                row = runs.train(cfg, data, folder, resume=(folder / "config.toml").is_file(), command=command)
+            append_row(target, row)
+
+
+def _add_floors(data: Prepared, board: str, target: Path) -> None:
+    held = {(r.model, r.data_digest) for r in _rows(target)}
+    for row in runs.floors(data, board, command=f"recsys-zoo board run --floors (board {board})"):
+        if (row.model, row.data_digest) not in held:
+            append_row(target, row)
+
+
+def _has(target: Path, cfg: RunConfig, data: Prepared) -> bool:
+    wanted = runs.config_digest(cfg, data)
+    return any(r.config_digest == wanted and r.seed == cfg.train.seed for r in _rows(target))
+
+
+def _rows(path: Path) -> list[Row]:
+    return read_rows(path) if path.is_file() else []

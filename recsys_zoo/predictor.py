@@ -1,0 +1,73 @@
+"""Score raw frames with a trained model: no training data, no data set object, unknown values allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .batch import Inputs
+from .errors import InputError
+from .models.base import Model
+from .schema import Schema
+from .train.checkpoint import load_weights, read_config
+from .zoo import create
+
+
+class Predictor:
+    """A model with the encoders of its training data."""
+
+    def __init__(self, model: Model, folder: Path, config: dict[str, Any]) -> None:
+        self.model, self.folder, self.config = model.eval(), folder, config
+        self._encoder: Any = None
+
+    @property
+    def schema(self) -> Schema:
+        return self.model.schema
+
+    def encode(self, frame: Any) -> Inputs:
+        """Model inputs of a raw polars or pandas frame (or dict of lists): the columns of the raw training files."""
+        if self._encoder is None:
+            from .data.encode import Encoder
+            if not (self.folder / "vocab").is_dir():
+                raise InputError(f"{self.folder}: holds no encoders (it was trained on generated data); "
+                                 "score prepared inputs with `predictor.model` instead")
+            self._encoder = Encoder.open(self.folder / "vocab")
+        return self._encoder.encode(frame)
+
+    def predict(self, frame: Any, batch_size: int = 16384) -> np.ndarray:
+        """Click probabilities [rows], float32, in row order. Values unseen in training count as unknown."""
+        return self.predict_inputs(self.encode(frame), batch_size)
+
+    @torch.no_grad()
+    def predict_inputs(self, x: Inputs, batch_size: int = 16384) -> np.ndarray:
+        """Click probabilities [rows] of encoded inputs."""
+        device = next(self.model.parameters()).device
+        parts = [torch.sigmoid(self.model(x.rows(i, i + batch_size).to(device)).float()).cpu()
+                 for i in range(0, len(x), batch_size)]
+        return torch.cat(parts).numpy() if parts else np.zeros(0, np.float32)
+
+
+def checkpoint_folder(folder: Path) -> Path:
+    """A run's checkpoint/ folder, or the folder itself when it is one; InputError for anything else."""
+    folder = Path(folder)
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder")
+    inner = folder / "checkpoint"
+    if inner.is_dir():
+        return inner
+    if (folder / "state").is_dir():
+        raise InputError(f"{folder}: this run is not finished; go on with `recsys-zoo train --resume {folder}`")
+    return folder
+
+
+def load(folder: Path | str, device: str = "cpu") -> Predictor:
+    """A trained model from a run or checkpoint folder; InputError when it is damaged or incomplete."""
+    found = checkpoint_folder(Path(folder))
+    config = read_config(found)
+    schema = Schema.parse(config["schema"], str(found / "config.json"))
+    model = create(config["name"], schema, seed=0, **config["settings"])
+    load_weights(found, model, config)
+    return Predictor(model.to(device), found, config)

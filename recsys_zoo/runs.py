@@ -1,0 +1,238 @@
+"""A run: from a recipe and prepared data to a checkpoint, test scores and a row."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from .board.rows import Row
+from .board.scores import write_scores
+from .config import Frozen, json_digest, read_toml, write_toml
+from .data.store import Prepared, Split
+from .errors import InputError
+from .files import locked, write_whole
+from .metrics.binary import auc
+from .metrics.bootstrap import bootstrap
+from .models.ctr.floors import BaseRate, ColumnRates, PairMemory, seen_pairs
+from .registry import merge
+from .tasks.binary import BinaryTask
+from .train import backend
+from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
+from .train.checkpoint import save_checkpoint
+from .train.config import TrainConfig
+from .train.trainer import Fit, Trainer
+from .zoo import create, resolve
+
+PROTOCOL = "ctr: best epoch on valid, test scored once"
+
+
+class RunConfig(Frozen):
+    """One training run; a recipe file holds the same settings."""
+
+    board: str = Field("own", description="board the row belongs to")
+    data: str = Field("", description="name of a data recipe, or a prepared folder")
+    label: str = Field("", description="which label, where there are several")
+    model: dict[str, Any] = Field(description='{"name": registry name, and its settings}')
+    train: TrainConfig = TrainConfig()
+    hparams: Literal["inherited", "valid", "default"] = Field(
+        "default", description="where the settings come from: inherited from a published table (chosen partly on "
+        "test there), tuned on our valid split, or the model's defaults")
+    trials: int = Field(1, ge=1, description="trials behind settings tuned on valid")
+    bootstrap: int = Field(200, ge=0, description="replicates of the test intervals; 0: none")
+    note: str = Field("", description="stands beside every number of the run")
+
+    def resolved(self) -> RunConfig:
+        """The same with every default of the model written out."""
+        settings = dict(self.model)
+        name = settings.pop("name", "")
+        if not name:
+            raise InputError("model: the setting 'name' is missing; write name = \"autoint\" under [model]")
+        _, cfg = resolve(name, settings, f"model {name}")
+        return self.model_copy(update={"model": {"name": name, **cfg.model_dump(mode="json")}})
+
+
+def read_recipe(path: Path, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """A recipe file with command-line overrides; InputError names the file and the setting."""
+    return RunConfig.parse(merge(read_toml(path), overrides or {}), str(path))
+
+
+def train(cfg: RunConfig, data: Prepared, out: Path, *, resume: bool = False, command: str = "",
+          callbacks: list[Callback] | None = None, say: Any = print) -> Row:
+    """Train, score valid and test once with the best weights, and write the run folder. Returns its row.
+
+    `resume` goes on with an interrupted run of the same settings; without it a folder that holds a run is refused.
+    """
+    out = Path(out)
+    cfg = cfg.resolved()
+    with locked(out):
+        _open_run(cfg, data, out, resume)
+        task = BinaryTask(data, cfg.label)
+        backend.apply(cfg.train)
+        model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
+        watchers = [JsonLines(out / "log.jsonl"), TensorBoard(out / "tb"), *(callbacks or [Progress()])]
+        fit = Trainer(task, cfg.train, out / "state", watchers, say).fit(model, resume=resume)
+        scores = {name: task.scores(model, data.split(name), cfg.train.eval_batch_size, cfg.train.precision)
+                  for name in data.names if name != "train"}
+        row = _row(cfg, data, task, fit, scores, model, out, command)
+        encoding = data.folder / "encoding" if data.folder else None
+        save_checkpoint(out / "checkpoint", model, cfg.model["name"], _settings(cfg), encoding,
+                        {"data_digest": data.data_digest, "label": task.label})
+        write_whole(out / "row.json", row.model_dump_json(indent=1))
+    return row
+
+
+def _settings(cfg: RunConfig) -> dict[str, Any]:
+    return {key: value for key, value in cfg.model.items() if key != "name"}
+
+
+def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> None:
+    """Write config.toml, or check that a resumed folder belongs to the same run."""
+    text = write_toml(_identity(cfg, data))
+    path = out / "config.toml"
+    if not path.is_file():
+        if resume:
+            raise InputError(f"{out}: no run to resume here (config.toml is missing)")
+        write_whole(path, text)
+    elif not resume:
+        raise InputError(f"{out}: already holds a run; resume it with --resume or choose another --out")
+    elif read_toml(path) != tomllib.loads(text):
+        raise InputError(f"{out}: its config.toml differs from this run's settings or data; resume it as it was")
+
+
+def _row(cfg: RunConfig, data: Prepared, task: BinaryTask, fit: Fit, scores: dict[str, Tensor], model: Any,
+         out: Path, command: str) -> Row:
+    metrics: dict[str, float] = {}
+    digest = ""
+    for name, values in scores.items():
+        split = data.split(name)
+        found = task.metrics(values, split)
+        metrics |= {f"{name}.{key}": value for key, value in found.items()}
+        if name == "test":
+            metrics |= test_extras(values, data, task.place, cfg.bootstrap)
+            digest = write_scores(out / "scores_test.parquet", split.labels[:, task.place], values.numpy(), split.group)
+    return make_row(
+        cfg, data, metrics, seed=cfg.train.seed, params=model.num_parameters(), kept=1.0, epochs=fit.epochs,
+        best_epoch=fit.best_epoch, seconds=round(fit.seconds, 3), rows_per_s=round(fit.rows_per_s, 1),
+        status=fit.status, reason=fit.reason, command=command, scores_digest=digest)
+
+
+def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts: Any) -> Row:
+    """A Row with all that the machine, the data and the settings say about themselves."""
+    name, _, variant = cfg.model["name"].partition(".")
+    note = "; ".join(n for n in dict.fromkeys((cfg.note, data.record.get("note", ""))) if n)
+    record = {
+        "board": cfg.board, "protocol": PROTOCOL, "model": name, "variant": variant, "metrics": metrics,
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "device": _device(cfg.train.device), "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__, "git": git_commit(),
+        "config": _identity(cfg, data), "config_digest": config_digest(cfg, data), "data_digest": data.data_digest,
+        "table_update": cfg.train.table_update, "precision": cfg.train.precision, "hparams": cfg.hparams,
+        "selection": "valid", "trials": cfg.trials,
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "note": note,
+    }
+    return Row.model_validate({**record, **facts})
+
+
+def _identity(cfg: RunConfig, data: Prepared) -> dict[str, Any]:
+    return {**cfg.model_dump(mode="json"), "data_digest": data.data_digest}
+
+
+def config_digest(cfg: RunConfig, data: Prepared) -> str:
+    """SHA-256 of resolved settings and data, shared by the seeds of one setting."""
+    config = _identity(cfg, data)
+    return json_digest({**config, "train": {k: v for k, v in config["train"].items() if k != "seed"}})
+
+
+def _device(asked: str) -> str:
+    if asked != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "cpu"
+
+
+def git_commit() -> str:
+    """Commit of the checkout the package runs from ("-dirty" with changed files), or "" outside of one."""
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+                               cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip()
+
+
+def test_extras(scores: Tensor, data: Prepared, place: int, replicates: int) -> dict[str, float]:
+    """Test AUC on pairs unseen in training, and the bootstrap interval of the AUC (by user where there are users)."""
+    split = data.split("test")
+    labels = torch.from_numpy(split.labels[:, place].copy())
+    extras: dict[str, float] = {}
+    if data.schema.user and data.schema.item:
+        new = ~seen_pairs(data.split("train"), split)
+        extras["test.auc_unseen_pairs"] = auc(scores[new], labels[new])
+        extras["test.seen_pair_rate"] = float((~new).float().mean())
+    if replicates:
+        group = None if split.group is None else torch.from_numpy(split.group[:].copy())
+        interval = bootstrap(scores, labels, group, replicates=replicates)
+        extras |= {"test.auc_low": interval["auc"].low, "test.auc_high": interval["auc"].high}
+    return extras
+
+
+def floors(data: Prepared, board: str, label: str = "", replicates: int = 200, command: str = "") -> list[Row]:
+    """Rows of what needs no learning: base rate, column rates, and pair memory where there are users and items."""
+    task = BinaryTask(data, label)
+    kinds: list[Any] = [BaseRate, ColumnRates]
+    if data.schema.user and data.schema.item:
+        kinds.append(PairMemory)
+    rows = []
+    for kind in kinds:
+        since = time.perf_counter()
+        floor = kind().fit(data.split("train"))
+        metrics: dict[str, float] = {}
+        for name in data.names:
+            if name == "train":
+                continue
+            scores = floor.predict(data.split(name))
+            metrics |= {f"{name}.{k}": v for k, v in task.metrics(scores, data.split(name)).items()}
+            if name == "test":
+                metrics |= test_extras(scores, data, task.place, replicates)
+        cfg = RunConfig(board=board, model={"name": floor.name}, label=label)
+        rows.append(make_row(cfg, data, metrics, seed=0, params=0, kept=1.0, epochs=0, best_epoch=0,
+                             seconds=round(time.perf_counter() - since, 3), rows_per_s=0.0, status="done", reason="",
+                             command=command, scores_digest="", hparams="none"))
+    return rows
+
+
+def read_row(run: Path) -> Row:
+    """The row of a finished run; InputError when the folder holds none."""
+    path = Path(run) / "row.json"
+    if not path.is_file():
+        raise InputError(f"{run}: holds no row.json; is it a finished run?")
+    return Row.parse(json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def evaluate(run: Path, data: Prepared, split: str = "test", label: str = "") -> dict[str, float]:
+    """Metrics of a checkpoint on a split of prepared data; the data must have the checkpoint's columns."""
+    from .predictor import load
+    predictor = load(run)
+    if predictor.schema.columns != data.schema.columns:
+        raise InputError(f"{data.folder}: its columns or vocabularies differ from those {run} was trained on; "
+                         "evaluate on data prepared together, or use `recsys-zoo predict`")
+    task = BinaryTask(data, label or predictor.config.get("label", ""))
+    part: Split = data.split(split)
+    return task.metrics(task.scores(predictor.model, part, 16384), part)
+
+
+def run_command() -> str:
+    """The command line of this process, as it can be typed again."""
+    import shlex
+    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])

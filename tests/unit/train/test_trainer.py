@@ -1,0 +1,186 @@
+"""The training loop: the BARS rule of lr cuts and stops, dead runs, precision, stages."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from recsys_zoo.data.store import Prepared, Split
+from recsys_zoo.errors import InputError
+from recsys_zoo.tasks.binary import BinaryTask
+from recsys_zoo.train import backend
+from recsys_zoo.train.callbacks import Callback, Progress
+from recsys_zoo.train.config import TrainConfig
+from recsys_zoo.train.trainer import Trainer, monitored
+
+from . import toys
+from .test_resume import config, data
+
+
+class Watch(Callback):
+    def __init__(self) -> None:
+        self.epochs: list[dict] = []
+
+    def on_epoch_end(self, info) -> None:
+        self.epochs.append(info)
+
+
+class Scripted(BinaryTask):
+    """Validation AUCs from a list, so that the plateau rule is tested alone."""
+
+    def __init__(self, values) -> None:
+        super().__init__(data())
+        self.values = list(values)
+
+    def metrics(self, scores, split):
+        return {"auc": self.values.pop(0), "logloss": 0.5}
+
+
+@pytest.mark.parametrize(("aucs", "lrs", "best"), [
+    # better, worse, better after the cut, worse twice -> stop (patience 2)
+    ([.6, .59, .7, .69, .68, .9], [1e-3, 1e-3, 1e-4, 1e-4, 1e-5], 3),
+    # an improvement below 1e-6 is none
+    ([.6, .6 + 5e-7, .6 + 9e-7, .9], [1e-3, 1e-3, 1e-4], 1),
+    # a gain of 2e-6 counts; the cap on epochs ends the run
+    ([.6, .600002, .600004, .600006, .600008, .61], [1e-3] * 6, 6),
+])
+def test_plateau_rule_of_bars(aucs, lrs, best):
+    watch = Watch()
+    trainer = Trainer(Scripted(aucs), config("autograd", epochs=6, lr=1e-3, patience=2, min_delta=1e-6),
+                      callbacks=[watch])
+    fit = trainer.fit(toys.toy())
+    assert [e["lr"] for e in watch.epochs] == pytest.approx(lrs)
+    assert (fit.best_epoch, fit.epochs) == (best, len(lrs))
+
+
+def test_lr_is_never_cut_below_its_floor():
+    watch = Watch()
+    cfg = config("autograd", epochs=6, lr=1e-3, patience=9, min_lr=5e-5)
+    Trainer(Scripted([.6] + [.5] * 5), cfg, callbacks=[watch]).fit(toys.toy())
+    assert [e["next_lr"] for e in watch.epochs] == pytest.approx([1e-3, 1e-4, 5e-5, 5e-5, 5e-5, 5e-5])
+
+
+def test_the_model_ends_with_its_best_weights_and_autograd_tables():
+    model, task = toys.toy(), BinaryTask(data())
+    fit = Trainer(task, config("rows", min_delta=0.0, patience=5)).fit(model)
+    scores = task.scores(model, task.valid if hasattr(task, "valid") else task.data.split("valid"), 50)
+    labels = task.data.split("valid").labels[:, 0]
+    assert fit.valid["auc"] == pytest.approx(roc_auc_score(labels, scores.numpy()), abs=1e-9)
+    assert all(p.requires_grad for p in model.parameters())
+    model(task.data.split("train").batch(slice(0, 4)).inputs).sum().backward()
+    assert model.embedding.tables()[0].weight.grad is not None
+
+
+def test_evaluation_does_not_depend_on_its_batch_size():
+    model, task = toys.toy().eval(), BinaryTask(data())
+    one, many = (task.scores(model, task.data.split("valid"), size) for size in (1000, 7))
+    torch.testing.assert_close(one, many, atol=1e-6, rtol=0)  # matmul kernels differ with the number of rows
+
+
+def test_micro_batches_give_the_same_run_without_dropout():
+    results = []
+    for micro in (0, 16):
+        model = toys.toy()
+        model.dropout.p = 0.0
+        Trainer(BinaryTask(data()), config("exact", micro_batch=micro, epochs=1)).fit(model)
+        results.append(model)
+    assert toys.difference(*results) < 5e-5
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    said = []
+    model = toys.toy()
+    with torch.no_grad():
+        model.hidden.weight.fill_(math.inf)
+    fit = Trainer(BinaryTask(data()), config("autograd"), say=said.append).fit(model)
+    assert fit.status == "dead"
+    assert "the loss became" in fit.reason
+    assert any(line.startswith("dead run: ") for line in said)
+
+
+def test_constant_output_is_called_dead():
+    class Constant(toys.Toy):
+        def forward(self, x):
+            return super().forward(x) * 0.0
+
+    model = Constant(toys.ModelConfig(), toys.SCHEMA)
+    fit = Trainer(BinaryTask(data()), config("autograd", epochs=2)).fit(model)
+    assert fit.status == "dead"
+    assert "the same score" in fit.reason
+
+
+def test_auc_of_one_half_is_called_dead():
+    fit = Trainer(Scripted([.5, .5, .5]), config("autograd", epochs=2)).fit(toys.toy())
+    assert fit.status == "dead"
+    assert "AUC is 0.5" in fit.reason
+
+
+def test_monitors():
+    metrics = {"auc": 0.8, "logloss": 0.4, "gauc": 0.7}
+    assert monitored(metrics, "auc") == 0.8
+    assert monitored(metrics, "logloss") == -0.4
+    assert monitored(metrics, "auc-logloss") == pytest.approx(0.4)
+    assert monitored(metrics, "auc+gauc") == pytest.approx(1.5)
+    with pytest.raises(InputError, match="needs gauc"):
+        monitored({"auc": 0.8, "logloss": 0.4}, "auc+gauc")
+
+
+def test_stages_move_only_their_parameters():
+    model = toys.toy()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    Trainer(BinaryTask(data()), config("autograd", stages=({"train": "^hidden|^out", "epochs": 1},))).fit(model)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {"hidden.weight", "hidden.bias", "out.weight", "out.bias"}
+
+
+def test_bf16_and_compile_run_close_to_fp32():
+    scores = {}
+    for name, more in {"fp32": {}, "bf16": {"precision": "bf16"}}.items():
+        model = toys.toy()
+        model.dropout.p = 0.0
+        Trainer(BinaryTask(data()), config("exact", epochs=2, **more)).fit(model)
+        scores[name] = BinaryTask(data()).scores(model, data().split("valid"), 128)
+    difference = (scores["fp32"] - scores["bf16"]).abs().max()
+    assert 0 < difference < 0.02  # 8 bits of mantissa in the forward pass
+
+
+def test_several_labels_and_weights():
+    train = data().split("train")
+    schema = toys.SCHEMA.model_copy(update={"labels": ("click", "buy")})
+    labels = np.stack([train.labels[:, 0], 1 - train.labels[:, 0]], 1)
+    weight = np.linspace(0, 1, len(train), dtype=np.float32)
+    both = Split(schema, train.ids, train.numeric, labels, weight)
+    task = BinaryTask(Prepared.in_memory(schema, {"train": both}), "buy")
+    model, batch = toys.toy().eval(), both.batch(slice(0, 50))
+    logits = model(batch.inputs)
+    terms = torch.nn.functional.binary_cross_entropy_with_logits(logits, 1 - torch.tensor(train.labels[:50, 0]),
+                                                                 reduction="none")
+    expected = (terms * torch.tensor(weight[:50])).sum() / weight[:50].sum()
+    torch.testing.assert_close(task.loss(model, batch).total, expected)
+    with pytest.raises(InputError, match=r"no label named 'bought'|did you mean"):
+        BinaryTask(Prepared.in_memory(schema, {"train": both}), "bought")
+
+
+def test_backend_settings_are_said_and_restored_precision_is_fp32():
+    before = torch.get_float32_matmul_precision()
+    _, lines = backend.apply(TrainConfig(device="cpu"))
+    assert any("measured relative error" in line for line in lines)
+    g = torch.Generator().manual_seed(1)
+    a, b = torch.randn(64, 512, generator=g), torch.randn(512, 64, generator=g)
+    exact = a.double() @ b.double()
+    assert ((a @ b).double() - exact).abs().max() / exact.abs().max() < 1e-5  # fp32, not bf16 (4e-3)
+    torch.set_float32_matmul_precision(before)
+
+
+def test_progress_off_a_terminal_is_one_line_an_epoch(capsys):
+    import io
+    stream = io.StringIO()
+    Trainer(BinaryTask(data()), config("autograd", epochs=2), callbacks=[Progress(stream)]).fit(toys.toy())
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    assert "rows/s" in lines[0]
+    assert "auc 0." in lines[0]
