@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from .errors import InputError, unknown_name
@@ -46,11 +47,9 @@ def prepared_by_recipe(name: str, raw: Path | None, out: Path) -> Path:
 
     `raw` is where the raw files lie; without it the folder RECSYS_ZOO_DATA/name is tried, then a download.
     """
-    import os
-
-    import data_prep
     if (out / "prepared.json").is_file():
         return out
+    import data_prep
     if raw is None and os.environ.get("RECSYS_ZOO_DATA"):
         candidate = Path(os.environ["RECSYS_ZOO_DATA"]) / name
         raw = candidate if candidate.is_dir() else None

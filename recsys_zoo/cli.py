@@ -96,7 +96,7 @@ def prepare(files: Annotated[list[Path], typer.Argument(help="CSV, TSV or Parque
     from . import display
     from .data.prepare import prepare as prepare_files
     from .data.spec import DataSpec
-    spec = DataSpec.parse_file(schema)
+    spec = DataSpec.load(schema)
     split_files: dict[str, list[Path]] = {}
     for entry in split:
         name, equals, path = entry.partition("=")

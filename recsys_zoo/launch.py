@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import catalog, runs
-from .board.rows import Row, append_row, read_rows
+from .board.rows import Row, append_row, config_digest, read_rows
 from .config import read_toml
 from .data.store import Prepared
 from .errors import InputError
@@ -133,7 +133,7 @@ def _add_floors(data: Prepared, board: str, target: Path) -> None:
 
 
 def _has(target: Path, cfg: RunConfig, data: Prepared) -> bool:
-    wanted = runs.config_digest(cfg, data)
+    wanted = config_digest(runs.identity(cfg, data))
     return any(r.config_digest == wanted and r.seed == cfg.train.seed for r in _rows(target))
 
 

@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from .board.rows import Row
+from .board.rows import Row, config_digest
 from .board.scores import write_scores
-from .config import Frozen, json_digest, read_toml, write_toml
+from .config import Frozen, read_toml, write_toml
 from .data.store import Prepared, Split
 from .errors import InputError
 from .files import locked, write_whole
@@ -99,7 +99,7 @@ def _settings(cfg: RunConfig) -> dict[str, Any]:
 
 def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> None:
     """Write config.toml, or check that a resumed folder belongs to the same run."""
-    text = write_toml(_identity(cfg, data))
+    text = write_toml(identity(cfg, data))
     path = out / "config.toml"
     if not path.is_file():
         if resume:
@@ -131,13 +131,13 @@ def _row(cfg: RunConfig, data: Prepared, task: BinaryTask, fit: Fit, scores: dic
 def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts: Any) -> Row:
     """A Row with all that the machine, the data and the settings say about themselves."""
     name, _, variant = cfg.model["name"].partition(".")
-    note = "; ".join(n for n in dict.fromkeys((cfg.note, data.record.get("note", ""))) if n)
+    note = "; ".join(n for n in dict.fromkeys((cfg.note, data.record.get("spec", {}).get("note", ""))) if n)
     record = {
         "board": cfg.board, "protocol": PROTOCOL, "model": name, "variant": variant, "metrics": metrics,
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "device": _device(cfg.train.device), "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__, "git": git_commit(),
-        "config": _identity(cfg, data), "config_digest": config_digest(cfg, data), "data_digest": data.data_digest,
+        "config": identity(cfg, data), "config_digest": config_digest(identity(cfg, data)), "data_digest": data.data_digest,
         "table_update": cfg.train.table_update, "precision": cfg.train.precision, "hparams": cfg.hparams,
         "selection": "valid", "trials": cfg.trials,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "note": note,
@@ -145,14 +145,9 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
     return Row.model_validate({**record, **facts})
 
 
-def _identity(cfg: RunConfig, data: Prepared) -> dict[str, Any]:
+def identity(cfg: RunConfig, data: Prepared) -> dict[str, Any]:
+    """All that decides a run: resolved settings and the digest of the data."""
     return {**cfg.model_dump(mode="json"), "data_digest": data.data_digest}
-
-
-def config_digest(cfg: RunConfig, data: Prepared) -> str:
-    """SHA-256 of resolved settings and data, shared by the seeds of one setting."""
-    config = _identity(cfg, data)
-    return json_digest({**config, "train": {k: v for k, v in config["train"].items() if k != "seed"}})
 
 
 def _device(asked: str) -> str:
@@ -208,7 +203,8 @@ def floors(data: Prepared, board: str, label: str = "", replicates: int = 200, c
         cfg = RunConfig(board=board, model={"name": floor.name}, label=label)
         rows.append(make_row(cfg, data, metrics, seed=0, params=0, kept=1.0, epochs=0, best_epoch=0,
                              seconds=round(time.perf_counter() - since, 3), rows_per_s=0.0, status="done", reason="",
-                             command=command, scores_digest="", hparams="none"))
+                             command=command, scores_digest="", hparams="none", role="floor",
+                             table_update="none", precision="none"))
     return rows
 
 

@@ -13,7 +13,8 @@ def hash_unit(columns: Sequence[np.ndarray], salt: str = "") -> np.ndarray:
     """A number in [0, 1) for each row, fixed by the text of its key columns and a salt.
 
     columns: arrays of str, one a key column, all of one length. Definition: 64-bit FNV-1a over the bytes of
-    salt 0x1F key_1 0x1F key_2 0x1F ... (UTF-8), then the finaliser of splitmix64, then the upper 53 bits / 2^53.
+    salt 0x1F key_1 0x1F key_2 0x1F ... (UTF-8), then the finaliser of splitmix64, then the upper 53 bits
+    divided by 2^53.
     No library's hash or random generator takes part, so the rows of a split never move.
     """
     rows = len(columns[0])
@@ -49,3 +50,42 @@ def by_fractions(unit: np.ndarray, fractions: dict[str, float]) -> np.ndarray:
     names = list(fractions)
     edges = np.cumsum([fractions[n] for n in names])
     return np.asarray(names)[np.searchsorted(edges[:-1], unit, side="right")]
+
+
+def cut_times(times: np.ndarray, fractions: dict[str, float]) -> list[float]:
+    """The first moment of each split after the first: in time order the splits take these shares of the rows.
+
+    Rows of one moment stay together (in the later split), so shares are met as nearly as ties allow.
+    """
+    ordered = np.sort(times)
+    edges = np.cumsum(list(fractions.values()))[:-1]
+    places = np.minimum(np.ceil(edges * len(ordered) - 1e-9).astype(np.int64), len(ordered) - 1)
+    return [float(moment) for moment in ordered[places]]
+
+
+def by_time(times: np.ndarray, cuts: Sequence[float]) -> np.ndarray:
+    """Number of the split of each row: how many of the rising cuts are at or before its moment."""
+    return np.searchsorted(np.asarray(cuts, np.float64), times, side="right")
+
+
+def by_user(users: np.ndarray, times: np.ndarray, last: Sequence[float]) -> np.ndarray:
+    """Number of the split of each row: 0 for training, 1, 2, ... for the rows held out of each user.
+
+    users: integer codes; times: moments, ties by row order. last: rows of the splits 1, 2, ... in time order,
+    counts (>= 1) or shares of the user's rows (< 1, rounded down); the last split holds the latest rows. A
+    user with no more rows than are to be held out keeps all of them in training.
+    """
+    order = np.lexsort((np.arange(len(users)), times, users))
+    sorted_users = users[order]
+    starts = np.flatnonzero(np.r_[True, sorted_users[1:] != sorted_users[:-1]])
+    sizes = np.diff(np.r_[starts, len(users)])
+    from_end = np.repeat(starts + sizes, sizes) - np.arange(len(users))  # 1 for a user's latest row
+    held = [np.floor(sizes * k + 1e-9) if k < 1 else np.full(len(sizes), k) for k in last]
+    fits = sum(held) < sizes
+    split = np.zeros(len(users), np.int64)
+    reach = np.zeros(len(sizes))
+    for number in range(len(last), 0, -1):
+        before, reach = reach, reach + held[number - 1]
+        inside = (from_end > np.repeat(before, sizes)) & (from_end <= np.repeat(reach, sizes))
+        split[order[inside & np.repeat(fits, sizes)]] = number
+    return split

@@ -26,7 +26,7 @@ from ..schema import Schema
 FORMAT = 1
 Rows = np.ndarray | slice
 
-_DTYPES = {"ids": np.int32, "numeric": np.float32, "labels": np.float32, "weight": np.float32,
+DTYPES = {"ids": np.int32, "numeric": np.float32, "labels": np.float32, "weight": np.float32,
            "group": np.int32}
 
 
@@ -55,7 +55,7 @@ class Split:
             if array.shape != shapes[name]:
                 raise InputError(f"{where}: {name} has shape {list(array.shape)}, the schema and {rows} rows "
                                  f"of ids want {list(shapes[name])}; prepare the data again")
-            arrays[name] = np.ascontiguousarray(array, _DTYPES[name])
+            arrays[name] = np.ascontiguousarray(array, DTYPES[name])
         self.ids, self.numeric, self.labels = arrays["ids"], arrays["numeric"], arrays["labels"]
         self.weight, self.group = arrays.get("weight"), arrays.get("group")
         self._tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
@@ -242,7 +242,7 @@ def _open_array(path: Path) -> np.ndarray:
         raise InputError(f"{path}: no such file; prepare the data again") from None
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: not a whole .npy file ({error}); prepare the data again") from None
-    expected = _DTYPES.get(path.stem)
+    expected = DTYPES.get(path.stem)
     if expected is None or array.dtype != expected:
         wanted = np.dtype(expected) if expected else "a known matrix"
         raise InputError(f"{path}: holds {array.dtype}, not {wanted}; prepare the data again")

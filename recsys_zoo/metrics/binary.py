@@ -1,8 +1,8 @@
 """Metrics of scores for 0/1 labels: exact, in float64 or integers, on the device the scores lie on.
 
-Scores are float tensors [n], labels [n] of 0 and 1, weight [n] >= 0, group [n] integers. AUC and gAUC look at
-the order of the scores only (logits serve as well); the others want probabilities. Equal scores count as half a
-pair. The AUC of one class alone is NaN; `evaluate_binary` refuses such data instead.
+Scores are float tensors [n], labels [n] of 0 and 1, weight [n] >= 0, group [n] integers. AUC and gAUC look
+at the order of the scores only (logits serve as well); the others want probabilities. Equal scores count as
+half a pair. The AUC of one class alone is NaN; `evaluate_binary` refuses such data instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 
-CLIP = 1e-7  # probabilities are kept this far from 0 and 1 in logloss; FuxiCTR 1.0 and so the BARS boards do it
+CLIP = 1e-7  # logloss keeps probabilities this far from 0 and 1, as FuxiCTR 1.0 and so the BARS boards do
 BINS = 20  # of the calibration error
 
 
@@ -23,8 +23,8 @@ def evaluate_binary(scores: Tensor, labels: Tensor, group: Tensor | None = None,
                     weight: Tensor | None = None) -> dict[str, float]:
     """All metrics of one set of probabilities: auc, logloss, calibration_error, calibration_ratio.
 
-    With `group` also gauc and avg_auc (NaN when no group has both classes). InputError on NaN scores, on scores
-    outside [0, 1], on other labels than 0 and 1, and when one class is absent.
+    With `group` also gauc and avg_auc (NaN when no group has both classes). InputError on NaN scores, on
+    scores outside [0, 1], on other labels than 0 and 1, and when one class is absent.
     """
     check(scores, labels, group, weight)
     check_probabilities(scores)
@@ -32,15 +32,16 @@ def evaluate_binary(scores: Tensor, labels: Tensor, group: Tensor | None = None,
     if weight is not None:
         positives = positives[weight > 0]
     if not positives.any() or positives.all():
-        have, lack = ("positives", "negatives") if positives.any() else ("negatives", "positives")
-        raise InputError(f"labels: none of the {len(labels)} rows is among the {lack} (only {have}), so there is no "
-                         "AUC; check the label column or its threshold, or make this split larger")
+        absent = "negatives" if positives.any() else "positives"
+        raise InputError(f"labels: a split without {absent} ({len(labels)} rows) has no AUC; check the label "
+                         "column and its threshold, or make the split larger")
     metrics = {"auc": auc(scores, labels, weight), "logloss": logloss(scores, labels, weight),
                "calibration_error": calibration_error(scores, labels, weight),
                "calibration_ratio": calibration_ratio(scores, labels, weight)}
     if group is not None:
         values, mass = group_auc(scores, labels, group, weight)
-        metrics |= {"gauc": _weighted_mean(values, mass), "avg_auc": _weighted_mean(values, torch.ones_like(mass))}
+        metrics["gauc"] = _weighted_mean(values, mass)
+        metrics["avg_auc"] = _weighted_mean(values, torch.ones_like(mass))
     return metrics
 
 
@@ -64,12 +65,12 @@ def auc(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
 
 
 def _doubled_wins(keys: Tensor) -> tuple[int, int]:
-    """Pairs in order counted twice plus tied pairs once, and all pairs, of sorted keys with the label in bit 0."""
+    """Pairs in order counted twice plus tied pairs once, and all pairs; keys sorted, the label in bit 0."""
     hits = (keys & 1).nonzero().squeeze(1)
     positives, negatives = len(hits), len(keys) - len(hits)
-    # Among equal scores the negatives come first, so a positive's place counts negatives below it and tied ...
+    # Among equal scores the negatives come first, so a positive's place counts negatives below and tied ...
     at_or_below = int(hits.sum()) - positives * (positives - 1) // 2
-    # ... and tied pairs are taken off once: a tie with both classes shows as an even key followed by its successor.
+    # ... and tied pairs are taken off once: where a tie has both classes, an even key meets its successor.
     seam = ((keys[1:] - keys[:-1] == 1) & (keys[:-1] & 1 == 0)).nonzero().squeeze(1)
     first = torch.searchsorted(keys, keys[seam])
     end = torch.searchsorted(keys, keys[seam + 1], right=True)
@@ -88,8 +89,9 @@ def avg_auc(scores: Tensor, labels: Tensor, group: Tensor) -> float:
     return _weighted_mean(values, torch.ones_like(mass))
 
 
-def group_auc(scores: Tensor, labels: Tensor, group: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """AUC [G] of each group (NaN where one class is absent) and its rows or weight [G], by rising group id."""
+def group_auc(scores: Tensor, labels: Tensor, group: Tensor,
+              weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """AUC [G] of each group (NaN where one class is absent) and its rows or weight [G], by rising id."""
     check(scores, labels, group, weight)
     if len(scores) == 0:
         return scores.new_zeros(0, dtype=torch.float64), scores.new_zeros(0, dtype=torch.float64)
@@ -97,7 +99,7 @@ def group_auc(scores: Tensor, labels: Tensor, group: Tensor, weight: Tensor | No
     keys = (_group_codes(group) << 32) | (codes << 1) | labels.to(torch.int64)
     tp, fp, runs = _cumulative(keys, weight)
     of_group = runs >> 31  # the group of each run of equal (group, score)
-    last = torch.cat([torch.nonzero(_changes(of_group)).squeeze(1), of_group.new_tensor([len(of_group) - 1])])
+    last = _ends(of_group)
     position = torch.searchsorted(last, torch.arange(len(tp), device=tp.device))  # dense group of each run
     positives, negatives = _steps(tp[last]), _steps(fp[last])
     below = fp - _shifted(fp[last])[position]  # negatives of the group up to and with this run
@@ -121,8 +123,8 @@ def row_losses(scores: Tensor, labels: Tensor) -> Tensor:
 def calibration_error(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
     """Expected calibration error over 20 bins of equal mass: sum_b m_b / m * |mean score_b - mean label_b|.
 
-    Edge k = 1..19 is the smallest score that has at least k/20 of the mass (rows, or weight) at or below it; the
-    bin of a row is the number of edges at or below its score, so rows of one score share a bin.
+    Edge k = 1..19 is the smallest score that has at least k/20 of the mass (rows, or weight) at or below it;
+    the bin of a row is the number of edges at or below its score, so rows of one score share a bin.
     """
     check(scores, labels, None, weight)
     check_probabilities(scores)
@@ -130,8 +132,8 @@ def calibration_error(scores: Tensor, labels: Tensor, weight: Tensor | None = No
         return math.nan
     parts = torch.arange(1, BINS, device=scores.device)
     if weight is None:
-        mass, total = torch.ones_like(scores, dtype=torch.float64), len(scores)
-        edges = _sorted(scores)[(parts * total + BINS - 1) // BINS - 1]
+        mass, total = torch.ones_like(scores, dtype=torch.float64), float(len(scores))
+        edges = _sorted(scores)[(parts * len(scores) + BINS - 1) // BINS - 1]
     else:
         values, order = scores.sort()
         mass = weight.double()
@@ -144,7 +146,7 @@ def calibration_error(scores: Tensor, labels: Tensor, weight: Tensor | None = No
 
 
 def calibration_ratio(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
-    """Mean predicted over mean observed rate: 1 is right on the whole, above 1 too high; NaN without positives."""
+    """Mean predicted over mean observed rate: above 1 is too high on the whole; NaN without positives."""
     observed = _mean(labels.double(), weight)
     return _mean(scores.double(), weight) / observed if observed > 0 else math.nan
 
@@ -153,8 +155,8 @@ def check(scores: Tensor, labels: Tensor, group: Tensor | None = None, weight: T
     """InputError unless all are [n], scores are numbers, labels 0 or 1 and weights not negative."""
     for name, values in (("scores", scores), ("labels", labels), ("group", group), ("weight", weight)):
         if values is not None and values.shape != scores.shape[:1]:
-            raise InputError(f"{name} have shape {list(values.shape)}; one value for each of {len(scores)} rows is "
-                             "needed (several labels: one call a label)")
+            raise InputError(f"{name} have shape {list(values.shape)}; one value is needed for each of "
+                             f"{len(scores)} rows (several labels: one call a label)")
     if not scores.is_floating_point():
         raise InputError(f"scores are {scores.dtype}; give floating point numbers")
     _refuse(scores.isnan(), "scores", scores, "the model has diverged; lower the learning rate")
@@ -165,7 +167,7 @@ def check(scores: Tensor, labels: Tensor, group: Tensor | None = None, weight: T
 
 def check_probabilities(scores: Tensor) -> None:
     """InputError unless all scores lie in [0, 1]."""
-    _refuse(~((scores >= 0) & (scores <= 1)), "scores", scores, "probabilities are needed; apply a sigmoid to logits")
+    _refuse(~((scores >= 0) & (scores <= 1)), "scores", scores, "give probabilities: the sigmoid of logits")
 
 
 def _refuse(bad: Tensor, name: str, values: Tensor, way_out: str) -> None:
@@ -179,7 +181,7 @@ def _order_codes(scores: Tensor) -> Tensor:
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
     if scores.dtype == torch.float32 and bool((scores >= 0).all()):
-        return (scores + 0.0).view(torch.int32)  # bits of floats >= 0 sort as integers; + 0.0 makes -0.0 a 0.0
+        return (scores + 0.0).view(torch.int32)  # bits of floats >= 0 sort as integers; -0.0 + 0.0 is 0.0
     return torch.unique(scores, return_inverse=True)[1].to(torch.int32)
 
 
@@ -191,7 +193,7 @@ def _group_codes(group: Tensor) -> Tensor:
 
 
 def _cumulative(keys: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Positives and negatives up to each run of equal keys (label bit aside), and the run's key without it."""
+    """Positives and negatives up to each run of equal keys, and the run's key; the label bit is left out."""
     if weight is None:
         keys = _sorted(keys)
         tp = (keys & 1).cumsum(0, dtype=torch.int64)
@@ -201,19 +203,21 @@ def _cumulative(keys: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Te
         w = weight[order].double()
         tp, total = (w * (keys & 1)).cumsum(0), w.cumsum(0)
     runs = keys >> 1
-    ends = torch.cat([torch.nonzero(_changes(runs)).squeeze(1), runs.new_tensor([len(runs) - 1], dtype=torch.int64)])
+    ends = _ends(runs)
     return tp[ends], (total - tp)[ends], runs[ends]
 
 
 def _sorted(values: Tensor) -> Tensor:
     if values.device.type == "cpu":
-        # numpy sorts bare numbers with vector instructions, several times faster than torch's sort with indices
+        # numpy sorts bare numbers with vector instructions, much faster than torch's sort with indices
         return torch.from_numpy(np.sort(values.detach().numpy()))
     return values.sort().values
 
 
-def _changes(values: Tensor) -> Tensor:
-    return values[1:] != values[:-1]
+def _ends(values: Tensor) -> Tensor:
+    """Index of the last element of each run of equal values."""
+    more = torch.cat([values[1:] != values[:-1], values.new_ones(1, dtype=torch.bool)])
+    return more.nonzero().squeeze(1)
 
 
 def _shifted(cumulative: Tensor) -> Tensor:

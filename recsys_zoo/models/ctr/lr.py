@@ -1,4 +1,4 @@
-"""LR: logistic regression on one-hot columns, the first row of every CTR board (Richardson et al., WWW 2007)."""
+"""LR: logistic regression on one-hot columns, the first row of CTR boards (Richardson et al., WWW 2007)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,150 @@
+"""The split of every row, decided once before or during the first pass and replayed in the second."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ..errors import InputError, unknown_name
+from .spec import SplitSpec
+from .split import by_fractions, by_time, by_user, cut_times, hash_unit
+from .values import Chunk, as_text, as_times
+
+
+class DenseCodes:
+    """Numbers 0, 1, 2, ... for texts in order of first appearance over all chunks."""
+
+    def __init__(self) -> None:
+        self._type = pl.Categorical(pl.Categories.random())
+        self._dense = np.empty(0, np.int64)
+        self._next = 0
+
+    def encode(self, text: pl.Series) -> np.ndarray:
+        """The code of each text; there must be no null."""
+        raw = text.cast(self._type).to_physical().to_numpy()
+        values, first = np.unique(raw, return_index=True)
+        if len(values) and values[-1] >= len(self._dense):
+            grown = np.full(max(2 * len(self._dense), int(values[-1]) + 1), -1, np.int64)
+            grown[:len(self._dense)] = self._dense
+            self._dense = grown
+        fresh = values[np.argsort(first)]
+        fresh = fresh[self._dense[fresh] < 0]
+        self._dense[fresh] = np.arange(self._next, self._next + len(fresh))
+        self._next += len(fresh)
+        return self._dense[raw]
+
+
+class Assigner:
+    """Gives each row the number of its split in `names`.
+
+    Rules that need all rows first (time by fractions, user) are shown every chunk with `observe`, then
+    `settle`. They hold 8 (time) or 16 (user) bytes a row in memory; the other rules hold nothing.
+    """
+
+    def __init__(self, spec: SplitSpec, names: tuple[str, ...]) -> None:
+        self.spec, self.names = spec, names
+        self.looks_ahead = spec.method == "user" or (spec.method == "time" and not spec.cuts)
+        self._times: list[np.ndarray] = []
+        self._users: list[np.ndarray] = []
+        self._codes = DenseCodes()
+        self._cuts: list[float] = []
+        self._decided = np.empty(0, np.uint8)
+        if spec.method == "time" and spec.cuts:
+            self._cuts = [_moment(name, value) for name, value in spec.cuts.items()]
+            if self._cuts != sorted(self._cuts):
+                raise InputError(f"split.cuts={spec.cuts}: the moments must rise from split to split")
+
+    def observe(self, chunk: Chunk) -> None:
+        """Note what the rule needs of these rows."""
+        if self.spec.column:
+            self._times.append(as_times(chunk, self.spec.column))
+        if self.spec.method == "user":
+            self._users.append(self._codes.encode(needed_text(chunk, self.spec.user, "split by user")))
+
+    def settle(self) -> None:
+        """Decide, after the last chunk."""
+        if self.spec.method == "user":
+            users = np.concatenate(self._users) if self._users else np.empty(0, np.int64)
+            times = np.concatenate(self._times) if self._times else np.zeros(len(users))
+            self._decided = by_user(users, times, list(self.spec.last.values())).astype(np.uint8)
+        elif self._times and sum(map(len, self._times)):
+            self._cuts = cut_times(np.concatenate(self._times), self.spec.fractions)
+        self._times, self._users = [], []
+
+    def assign(self, chunk: Chunk, first: int, number: int, split: str) -> np.ndarray:
+        """Split numbers (uint8) of a chunk.
+
+        first: how many rows came before; number: the same, dropped rows counted; split: the file's own.
+        """
+        rule = self.spec
+        if rule.method == "files":
+            return np.full(len(chunk), self.names.index(split), np.uint8)
+        if rule.method == "column":
+            return self._by_column(chunk)
+        if rule.method == "time":
+            return by_time(as_times(chunk, rule.column), self._cuts).astype(np.uint8)
+        if rule.method == "user":
+            return self._decided[first:first + len(chunk)]
+        keys = [needed_text(chunk, key, "split by hash", empty="").to_numpy() for key in rule.keys]
+        unit = hash_unit(keys or [(number + np.arange(len(chunk))).astype(np.str_)], rule.salt)
+        return self._numbers(by_fractions(unit, rule.fractions))
+
+    def _by_column(self, chunk: Chunk) -> np.ndarray:
+        text = needed_text(chunk, self.spec.column, "split by column")
+        known = self.spec.names or {name: name for name in self.names}
+        for value in text.unique(maintain_order=True):
+            if value not in known:
+                raise InputError(f"{chunk.where}: column {self.spec.column!r}: "
+                                 f"{unknown_name('split', value, known)}; split.names maps values to splits")
+        numbers = {value: self.names.index(name) for value, name in known.items()}
+        return text.replace_strict(numbers, return_dtype=pl.UInt8).to_numpy()
+
+    def _numbers(self, names: np.ndarray) -> np.ndarray:
+        numbers = np.zeros(len(names), np.uint8)
+        for number, name in enumerate(self.names):
+            numbers[names == name] = number
+        return numbers
+
+
+def needed_text(chunk: Chunk, column: str, purpose: str, empty: str | None = None) -> pl.Series:
+    """A column as text; missing values become `empty`, or are refused when it is None."""
+    text = as_text(chunk.column(column), chunk.where)
+    if text.null_count():
+        if empty is None:
+            raise chunk.error(column, text.is_null().to_numpy(), f"no value, which is needed to {purpose}")
+        text = text.fill_null(empty)
+    return text
+
+
+def _moment(name: str, value: float | str) -> float:
+    if not isinstance(value, str):
+        return float(value)
+    frame = pl.DataFrame({name: [value]})
+    try:
+        return float(as_times(Chunk(frame, "split.cuts", np.array([1])), name)[0])
+    except InputError:
+        raise InputError(f"split.cuts.{name}={value!r} is neither a number nor an ISO date such as "
+                         f"{datetime.date(2020, 5, 1)}") from None
+
+
+def split_of_files(files: list[Path], split_files: dict[str, list[Path]] | None, spec: SplitSpec
+                   ) -> list[tuple[str, Path]]:
+    """(split or "", path) of every file in reading order; InputError when files and rule do not fit."""
+    if split_files:
+        if files:
+            raise InputError("give either files to be split or files of each split, not both")
+        if spec.method != "files":
+            raise InputError(f"the files of each split are given, so split.method={spec.method!r} has no "
+                             "use; remove [split] or give the files without split names")
+        if "train" not in split_files:
+            raise InputError(f"the splits {list(split_files)} have no 'train'")
+        return [(name, Path(path)) for name, paths in split_files.items() for path in paths]
+    if not files:
+        raise InputError("no file is given")
+    if spec.method == "files":
+        raise InputError("split.method='files' needs the files of each split (train, valid, test); name "
+                         "them, or choose another split.method: column, time, hash or user")
+    return [("", Path(path)) for path in files]

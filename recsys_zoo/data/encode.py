@@ -1,0 +1,182 @@
+"""The encoder: raw values to ids and numbers, the same for the rows that were prepared and for new ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote
+
+import numpy as np
+import polars as pl
+
+from ..batch import Inputs
+from ..errors import InputError
+from ..schema import Column, Schema
+from .numeric import buckets, transform
+from .spec import ColumnSpec, DataSpec
+from .store import Split, split_shapes
+from .values import Chunk, as_numbers, as_text, missing_column
+from .vocab import Vocabulary
+
+if TYPE_CHECKING:
+    import pandas
+
+Frame: TypeAlias = "pl.DataFrame | pandas.DataFrame | Mapping[str, Any]"
+Fitted = dict[str, dict[str, float | list[float]]]
+
+
+class Encoder:
+    """A data set's spec with what was fitted on its training rows: vocabularies and numeric rules."""
+
+    def __init__(self, spec: DataSpec, vocabularies: dict[str, Vocabulary], fitted: Fitted) -> None:
+        """spec: with max_len filled in; vocabularies by the column that owns them; fitted by column."""
+        self.spec, self.vocabularies, self.fitted = spec, vocabularies, fitted
+        self.schema = Schema(
+            dataset=spec.dataset, columns=tuple(self._column(c) for c in spec.columns),
+            labels=tuple(label.name for label in spec.labels),
+            group=spec.group, user=spec.user, item=spec.item)
+
+    def _column(self, column: ColumnSpec) -> Column:
+        size = 0 if column.kind == "numeric" else len(self.vocabularies[column.owner])
+        return Column(name=column.name, kind=column.kind, side=column.side, vocab_size=size,
+                      max_len=column.max_len, share_with=column.share_with)
+
+    def encode(self, frame: Frame) -> Inputs:
+        """What a model sees of the rows of a polars or pandas frame or a dict of columns; no labels needed.
+
+        Values not in the vocabulary become 1 (unknown). InputError for a column that is not there (with near
+        matches) and for text in a numeric column.
+        """
+        table = to_polars(frame, self.spec.raw_columns(prediction=True))
+        ids, numeric = self.arrays(Chunk(table, "frame", np.arange(1, table.height + 1)))
+        labels = np.zeros((table.height, len(self.schema.labels)), np.float32)
+        return Split(self.schema, ids, numeric, labels).inputs(slice(None))
+
+    def arrays(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
+        """ids int32 [rows, W] laid out by `Schema.id_slices`, and numeric float32 [rows, N]."""
+        shapes = split_shapes(self.schema, len(chunk))
+        ids, numeric = np.zeros(shapes["ids"], np.int32), np.zeros(shapes["numeric"], np.float32)
+        places, number = self.schema.id_slices(), 0
+        for column in self.spec.columns:
+            if column.kind == "numeric":
+                values = as_numbers(chunk, column.raw, fill_of(column))
+                numeric[:, number] = transform(column, self.fitted.get(column.name, {}), values)
+                number += 1
+            elif column.kind == "categorical":
+                ids[:, places[column.name].start] = self._categorical(chunk, column)
+            else:
+                text, rows, place = flat_values(chunk, column)
+                ids[rows, places[column.name].start + place] = self.vocabularies[column.owner].encode(text)
+        return ids, numeric
+
+    def _categorical(self, chunk: Chunk, column: ColumnSpec) -> np.ndarray:
+        vocabulary = self.vocabularies[column.owner]
+        if not column.reads_numbers:
+            return vocabulary.encode(as_text(chunk.column(column.raw), chunk.where))
+        numbers = as_numbers(chunk, column.raw, fill_of(column))
+        return vocabulary.encode(bucket_text(buckets(column, self.fitted.get(column.name, {}), numbers)))
+
+    def decode(self, column: str, ids: np.ndarray) -> list[str | None]:
+        """The texts (bucket numbers, for bucketed columns) of ids; None for padding and unknown."""
+        owner = self.schema.column(column).share_with or column
+        if owner not in self.vocabularies:
+            raise InputError(f"column {column!r} is numeric and has no vocabulary")
+        return self.vocabularies[owner].decode(ids)
+
+    def save(self, folder: Path) -> None:
+        """Write spec.json, numeric.json and one <column>.parquet for each vocabulary into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "spec.json").write_text(self.spec.model_dump_json(indent=1), encoding="utf-8")
+        (folder / "numeric.json").write_text(json.dumps(self.fitted, indent=1), encoding="utf-8")
+        for name, vocabulary in self.vocabularies.items():
+            vocabulary.save(folder / vocabulary_file(name))
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Encoder:
+        """Read what `save` wrote (the encoding/ of a prepared folder, the vocab/ of a checkpoint)."""
+        folder = Path(folder)
+        spec = DataSpec.parse(_read_json(folder / "spec.json"), str(folder / "spec.json"))
+        owners = [c.name for c in spec.columns if c.kind != "numeric" and not c.share_with]
+        vocabularies = {name: Vocabulary.open(folder / vocabulary_file(name)) for name in owners}
+        return cls(spec, vocabularies, _read_json(folder / "numeric.json"))
+
+
+def vocabulary_file(column: str) -> str:
+    """File name of a column's vocabulary; characters that do not belong into file names are escaped."""
+    return f"{quote(column, safe=' ')}.parquet"
+
+
+def fill_of(column: ColumnSpec) -> float | None:
+    """The column's `fill` as a number, None when there is none."""
+    return None if column.fill == "none" else float(column.fill)
+
+
+def bucket_text(bucket: np.ndarray) -> pl.Series:
+    """Bucket numbers as the texts that their vocabulary counts, null where missing."""
+    return as_text(pl.Series(bucket))
+
+
+def flat_values(chunk: Chunk, column: ColumnSpec) -> tuple[pl.Series, np.ndarray, np.ndarray]:
+    """The values of a bag or sequence one below the other: text, row, place in the row.
+
+    Missing and empty values are left out. A bag keeps its first max_len values, from place 0; a sequence its
+    last max_len, ending at place max_len - 1. With max_len 0 all are kept, counted from place 0.
+    """
+    series = chunk.column(column.raw)
+    nested = isinstance(series.dtype, pl.List | pl.Array)
+    lists = series if nested else as_text(series, chunk.where).str.split(column.separator)
+    numbered = pl.DataFrame({"row": np.arange(len(series)), "value": lists}).explode("value")
+    text = as_text(numbered.get_column("value").alias(column.raw), chunk.where)
+    present = text.is_not_null()
+    text, rows = text.filter(present), numbered.get_column("row").filter(present).to_numpy()
+    lengths = np.bincount(rows, minlength=len(series))
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    if not column.max_len:
+        return text, rows, place
+    if column.kind == "sequence":
+        place = place - lengths[rows] + column.max_len
+    kept = (place >= 0) & (place < column.max_len)
+    return (text, rows, place) if kept.all() else (text.filter(pl.Series(kept)), rows[kept], place[kept])
+
+
+def to_polars(frame: Frame, columns: tuple[str, ...]) -> pl.DataFrame:
+    """These columns as a polars frame; InputError for another kind of object, absent or uneven columns."""
+    if not isinstance(frame, pl.DataFrame | Mapping) and not hasattr(frame, "iloc"):
+        raise InputError("frame: expected a polars or pandas frame or a dict of columns, "
+                         f"got {type(frame).__name__}")
+    names = [str(name) for name in (frame.columns if isinstance(frame, pl.DataFrame) else frame.keys())]
+    for name in columns:
+        if name not in names:
+            raise missing_column("frame", name, names)
+        if names.count(name) > 1:
+            raise InputError(f"frame: two columns are named {name!r}; rename one")
+    if isinstance(frame, pl.DataFrame):
+        return frame.select(columns)
+    try:
+        return pl.DataFrame([_series(name, frame[name]) for name in columns])
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise InputError(f"frame: not columns of equal length ({str(error).splitlines()[0]})") from None
+
+
+def _series(name: str, values: Any) -> pl.Series:
+    if isinstance(values, pl.Series):
+        return values.alias(name)
+    if not hasattr(values, "iloc"):
+        return pl.Series(name, values, strict=False)
+    if getattr(values.dtype, "kind", "O") in "iufbM" and isinstance(values.dtype, np.dtype):
+        return pl.Series(name, values.to_numpy())
+    missing = values.isna().to_numpy()
+    plain = values.astype(object).tolist()
+    present = [None if gone else value for value, gone in zip(plain, missing, strict=True)]
+    return pl.Series(name, present, strict=False)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; the encoder is incomplete") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None

@@ -1,0 +1,58 @@
+"""The first pass over training rows: counts of values, numeric rules, longest bags; ends in an `Encoder`."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from .encode import Encoder, bucket_text, fill_of, flat_values
+from .numeric import Fit, buckets
+from .spec import ColumnSpec, DataSpec
+from .values import Chunk, as_numbers, as_text
+from .vocab import Counter, Vocabulary
+
+
+class Fitter:
+    """Shown every training row once, in any batches; the encoder does not depend on the batches."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        self.spec = spec
+        self.counters = {c.name: Counter() for c in spec.columns if c.kind != "numeric" and not c.share_with}
+        self.fits = {c.name: Fit(c) for c in spec.columns if c.rule in ("standardise", "quantile")}
+        self.longest = {c.name: 1 for c in spec.columns if c.kind in ("bag", "sequence")}
+
+    def add(self, chunk: Chunk) -> None:
+        """Count these rows."""
+        for column in self.spec.columns:
+            if column.reads_numbers:
+                self._add_numbers(chunk, column)
+            elif column.kind == "categorical":
+                self.counters[column.owner].add(as_text(chunk.column(column.raw), chunk.where))
+            else:
+                text, _, place = flat_values(chunk, column)
+                self.counters[column.owner].add(text)
+                self.longest[column.name] = max(self.longest[column.name], int(place.max(initial=0)) + 1)
+
+    def _add_numbers(self, chunk: Chunk, column: ColumnSpec) -> None:
+        if column.name in self.fits:
+            self.fits[column.name].add(as_numbers(chunk, column.raw, fill_of(column)))
+        elif column.kind == "categorical":
+            numbers = as_numbers(chunk, column.raw, fill_of(column))
+            self.counters[column.name].add(bucket_text(buckets(column, {}, numbers)))
+
+    def finish(self) -> Encoder:
+        """The encoder fitted on all rows seen."""
+        fitted = {name: fit.finish() for name, fit in self.fits.items()}
+        vocabularies: dict[str, Vocabulary] = {}
+        columns = []
+        for column in self.spec.columns:
+            if column.name in self.longest and not column.max_len:
+                column = column.model_copy(update={"max_len": self.longest[column.name]})
+            if column.rule == "quantile":
+                values, counts = self.fits[column.name].counted()
+                text = bucket_text(buckets(column, fitted[column.name], values))
+                self.counters[column.name].add_counts(pl.DataFrame({"value": text, "count": counts}))
+            if column.name in self.counters:
+                vocabularies[column.name] = self.counters[column.name].finish(column.min_count)
+            columns.append(column)
+        return Encoder(self.spec.model_copy(update={"columns": tuple(columns)}), vocabularies, fitted)
+

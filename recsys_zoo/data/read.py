@@ -1,0 +1,114 @@
+"""Files as a stream of chunks: CSV, TSV and Parquet, plain or compressed, with bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ..errors import InputError
+from .spec import ReadSpec
+from .values import Chunk, missing_column
+
+_PARQUET, _TABS, _TEXT = (".parquet", ".pq"), (".tsv", ".tab"), (".csv", ".txt")
+_PACKED = (".gz", ".zst", ".zlib")
+
+
+def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: int) -> Iterator[Chunk]:
+    """The rows of one file in order, `batch_rows` at a time, only these columns; texts come as texts.
+
+    InputError names the file for what cannot be read: not there, empty, truncated, ragged, lacking a column.
+    """
+    path = Path(path)
+    frame = _scan(path, read)
+    with _readable(path):
+        known = frame.collect_schema().names()
+    for name in columns:
+        if name not in known:
+            raise missing_column(str(path), name, known)
+    row = 1
+    with _readable(path):
+        for part in frame.select(columns).collect_batches(chunk_size=batch_rows, maintain_order=True):
+            if not _is_parquet(path):
+                part = _without_blank_lines(part)
+            yield Chunk(part, str(path), np.arange(row, row + part.height))
+            row += part.height
+    if row == 1:
+        raise InputError(f"{path}: has no rows; give a file with data")
+
+
+def column_names(path: Path, read: ReadSpec) -> list[str]:
+    """The columns of a file, in order."""
+    with _readable(path):
+        return _scan(Path(path), read).collect_schema().names()
+
+
+def _scan(path: Path, read: ReadSpec) -> pl.LazyFrame:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name the files in it")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; give a file with data")
+    with _readable(path):
+        if _is_parquet(path):
+            return pl.scan_parquet(path, glob=False)
+        separator = read.separator or _separator(path)
+        header = list(read.header) or _header(path, separator)
+        return pl.scan_csv(path, glob=False, infer_schema=False, separator=separator, new_columns=header,
+                           has_header=not read.header, null_values=list(read.null_values) or None)
+
+
+def _is_parquet(path: Path) -> bool:
+    ending = _ending(path)
+    if ending not in (*_PARQUET, *_TABS, *_TEXT):
+        raise InputError(f"{path}: cannot tell the format by its name; let it end in .csv, .tsv or .parquet")
+    return ending in _PARQUET
+
+
+def _ending(path: Path) -> str:
+    suffixes = [s.lower() for s in path.suffixes]
+    if suffixes and suffixes[-1] in _PACKED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _separator(path: Path) -> str:
+    if _ending(path) in _TABS:
+        return "\t"
+    line = _first_line(path, "\x01", quote=None)[0]
+    return max(",\t;|", key=line.count)
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    names = _first_line(path, separator, quote='"')
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: two columns are named {twice[0]!r}; rename one in the header line")
+    return names
+
+
+def _first_line(path: Path, separator: str, quote: str | None) -> list[str]:
+    lines = pl.scan_csv(path, glob=False, infer_schema=False, has_header=False, separator=separator,
+                        quote_char=quote, truncate_ragged_lines=True)
+    first = lines.head(1).collect(engine="streaming")
+    return [name or "" for name in first.row(0)] if first.height else [""]
+
+
+def _without_blank_lines(part: pl.DataFrame) -> pl.DataFrame:
+    """Blank lines are read as rows of nulls; they are no records."""
+    if part.width == 0 or part.get_column(part.columns[0]).null_count() == 0:
+        return part
+    return part.filter(~pl.all_horizontal(pl.all().is_null()))
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = " ".join(str(error).split("\n", 1)[0].split())
+        raise InputError(f"{path}: damaged, or not what its name says ({reason})") from None

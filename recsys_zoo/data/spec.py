@@ -1,0 +1,233 @@
+"""The schema file a user writes (TOML): the columns of a data set, what they mean, how its rows are split."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ..config import Frozen, read_toml
+from ..schema import Kind, Side
+
+Rule = Literal["none", "linear", "standardise", "log_square", "quantile"]
+Number = float | Literal["none"]  # TOML has no null
+
+_RULES = {"numeric": ("none", "linear", "standardise", "log_square"),
+          "categorical": ("none", "log_square", "quantile"), "bag": ("none",), "sequence": ("none",)}
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def check_split_name(name: str) -> None:
+    """ValueError for a split name that cannot be a folder beside encoding/."""
+    if not _SPLIT_NAME.fullmatch(name) or name == "encoding":
+        raise ValueError(f"split name {name!r}: use letters, digits, - and _ (and not 'encoding')")
+
+
+class ColumnSpec(Frozen):
+    """One input column: where it is read from and how its values become ids or numbers."""
+
+    name: str = Field(min_length=1, description="name in the schema")
+    source: str = Field("", description="column of the files; empty: the same as name")
+    kind: Kind = Field("categorical", description="categorical (one value), numeric, bag, sequence (several)")
+    side: Side = Field("context", description="whom the column describes: user, item or context")
+    min_count: int = Field(1, ge=1, description="values seen less often in training are unknown")
+    max_len: int = Field(0, ge=0, description=(
+        "values kept of a bag (the first) or a sequence (the last); 0: as many as the longest training row"))
+    separator: str = Field("|", min_length=1, description="text between the values of a bag or sequence")
+    share_with: str = Field("", description="column whose vocabulary this one uses, counted over both")
+    rule: Rule = Field("none", description=(
+        "numeric: none or linear (as it is), standardise ((x - mean) / std of training), log_square "
+        "(floor(ln(x)^2) above 2, else x); categorical: none (the text), log_square (the same, truncated to "
+        "an integer), quantile (number of the bucket)"))
+    bins: int = Field(10, ge=2, description="buckets of rule quantile, equally full but for ties")
+    fill: Number = Field("none", description=(
+        "number in place of missing, NaN and infinite ones, before the rule; none: missing is 0 after the "
+        "rule (in buckets: unknown), NaN and infinite are refused"))
+
+    @property
+    def raw(self) -> str:
+        """Name of the column in the files."""
+        return self.source or self.name
+
+    @property
+    def owner(self) -> str:
+        """Name of the column whose vocabulary this one uses (itself when not shared)."""
+        return self.share_with or self.name
+
+    @property
+    def reads_numbers(self) -> bool:
+        """Whether the raw values are numbers: numeric columns and bucketed categoricals."""
+        return self.kind == "numeric" or self.rule != "none"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ColumnSpec:
+        where = f"column {self.name!r}"
+        if self.rule not in _RULES[self.kind]:
+            hint = "; buckets are categorical" if self.rule == "quantile" else ""
+            raise ValueError(f"{where}: rule={self.rule!r} does not fit kind={self.kind!r}; "
+                             f"choose one of {list(_RULES[self.kind])}{hint}")
+        if self.max_len and self.kind not in ("bag", "sequence"):
+            raise ValueError(f"{where}: max_len belongs to kind 'bag' and 'sequence', not to {self.kind!r}")
+        if self.kind == "numeric" and (self.share_with or self.min_count > 1):
+            raise ValueError(f"{where}: numbers have no vocabulary; remove share_with and min_count")
+        if self.share_with and self.min_count > 1:
+            raise ValueError(f"{where}: set min_count on {self.share_with!r}, whose vocabulary it uses")
+        if self.share_with and self.rule != "none":
+            raise ValueError(f"{where}: a bucketed column has its own vocabulary; remove share_with")
+        if self.fill != "none" and not self.reads_numbers:
+            raise ValueError(f"{where}: fill belongs to numeric and bucketed columns; remove it")
+        return self
+
+
+class LabelSpec(Frozen):
+    """One label: a 0/1 column, or a threshold on a number."""
+
+    name: str = Field(min_length=1, description="name in the schema")
+    column: str = Field("", description="column of the files; empty: the same as name")
+    above: Number = Field("none", description="numbers above are 1, others 0; none: the column holds 0 and 1")
+    drop_equal: bool = Field(False, description="rows equal to `above` are dropped instead of counted as 0")
+
+    @property
+    def raw(self) -> str:
+        """Name of the column in the files."""
+        return self.column or self.name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelSpec:
+        if self.drop_equal and self.above == "none":
+            raise ValueError(f"label {self.name!r}: drop_equal needs above = NUMBER")
+        return self
+
+
+class SplitSpec(Frozen):
+    """How rows are divided into training, validation and test."""
+
+    method: Literal["files", "column", "time", "hash", "user"] = Field("files", description=(
+        "files: each split has its own files; column: a column names the split; time: earlier rows train; "
+        "hash: a fixed hash of key columns; user: the last rows of each user are held out"))
+    column: str = Field("", description=(
+        "the split column (column) or the time column (time; user: empty means file order)"))
+    names: dict[str, str] = Field({}, description=(
+        "column: value -> split; empty: the values are train, valid, test"))
+    fractions: dict[str, float] = Field({"train": 0.8, "valid": 0.1, "test": 0.1}, description=(
+        "hash, time: share of the rows; for time in time order"))
+    cuts: dict[str, float | str] = Field({}, description=(
+        "time: first moment of each later split, a number or date: {valid = 2020-05-01, test = 2020-06-01}"))
+    keys: tuple[str, ...] = Field((), description="hash: columns hashed together; empty: the row number")
+    salt: str = Field("", description="hash: another salt is another draw")
+    user: str = Field("", description="user: the user column")
+    last: dict[str, float] = Field({"valid": 1, "test": 1}, description=(
+        "user: rows held out of each user, the latest in the split named last; 1 and more are counts, "
+        "below 1 shares (rounded down)"))
+
+    @field_validator("cuts", mode="before")
+    @classmethod
+    def _dates_as_text(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: v.isoformat() if isinstance(v, datetime.date) else v for k, v in value.items()}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits this rule can give, in the order of their numbers; none for method files."""
+        named = tuple(dict.fromkeys(self.names.values()))
+        return {"files": (), "column": named or ("train", "valid", "test"),
+                "time": ("train", *self.cuts) if self.cuts else tuple(self.fractions),
+                "hash": tuple(self.fractions), "user": ("train", *self.last)}[self.method]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of the files that this rule reads."""
+        return {"files": (), "column": (self.column,), "time": (self.column,), "hash": self.keys,
+                "user": (self.user, self.column)}[self.method]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SplitSpec:
+        for name in (*self.names.values(), *self.fractions, *self.cuts, *self.last):
+            check_split_name(name)
+        if self.method in ("column", "time") and not self.column:
+            raise ValueError(f"method={self.method!r} needs column, the name of the {self.method} column")
+        if self.method == "user" and not self.user:
+            raise ValueError("method='user' needs user, the name of the user column")
+        uses_shares = self.method == "hash" or (self.method == "time" and not self.cuts)
+        shares = self.fractions.values()
+        if uses_shares and (min(shares, default=0) <= 0 or abs(sum(shares) - 1) > 1e-9):
+            raise ValueError(f"fractions={self.fractions} must be above 0 and sum to 1")
+        if "train" in self.cuts or "train" in self.last:
+            raise ValueError("cuts and last name the later splits only; remove train")
+        if any(share <= 0 or (share >= 1 and share != int(share)) for share in self.last.values()):
+            raise ValueError(f"last={self.last}: give whole counts, or shares between 0 and 1")
+        if self.method != "files" and "train" not in self.splits:
+            raise ValueError(f"the splits {list(self.splits)} have no 'train'")
+        if self.method == "time" and self.splits[0] != "train":
+            raise ValueError(f"the splits {list(self.splits)} are in time order, 'train' must be the first")
+        return self
+
+
+class ReadSpec(Frozen):
+    """How text files are written; Parquet needs none of it."""
+
+    separator: str = Field("", max_length=1, description=(
+        "one character between columns; empty: tab for .tsv, else the most frequent of , ; | and tab in the "
+        "first line"))
+    header: tuple[str, ...] = Field((), description="column names of files without a header line")
+    null_values: tuple[str, ...] = Field((), description="texts that mean missing, beside the empty one")
+
+
+class DataSpec(Frozen):
+    """A data set: columns, labels, roles, split."""
+
+    dataset: str = Field(min_length=1, description="name of the data set")
+    labels: tuple[LabelSpec, ...] = Field((), description="names, or tables with a threshold")
+    group: str = Field("", description="column of the files that groups rows (gAUC, clustered intervals)")
+    weight: str = Field("", description="column of the files with sample weights, finite and >= 0")
+    user: str = Field("", description="categorical column with the user id")
+    item: str = Field("", description="categorical column with the item id")
+    columns: tuple[ColumnSpec, ...] = Field(min_length=1, description="inputs in the order models see them")
+    split: SplitSpec = Field(SplitSpec(), description="division into training, validation and test")
+    read: ReadSpec = Field(ReadSpec(), description="how text files are written")
+    note: str = Field("", description="stands beside every number that comes from these data")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [{"name": v} if isinstance(v, str) else v for v in value]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataSpec:
+        for what, owners in (("column", self.columns), ("label", self.labels)):
+            names = [owner.name for owner in owners]
+            twice = [n for n in names if names.count(n) > 1]
+            if twice:
+                raise ValueError(f"{what} {twice[0]!r} is listed twice")
+        by_name = {c.name: c for c in self.columns}
+        for column in self.columns:
+            owner = by_name.get(column.share_with) if column.share_with else None
+            if column.share_with and (owner is None or owner.share_with or owner.reads_numbers):
+                raise ValueError(f"column {column.name!r}: share_with={column.share_with!r} is not a column "
+                                 "that has a vocabulary of texts of its own")
+        for role, name in (("user", self.user), ("item", self.item)):
+            if name and (name not in by_name or by_name[name].kind != "categorical"):
+                raise ValueError(f"{role}={name!r} is not the name of a categorical column")
+        leaked = {label.raw for label in self.labels} & {c.raw for c in self.columns}
+        if leaked:
+            raise ValueError(f"{min(leaked)!r} is both a label and an input; remove it from the columns")
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str) -> DataSpec:
+        """Read a schema file; InputError names the file, the setting and near matches."""
+        return cls.parse(read_toml(Path(path)), str(path))
+
+    def raw_columns(self, prediction: bool = False) -> tuple[str, ...]:
+        """The columns that must be in the files (in a frame to predict: the inputs only), each once."""
+        names = [c.raw for c in self.columns]
+        if not prediction:
+            names += [b.raw for b in self.labels] + [self.weight, self.group]
+            names += self.split.reads
+        return tuple(dict.fromkeys(name for name in names if name))

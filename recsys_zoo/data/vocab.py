@@ -1,0 +1,106 @@
+"""Vocabularies: counted on training rows, ordered by falling count (ties by value), values from id 2 on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ..errors import InputError
+from ..schema import UNKNOWN
+
+FIRST = 2  # id of the most frequent value
+
+
+class Counter:
+    """Counts of texts over a stream; memory grows with the number of distinct values only."""
+
+    def __init__(self) -> None:
+        self._merged = pl.DataFrame(schema={"value": pl.String, "count": pl.Int64})
+        self._pending: list[pl.DataFrame] = []
+        self._waiting = 0
+
+    def add(self, text: pl.Series) -> None:
+        """Count these texts; nulls are left out."""
+        if len(text):
+            self.add_counts(text.alias("value").value_counts(name="count"))
+
+    def add_counts(self, counts: pl.DataFrame) -> None:
+        """Add counted values: columns value (String) and count."""
+        self._pending.append(counts.with_columns(pl.col("count").cast(pl.Int64)))
+        self._waiting += counts.height
+        if self._waiting > max(100_000, self._merged.height):
+            self._merge()
+
+    def finish(self, min_count: int = 1) -> Vocabulary:
+        """The vocabulary of the values seen at least `min_count` times."""
+        self._merge()
+        kept = self._merged.filter(pl.col("count") >= min_count)
+        ordered = kept.sort(["count", "value"], descending=[True, False])
+        return Vocabulary(ordered.get_column("value"), ordered.get_column("count"))
+
+    def _merge(self) -> None:
+        frames = [self._merged, *self._pending]
+        self._merged = (pl.concat(frames).lazy().drop_nulls("value").group_by("value")
+                        .agg(pl.col("count").sum()).collect())
+        self._pending, self._waiting = [], 0
+
+
+class Vocabulary:
+    """Values in the order of their ids (2, 3, ...); 0 is padding, 1 is unknown."""
+
+    def __init__(self, values: pl.Series, counts: pl.Series) -> None:
+        self.values = values.alias("value")
+        self.counts = counts.alias("count").cast(pl.Int64)
+        self._type = pl.Enum(self.values)  # its physical numbers are the positions in `values`
+
+    def __len__(self) -> int:
+        """Rows of an embedding table: the values, padding and unknown."""
+        return len(self.values) + FIRST
+
+    def encode(self, text: pl.Series) -> np.ndarray:
+        """Ids int32 of texts; null and values not in the vocabulary are unknown (1)."""
+        if not len(self.values):
+            return np.full(len(text), UNKNOWN, np.int32)
+        places = text.cast(self._type, strict=False).to_physical().cast(pl.Int32)
+        return (places + FIRST).fill_null(UNKNOWN).to_numpy()
+
+    def decode(self, ids: np.ndarray) -> list[str | None]:
+        """The texts of ids; None for padding and unknown."""
+        places = pl.Series(np.asarray(ids, np.int64) - FIRST)
+        return self.values.gather(places.set(places < 0, None)).to_list()
+
+    def digest(self) -> str:
+        """SHA-256 of values and counts, whatever file holds them."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self.values), 65536):
+            rows = zip(self.values[start:start + 65536], self.counts[start:start + 65536], strict=True)
+            digest.update("".join(f"{len(v.encode())}:{v}{n};" for v, n in rows).encode())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write value, id, count as Parquet."""
+        buffer = io.BytesIO()
+        pl.DataFrame([self.values, _ids(len(self.values)), self.counts]).write_parquet(buffer)
+        path.write_bytes(buffer.getbuffer())  # by Python, whose errors say when the disk is full
+
+    @classmethod
+    def open(cls, path: Path) -> Vocabulary:
+        """Read a vocabulary; InputError when the file is missing or damaged."""
+        try:
+            frame = pl.read_parquet(path, glob=False)
+            if not frame.get_column("id").equals(_ids(frame.height)):
+                raise InputError(f"{path}: its ids are not {FIRST}, {FIRST + 1}, ...; it is not a vocabulary")
+            return cls(frame.get_column("value"), frame.get_column("count"))
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; the vocabularies are incomplete") from None
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).split("\n", 1)[0]
+            raise InputError(f"{path}: the vocabulary cannot be read ({reason})") from None
+
+
+def _ids(values: int) -> pl.Series:
+    return pl.int_range(FIRST, FIRST + values, dtype=pl.Int32, eager=True).alias("id")

@@ -1,0 +1,24 @@
+"""Write tests/numerics/*.json anew: `python -m tests.contract.golden`. Say in the commit why the numbers change."""
+
+from __future__ import annotations
+
+import json
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from recsys_zoo.files import write_whole
+from tests.contract import harness
+
+
+def main() -> None:
+    names = {n: {k: list(v.shape) for k, v in harness.make(n).state_dict().items()} for n in harness.CTR}
+    write_whole(harness.NUMERICS / "state_names.json", json.dumps(names, indent=1) + "\n")
+    path = harness.NUMERICS / "golden.json"
+    golden = json.loads(path.read_text()) if path.exists() else {}
+    golden[harness.platform_key()] = {n: harness.golden_losses(n) for n in harness.CTR}
+    write_whole(path, json.dumps(golden, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What the contract tests do to a model: train it, bake it, flatten its inputs. Nobody edits this to add a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys_zoo import create, list_models
+from recsys_zoo.batch import Inputs
+from recsys_zoo.models.base import Model
+from recsys_zoo.nn.embedding import Embedding
+from recsys_zoo.schema import Schema
+from tests import toys
+
+CTR = list_models(family="ctr")
+ROWS = 64
+NUMERICS = Path(__file__).parent.parent / "numerics"
+
+
+def make(name: str, schema: Schema = toys.MIXED, **settings) -> Model:
+    """The model with narrow embeddings, else its defaults, from a fixed seed."""
+    settings["embedding"] = {"dim": 4, **settings.get("embedding", {})}
+    return create(name, schema, seed=1, **settings)
+
+
+def losses(model: Model, x: Inputs, y: Tensor, steps: int, lr: float = 1e-2) -> list[float]:
+    """Train on the whole batch with plain Adam; the loss before each step."""
+    adam = torch.optim.Adam(model.parameters(), lr=lr)
+    history = []
+    model.train()
+    for _ in range(steps):
+        logits, parts = model.train_forward(x)
+        loss = F.binary_cross_entropy_with_logits(logits, y) + sum(parts.values())
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        history.append(float(loss.detach()))
+    return history
+
+
+def trained(name: str, schema: Schema = toys.MIXED, **settings) -> tuple[Model, Inputs]:
+    """A model after a few steps (weights away from their initial symmetry), in evaluation mode, and its inputs."""
+    model = make(name, schema, **settings)
+    x, y = toys.planted(schema, ROWS)
+    losses(model, x, y, 5)
+    return model.eval(), x
+
+
+def bake(model: nn.Module) -> nn.Module:
+    """Put every embedding layer's dense equal in its place."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Embedding):
+                setattr(parent, name, child.bake())
+    return model
+
+
+class Flat(nn.Module):
+    """The model behind named tensors, one a bag; inputs of width 0 are left out."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.schema = model.schema
+
+    def forward(self, columns: dict[str, Tensor]) -> Tensor:
+        rows = next(iter(columns.values()))
+        empty = rows.new_zeros((rows.shape[0], 0))
+        bags = {c.name: columns[c.name] for c in self.schema.of("bag", "sequence")}
+        return self.model(Inputs(columns.get("ids", empty), columns.get("numeric", empty), bags))
+
+
+def flat(x: Inputs) -> dict[str, Tensor]:
+    """The inputs of Flat."""
+    named = {"ids": x.ids, "numeric": x.numeric, **x.bags}
+    return {name: tensor for name, tensor in named.items() if tensor.shape[1]}
+
+
+def platform_key() -> str:
+    """What rounding depends on: torch version, instruction set, threads, and the processor's model."""
+    version = torch.__version__.partition("+")[0]
+    return f"{version} {torch.backends.cpu.get_cpu_capability()} threads={torch.get_num_threads()} {_processor()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return "unknown"
+    fields = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
+    return "-".join(fields.get(k, "").strip() for k in ("vendor_id", "cpu family", "model"))
+
+
+def golden_losses(name: str) -> list[float]:
+    """Losses of five steps on the planted toy."""
+    x, y = toys.planted(toys.MIXED, ROWS)
+    return losses(make(name), x, y, 5)
+
+
+def read(file: str) -> dict:
+    return json.loads((NUMERICS / file).read_text())

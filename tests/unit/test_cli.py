@@ -1,0 +1,217 @@
+"""The command line in one process: what it prints, its exit codes, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys_zoo import cli
+
+SPEC = """
+dataset = "shop"
+labels = ["click"]
+group = "user"
+user = "user"
+item = "item"
+
+[[columns]]
+name = "user"
+kind = "categorical"
+side = "user"
+
+[[columns]]
+name = "item"
+kind = "categorical"
+side = "item"
+
+[[columns]]
+name = "price"
+kind = "numeric"
+rule = "standardise"
+
+[[columns]]
+name = "tags"
+kind = "bag"
+separator = "|"
+max_len = 3
+
+[split]
+method = "hash"
+keys = ["user", "item"]
+fractions = {train = 0.6, valid = 0.2, test = 0.2}
+"""
+
+
+def shop(rows: int = 600) -> pl.DataFrame:
+    """Raw rows whose click depends on the item and the price."""
+    rng = np.random.default_rng(4)
+    user, item = rng.integers(0, 40, rows), rng.integers(0, 25, rows)
+    price = rng.normal(size=rows).round(3)
+    click = (rng.random(rows) < 1 / (1 + np.exp(-(item - 12) / 3 - price))).astype(int)
+    tags = ["|".join(f"t{t}" for t in rng.integers(0, 6, n)) for n in rng.integers(0, 4, rows)]
+    return pl.DataFrame({"click": click, "user": [f"u{u}" for u in user], "item": [f"i{i}" for i in item],
+                         "price": price, "tags": tags})
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Call the command line: run("train", ...) -> (exit code, stdout, stderr)."""
+
+    def call(*words) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["recsys-zoo", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shop().write_csv("shop.csv")
+    Path("shop.toml").write_text(SPEC)
+    return tmp_path
+
+
+@pytest.fixture
+def prepared(folder, run):
+    assert run("prepare", "shop.csv", "--schema", "shop.toml", "--out", "data")[0] == 0
+    return folder
+
+
+QUICK = ("--set", "train.epochs=2", "--set", "train.batch_size=64", "--set", "train.device=cpu",
+         "--set", "model.embedding.dim=4")
+
+
+def test_the_main_job_on_an_own_csv(prepared, run):
+    code, out, err = run("train", "lr", "data", "--seed", 7, "--out", "run", *QUICK)
+    assert code == 0, err
+    row = json.loads(Path("run/row.json").read_text())
+    assert row["seed"] == 7
+    assert row["hparams"] == "default"
+    assert row["config"]["model"]["embedding"]["dim"] == 4
+    assert row["config"]["train"]["patience"] == 2  # defaults are written out
+    assert {"valid.auc", "test.auc", "test.gauc", "test.auc_low", "test.auc_unseen_pairs"} <= row["metrics"].keys()
+    assert f"{row['metrics']['test.auc']:.6f}" in out
+    code, out, _ = run("evaluate", "run")
+    assert code == 0
+    assert f"test.auc  {row['metrics']['test.auc']:.6f}" in out
+    code, out, _ = run("show", "run")
+    assert code == 0
+    assert row["data_digest"][:16] in out
+    assert run("train", "--resume", "run")[0] == 0  # a finished run: nothing to do, same row
+
+
+def test_predict_scores_raw_rows_with_unknown_values(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    frame = shop(50).drop("click").with_columns(user=pl.lit("nobody"))
+    frame.write_parquet("new.parquet")
+    code, out, err = run("predict", "run", "new.parquet", "--out", "scores.csv")
+    assert code == 0, err
+    scores = pl.read_csv("scores.csv")["score"].to_numpy()
+    assert len(scores) == 50
+    assert len(np.unique(scores)) > 10
+    from recsys_zoo import load
+    direct = load("run").predict(frame.to_pandas())
+    np.testing.assert_allclose(scores, direct, atol=1e-6)
+
+
+def test_scores_recompute_the_row(prepared, run):
+    from sklearn.metrics import roc_auc_score
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    row = json.loads(Path("run/row.json").read_text())
+    scores = pl.read_parquet("run/scores_test.parquet")
+    assert roc_auc_score(scores["label"], scores["score"]) == pytest.approx(row["metrics"]["test.auc"], abs=1e-12)
+
+
+def test_board_run_adds_a_row_per_seed_once(prepared, run):
+    recipe = Path("lr.toml")
+    recipe.write_text('board = "shop"\ndata = "data"\n[model]\nname = "lr"\n[train]\nepochs = 1\nbatch_size = 64\n')
+    for _ in range(2):
+        code, _, err = run("board", "run", recipe, "--seeds", "1,2", "--floors", "--rows", "rows.jsonl")
+        assert code == 0, err
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    assert sorted((r["model"], r["seed"]) for r in rows if r["hparams"] != "none") == [("lr", 1), ("lr", 2)]
+    assert {"pair_memory", "base_rate"} <= {r["model"] for r in rows}
+    assert len({r["config_digest"] for r in rows if r["model"] == "lr"}) == 1
+    code, out, _ = run("board", "show", "rows.jsonl")
+    assert code == 0
+    assert "lr" in out
+    assert run("board", "page", "rows.jsonl", "--out", "page.html")[0] == 0
+    assert "<svg" in Path("page.html").read_text()
+
+
+def test_list_and_show(run):
+    code, out, _ = run("list", "l*")
+    assert code == 0
+    assert out.startswith("lr ")
+    code, out, _ = run("show", "lr")
+    assert code == 0
+    assert "model.embedding.dim = 16" in out
+    assert "0.935584" in out
+
+
+MISTAKES = {
+    "unknown model": (("train", "autoin", "data"), r"no model named 'autoin'; did you mean \['autoint'"),
+    "unknown recipe": (("train", "frappe_x1/autoin"), r"no recipe named 'frappe_x1/autoin'; did you mean"),
+    "unknown setting": (("train", "lr", "data", "--set", "train.epoch=3"),
+                        r"no setting named 'train.epoch'; did you mean \['train.epochs'"),
+    "unknown model setting": (("train", "lr", "data", "--set", "model.layers=3"), r"no setting named 'layers'"),
+    "unknown group": (("train", "lr", "data", "--set", "modl.layers=3"), r"did you mean \['model'\]"),
+    "wrong value": (("train", "lr", "data", "--set", "train.lr=fast"), r"train.lr = 'fast': input should be"),
+    "no value": (("train", "lr", "data", "--set", "train.lr"), r"write it as key=value"),
+    "no data": (("train", "lr"), r"name the data"),
+    "no such data": (("train", "lr", "nowhere"), r"nowhere"),
+    "not prepared": (("train", "lr", "."), r"prepared"),
+    "no target": (("train",), r"needs a recipe or a model name"),
+    "no run": (("evaluate", "nowhere"), r"nowhere"),
+    "resume nothing": (("train", "--resume", "data"), r"no run here"),
+    "resume with settings": (("train", "lr", "--resume", "data"), r"--resume takes the settings of the run"),
+    "bad output": (("predict", "data", "shop.csv", "--out", "x.txt"), r"must end in .csv or .parquet"),
+    "explain a name": (("show", "lr", "--explain"), r"--explain needs a run folder"),
+    "bad seeds": (("board", "run", "frappe_x1/lr", "--seeds", "one"), r"write whole numbers with commas"),
+    "no rows": (("board", "show", "none.jsonl"), r"none.jsonl"),
+    "missing file": (("prepare", "none.csv", "--schema", "shop.toml", "--out", "new"), r"none.csv"),
+    "no schema": (("prepare", "shop.csv", "--out", "new"), r"--schema"),
+}
+
+
+@pytest.mark.parametrize(("words", "sentence"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_sentence_and_exit_code_2(words, sentence, prepared, run):
+    import re
+    before = sorted(p.name for p in prepared.iterdir())
+    code, _, err = run(*words)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert re.search(sentence, err), err
+    assert sorted(p.name for p in prepared.iterdir()) == before  # nothing half-written
+
+
+def test_a_run_folder_is_never_overwritten(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    code, _, err = run("train", "lr", "data", "--out", "run", *QUICK)
+    assert code == 2
+    assert "already holds a run" in err
+
+
+def test_a_damaged_checkpoint_is_refused(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    path = Path("run/checkpoint/model.safetensors")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    code, _, err = run("evaluate", "run")
+    assert code == 2
+    assert "SHA-256" in err
