@@ -16,14 +16,18 @@ def __getattr__(name: str) -> Any:
     # Lazy, so that `recsys-zoo --help` starts without torch.
     if name in ("create", "list_models"):
         from . import zoo
+
         return getattr(zoo, name)
     if name in ("Schema", "Column"):
         from . import schema
+
         return getattr(schema, name)
     if name == "load":
         from .predictor import load
+
         return load
     if name == "__version__":
         from importlib.metadata import version
+
         return version("recsys-zoo")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

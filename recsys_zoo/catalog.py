@@ -50,6 +50,7 @@ def prepared_by_recipe(name: str, raw: Path | None, out: Path) -> Path:
     if (out / "prepared.json").is_file():
         return out
     import data_prep
+
     if raw is None and os.environ.get("RECSYS_ZOO_DATA"):
         candidate = Path(os.environ["RECSYS_ZOO_DATA"]) / name
         raw = candidate if candidate.is_dir() else None

@@ -10,12 +10,19 @@ import typer
 
 from .errors import InputError
 
-app = typer.Typer(name="recsys-zoo", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
-                  help="Recommendation models that share one embedding layer, one trainer and one evaluation.")
+app = typer.Typer(
+    name="recsys-zoo",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Recommendation models that share one embedding layer, one trainer and one evaluation.",
+)
 board_app = typer.Typer(no_args_is_help=True, help="Rows, ranking and the HTML page.")
 app.add_typer(board_app, name="board")
 
-Set = Annotated[list[str], typer.Option("--set", help="override a setting: --set model.layers=3, --set train.lr=1e-3")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="override a setting: --set model.layers=3, --set train.lr=1e-3")
+]
 
 
 def main() -> None:
@@ -37,11 +44,14 @@ def _complain(sentence: str) -> int:
 
 
 @app.command("list")
-def list_command(pattern: Annotated[str, typer.Argument(help="wildcard, for example '*fm*'")] = "*",
-                 family: Annotated[str, typer.Option(help="only this family, for example ctr")] = "") -> None:
+def list_command(
+    pattern: Annotated[str, typer.Argument(help="wildcard, for example '*fm*'")] = "*",
+    family: Annotated[str, typer.Option(help="only this family, for example ctr")] = "",
+) -> None:
     """Models with paper, year and family."""
     from .errors import unknown_name
     from .zoo import list_models, model_class
+
     names = list_models(pattern, family)
     if not names:
         raise unknown_name("model", pattern, list_models())
@@ -52,12 +62,15 @@ def list_command(pattern: Annotated[str, typer.Argument(help="wildcard, for exam
 
 
 @app.command()
-def show(target: Annotated[str, typer.Argument(help="model name or run folder")],
-         explain: Annotated[bool, typer.Option("--explain", help="draw what a run attends to")] = False,
-         data: Annotated[str, typer.Option(help="prepared folder for --explain; default: the run's own")] = "",
-         rows: Annotated[int, typer.Option(help="test rows that --explain averages over")] = 4096) -> None:
+def show(
+    target: Annotated[str, typer.Argument(help="model name or run folder")],
+    explain: Annotated[bool, typer.Option("--explain", help="draw what a run attends to")] = False,
+    data: Annotated[str, typer.Option(help="prepared folder for --explain; default: the run's own")] = "",
+    rows: Annotated[int, typer.Option(help="test rows that --explain averages over")] = 4096,
+) -> None:
     """A model's card and settings, or a run's metrics and pictures."""
     from . import display
+
     if Path(target).is_dir():
         display.show_run(Path(target))
         if explain:
@@ -69,33 +82,40 @@ def show(target: Annotated[str, typer.Argument(help="model name or run folder")]
 
 
 @app.command()
-def prepare(files: Annotated[list[Path], typer.Argument(help="CSV, TSV or Parquet files")] = [],  # noqa: B006
-            schema: Annotated[Path | None, typer.Option(help="schema file (TOML)")] = None,
-            out: Annotated[Path | None, typer.Option(help="prepared folder to write")] = None,
-            infer: Annotated[bool, typer.Option("--infer", help="draft a schema file and print it")] = False,
-            split: Annotated[list[str], typer.Option(help="given splits: --split valid=v.csv --split test=t.csv")] = [],  # noqa: B006,E501
-            ) -> None:
+def prepare(
+    files: Annotated[list[Path], typer.Argument(help="CSV, TSV or Parquet files")] = [],  # noqa: B006
+    schema: Annotated[Path | None, typer.Option(help="schema file (TOML)")] = None,
+    out: Annotated[Path | None, typer.Option(help="prepared folder to write")] = None,
+    infer: Annotated[bool, typer.Option("--infer", help="draft a schema file and print it")] = False,
+    split: Annotated[
+        list[str], typer.Option(help="given splits: --split valid=v.csv --split test=t.csv")
+    ] = [],  # noqa: B006
+) -> None:
     """Own data -> prepared folder; --infer drafts the schema file to edit.
 
     With given splits, FILES are the training files and each --split names another split's file.
     """
     if infer:
         from .data.infer import infer_spec
+
         text = infer_spec(list(files))
         if schema is None:
             print(text, end="")
             return
         from .files import write_whole
+
         if schema.exists():
             raise InputError(f"{schema}: exists already; choose another --schema for the draft")
         write_whole(schema, text)
-        print(f"wrote {schema}; edit it, then: recsys-zoo prepare {' '.join(map(str, files))} --schema {schema} --out DIR")
+        command = f"recsys-zoo prepare {' '.join(map(str, files))} --schema {schema} --out DIR"
+        print(f"wrote {schema}; edit it, then: {command}")
         return
     if schema is None or out is None:
         raise InputError("prepare needs --schema FILE and --out DIR (or --infer to draft the schema file)")
     from . import display
     from .data.prepare import prepare as prepare_files
     from .data.spec import DataSpec
+
     spec = DataSpec.load(schema)
     split_files: dict[str, list[Path]] = {}
     for entry in split:
@@ -108,19 +128,26 @@ def prepare(files: Annotated[list[Path], typer.Argument(help="CSV, TSV or Parque
 
 
 @app.command()
-def train(target: Annotated[str, typer.Argument(help="recipe (frappe_x1/autoint or a .toml file) or model name")] = "",
-          data: Annotated[str, typer.Argument(help="prepared folder, or the name of a data recipe")] = "",
-          set_: Set = [],  # noqa: B006
-          seed: Annotated[int, typer.Option(help="train.seed")] = 0,
-          out: Annotated[Path | None, typer.Option(help="run folder; default runs/BOARD/MODEL/seedN")] = None,
-          raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
-          resume: Annotated[Path | None, typer.Option(help="go on with this interrupted run")] = None,
-          device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "") -> None:
+def train(
+    target: Annotated[
+        str, typer.Argument(help="recipe (frappe_x1/autoint or a .toml file) or model name")
+    ] = "",
+    data: Annotated[str, typer.Argument(help="prepared folder, or the name of a data recipe")] = "",
+    set_: Set = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="train.seed")] = 0,
+    out: Annotated[Path | None, typer.Option(help="run folder; default runs/BOARD/MODEL/seedN")] = None,
+    raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with this interrupted run")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "",
+) -> None:
     """Train one model to a checkpoint, test scores and a row."""
     from . import display, launch
+
     if resume is not None:
         if target or set_ or seed or out:
-            raise InputError("--resume takes the settings of the run itself; give no target, --set, --seed or --out")
+            raise InputError(
+                "--resume takes the settings of the run itself; give no target, --set, --seed or --out"
+            )
         row = launch.resume(resume)
         display.show_row(row, resume)
         return
@@ -133,43 +160,55 @@ def train(target: Annotated[str, typer.Argument(help="recipe (frappe_x1/autoint 
 
 
 @app.command()
-def evaluate(run: Annotated[Path, typer.Argument(help="run or checkpoint folder")],
-             data: Annotated[str, typer.Option(help="prepared folder; default: the run's own")] = "",
-             split: Annotated[str, typer.Option(help="split to score")] = "test") -> None:
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="run or checkpoint folder")],
+    data: Annotated[str, typer.Option(help="prepared folder; default: the run's own")] = "",
+    split: Annotated[str, typer.Option(help="split to score")] = "test",
+) -> None:
     """Metrics of a trained model on a split."""
     from . import launch, runs
+
     for key, value in runs.evaluate(run, launch.data_of(run, data), split).items():
         print(f"{split}.{key}  {value:.6f}")
 
 
 @app.command()
-def predict(run: Annotated[Path, typer.Argument(help="run or checkpoint folder")],
-            file: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet with the raw columns")],
-            out: Annotated[Path, typer.Option(help="predictions to write (.csv or .parquet)")],
-            batch_size: Annotated[int, typer.Option(help="rows a forward pass")] = 16384) -> None:
+def predict(
+    run: Annotated[Path, typer.Argument(help="run or checkpoint folder")],
+    file: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet with the raw columns")],
+    out: Annotated[Path, typer.Option(help="predictions to write (.csv or .parquet)")],
+    batch_size: Annotated[int, typer.Option(help="rows a forward pass")] = 16384,
+) -> None:
     """Click probabilities of raw rows, in their order."""
     from . import launch
+
     print(f"wrote {launch.predict_file(run, file, out, batch_size):,} rows to {out}")
 
 
 @app.command()
-def demo(out: Annotated[Path, typer.Option(help="folder for data, runs, rows and the page")] = Path("runs/demo"),
-         rows: Annotated[int, typer.Option(help="rows of the planted problem")] = 0) -> None:
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for data, runs, rows and the page")] = Path("runs/demo"),
+    rows: Annotated[int, typer.Option(help="rows of the planted problem")] = 0,
+) -> None:
     """The main job on a planted problem: prepare, train five models, rank them, write a page."""
     from .demo import run_demo
+
     run_demo(out, rows)
 
 
 @board_app.command("run")
-def board_run(recipes: Annotated[list[str], typer.Argument(help="recipes, for example frappe_x1/autoint")],
-              seeds: Annotated[str, typer.Option(help="seeds, for example 1,2,3")] = "1,2,3,4,5",
-              rows: Annotated[Path | None, typer.Option(help="file the rows are added to")] = None,
-              raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
-              set_: Set = [],  # noqa: B006
-              floors: Annotated[bool, typer.Option("--floors", help="add the rows that need no learning")] = False,
-              out: Annotated[Path, typer.Option(help="parent of the run folders")] = Path("runs")) -> None:
+def board_run(
+    recipes: Annotated[list[str], typer.Argument(help="recipes, for example frappe_x1/autoint")],
+    seeds: Annotated[str, typer.Option(help="seeds, for example 1,2,3")] = "1,2,3,4,5",
+    rows: Annotated[Path | None, typer.Option(help="file the rows are added to")] = None,
+    raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
+    set_: Set = [],  # noqa: B006
+    floors: Annotated[bool, typer.Option("--floors", help="add the rows that need no learning")] = False,
+    out: Annotated[Path, typer.Option(help="parent of the run folders")] = Path("runs"),
+) -> None:
     """Train recipes over seeds and add one row each; runs that are done are not repeated."""
     from . import launch
+
     try:
         numbers = [int(s) for s in seeds.split(",")]
     except ValueError:
@@ -178,19 +217,25 @@ def board_run(recipes: Annotated[list[str], typer.Argument(help="recipes, for ex
 
 
 @board_app.command("show")
-def board_show(rows: Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")],
-               metric: Annotated[str, typer.Option(help="ranked by this")] = "test.auc") -> None:
+def board_show(
+    rows: Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")],
+    metric: Annotated[str, typer.Option(help="ranked by this")] = "test.auc",
+) -> None:
     """Rank the rows: mean and deviation over seeds, published numbers beside them."""
     from . import launch
+
     launch.show_board(rows, metric)
 
 
 @board_app.command("page")
-def board_page(rows: Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")],
-               out: Annotated[Path, typer.Option(help="HTML file to write")],
-               metric: Annotated[str, typer.Option(help="ranked by this")] = "test.auc") -> None:
+def board_page(
+    rows: Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")],
+    out: Annotated[Path, typer.Option(help="HTML file to write")],
+    metric: Annotated[str, typer.Option(help="ranked by this")] = "test.auc",
+) -> None:
     """One HTML file with the ranking, its intervals and its conditions."""
     from . import launch
+
     launch.write_page(rows, out, metric)
     print(f"wrote {out}")
 
@@ -198,6 +243,7 @@ def board_page(rows: Annotated[list[Path], typer.Argument(help="files of rows (.
 def settings(assignments: list[str]) -> dict[str, Any]:
     """Nested settings of the --set options."""
     from .config import set_dotted
+
     values: dict[str, Any] = {}
     for assignment in assignments:
         set_dotted(values, assignment)

@@ -67,8 +67,14 @@ def _owner(cls: type[BaseModel], loc: tuple) -> type[BaseModel] | None:
         field = owner.model_fields.get(part) if isinstance(owner, type) else None
         if field is None:
             return None
-        owner = next((a for a in (field.annotation, *getattr(field.annotation, "__args__", ()))
-                      if isinstance(a, type) and issubclass(a, BaseModel)), None)
+        owner = next(
+            (
+                a
+                for a in (field.annotation, *getattr(field.annotation, "__args__", ()))
+                if isinstance(a, type) and issubclass(a, BaseModel)
+            ),
+            None,
+        )
         if owner is None:
             return None
     return owner
@@ -108,7 +114,9 @@ def _write_table(table: dict[str, Any], prefix: str, lines: list[str]) -> None:
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list | tuple) and bool(value) and isinstance(value[0], dict))
+    return isinstance(value, dict) or (
+        isinstance(value, list | tuple) and bool(value) and isinstance(value[0], dict)
+    )
 
 
 def _key(key: str) -> str:

@@ -13,10 +13,10 @@ from .errors import InputError
 def show_model(name: str) -> None:
     """Card, settings with defaults and meaning, published numbers."""
     from .registry import preset_settings
-    from .zoo import model_class, resolve
-    cls = model_class(name)
+    from .zoo import resolve
+
     cls, cfg = resolve(name)
-    card = cls.card
+    card, base = cls.card, name.partition(".")[0]
     print(f"{card.name} ({card.year})  {card.title}\n{card.authors}\n{card.url}\n\n{card.equations}\n")
     print(f"faithful to: {card.faithful}")
     for note in card.notes:
@@ -24,7 +24,7 @@ def show_model(name: str) -> None:
     print("\nsettings")
     _settings(cfg, "model.")
     for preset in cls.presets:
-        print(f"preset {name.partition('.')[0]}.{preset}: {preset_settings(cls, f'{name.partition(chr(46))[0]}.{preset}')}")
+        print(f"preset {base}.{preset}: {preset_settings(cls, f'{base}.{preset}')}")
     if card.published:
         print("\npublished")
     for entry in card.published:
@@ -34,6 +34,7 @@ def show_model(name: str) -> None:
 
 def _settings(cfg: Any, prefix: str) -> None:
     from .config import Frozen
+
     for key, info in type(cfg).model_fields.items():
         value = getattr(cfg, key)
         if isinstance(value, Frozen):
@@ -47,7 +48,9 @@ def show_data(data: Prepared) -> None:
     schema = data.schema
     for name in data.names:
         split = data.split(name)
-        rates = ", ".join(f"{label} {float(split.labels[:, i].mean()):.4f}" for i, label in enumerate(schema.labels))
+        rates = ", ".join(
+            f"{label} {float(split.labels[:, i].mean()):.4f}" for i, label in enumerate(schema.labels)
+        )
         print(f"{name:<6} {len(split):>12,} rows   mean label: {rates}")
     for column in schema.columns:
         size = "" if column.kind == "numeric" else f"{column.vocab_size - 1:>10,} rows"
@@ -60,12 +63,16 @@ def show_data(data: Prepared) -> None:
 
 def show_row(row: Row, folder: Path) -> None:
     """The numbers of one run."""
-    print(f"{row.model}{'.' + row.variant if row.variant else ''}  seed {row.seed}  {row.status}"
-          + (f": {row.reason}" if row.reason else ""))
+    print(
+        f"{row.model}{'.' + row.variant if row.variant else ''}  seed {row.seed}  {row.status}"
+        + (f": {row.reason}" if row.reason else "")
+    )
     for key, value in row.metrics.items():
         print(f"  {key:<24} {value:.6f}")
-    print(f"  {row.params:,} parameters, best epoch {row.best_epoch} of {row.epochs}, {row.seconds:.0f} s, "
-          f"{row.rows_per_s:,.0f} rows/s, peak {row.peak_mib:,.0f} MiB, hparams={row.hparams}")
+    print(
+        f"  {row.params:,} parameters, best epoch {row.best_epoch} of {row.epochs}, {row.seconds:.0f} s, "
+        f"{row.rows_per_s:,.0f} rows/s, peak {row.peak_mib:,.0f} MiB, hparams={row.hparams}"
+    )
     if row.note:
         print(f"  note: {row.note}")
     print(f"  {folder}")
@@ -74,10 +81,13 @@ def show_row(row: Row, folder: Path) -> None:
 def show_run(folder: Path) -> None:
     """Metrics, conditions and the files of a run."""
     from .runs import read_row
+
     row = read_row(folder)
     show_row(row, folder)
-    print(f"  data {row.data_digest[:16]}  settings {row.config_digest[:16]}  commit {row.git or 'none'}\n"
-          f"  torch {row.torch}, {row.device}, {row.threads} threads, {row.cpu_capability}, {row.when}")
+    print(
+        f"  data {row.data_digest[:16]}  settings {row.config_digest[:16]}  commit {row.git or 'none'}\n"
+        f"  torch {row.torch}, {row.device}, {row.threads} threads, {row.cpu_capability}, {row.when}"
+    )
     for path in sorted(folder.glob("*.svg")):
         print(f"  picture: {path}")
 
@@ -89,10 +99,13 @@ def draw_attention(folder: Path, data_folder: Path | None, rows: int) -> str:
     from .files import write_whole
     from .launch import data_of
     from .predictor import load
+
     predictor = load(folder)
     data = data_of(folder, str(data_folder) if data_folder else "")
     if predictor.schema.columns != data.schema.columns:
-        raise InputError(f"{data.folder}: its columns differ from those of {folder}; give the data it was trained on")
+        raise InputError(
+            f"{data.folder}: its columns differ from those of {folder}; give the data it was trained on"
+        )
     split = data.split("test")
     total: Any = 0
     count = min(rows, len(split))
@@ -105,10 +118,18 @@ def draw_attention(folder: Path, data_folder: Path | None, rows: int) -> str:
     mean = total / count
     names = [c.name for c in predictor.schema.columns]
     path = folder / "attention.svg"
-    title = f"{predictor.config['name']} on {predictor.schema.dataset}: mean attention over {count:,} test rows"
+    title = (
+        f"{predictor.config['name']} on {predictor.schema.dataset}: mean attention over {count:,} test rows"
+    )
     write_whole(path, heatmaps(mean.mean(1).tolist(), names, title))
     first = mean[0].mean(0)
-    pairs = sorted(((float(first[i, j] + first[j, i]) / 2, names[i], names[j]) for i in range(len(names))
-                    for j in range(i)), reverse=True)[:5]
+    pairs = sorted(
+        (
+            (float(first[i, j] + first[j, i]) / 2, names[i], names[j])
+            for i in range(len(names))
+            for j in range(i)
+        ),
+        reverse=True,
+    )[:5]
     top = "\n".join(f"  {weight:.4f}  {a} - {b}" for weight, a, b in pairs)
     return f"strongest pairs of layer 1 (mean of both directions over heads)\n{top}\nwrote {path}"

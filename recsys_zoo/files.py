@@ -22,10 +22,19 @@ def disk_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EFBIG):
+        if error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EACCES,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EFBIG,
+        ):
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        way_out = "free some space or choose another folder" if full else "choose a folder that can be written"
+        way_out = (
+            "free some space or choose another folder" if full else "choose a folder that can be written"
+        )
         raise InputError(f"{target}: cannot write: {os.strerror(error.errno)}; {way_out}") from None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from . import catalog, runs
 from .board.rows import Row, append_row, config_digest, read_rows
@@ -19,13 +18,17 @@ from .runs import RunConfig
 def configure(target: str, data: str, assignments: list[str], seed: int, device: str = "") -> RunConfig:
     """The settings of `recsys-zoo train TARGET DATA --set ...`."""
     from .cli import settings
+
     overrides = settings(assignments)
     unknown = set(overrides) - set(RunConfig.model_fields)
     if unknown:
         from .errors import unknown_name
-        raise InputError(f"--set {min(unknown)}: "
-                         f"{unknown_name('group of settings', min(unknown), RunConfig.model_fields)}; "
-                         "model settings begin with model., training settings with train.")
+
+        raise InputError(
+            f"--set {min(unknown)}: "
+            f"{unknown_name('group of settings', min(unknown), RunConfig.model_fields)}; "
+            "model settings begin with model., training settings with train."
+        )
     if data:
         overrides["data"] = data
     if seed:
@@ -92,21 +95,31 @@ def predict_file(run_folder: Path, file: Path, out: Path, batch_size: int) -> in
     from .data.read import read_frame
     from .files import write_whole
     from .predictor import load
+
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(f"--out {out}: the name must end in .csv or .parquet")
     scores = load(run_folder).predict(read_frame(file), batch_size)
     import io
 
     import polars as pl
+
     frame, buffer = pl.DataFrame({"score": scores}), io.BytesIO()
     frame.write_csv(buffer) if out.suffix == ".csv" else frame.write_parquet(buffer)
     write_whole(out, buffer.getvalue())
     return len(scores)
 
 
-def run_board(recipes: list[str], seeds: list[int], rows: Path | None, raw: Path | None, assignments: list[str],
-              floors: bool, parent: Path) -> None:
-    """Train recipes over seeds; rows already in the file (same settings, data and seed) are not trained again."""
+def run_board(
+    recipes: list[str],
+    seeds: list[int],
+    rows: Path | None,
+    raw: Path | None,
+    assignments: list[str],
+    floors: bool,
+    parent: Path,
+) -> None:
+    """Train recipes over seeds; rows already in the file (same settings, data and seed) are not trained
+    again."""
     for recipe in recipes:
         for seed in seeds:
             cfg = configure(recipe, "", assignments, seed)
@@ -121,7 +134,9 @@ def run_board(recipes: list[str], seeds: list[int], rows: Path | None, raw: Path
             if (folder / "row.json").is_file():
                 row = runs.read_row(folder)
             else:
-                row = runs.train(cfg, data, folder, resume=(folder / "config.toml").is_file(), command=command)
+                row = runs.train(
+                    cfg, data, folder, resume=(folder / "config.toml").is_file(), command=command
+                )
             append_row(target, row)
 
 

@@ -28,12 +28,16 @@ class Predictor:
         return self.model.schema
 
     def encode(self, frame: Any) -> Inputs:
-        """Model inputs of a raw polars or pandas frame (or dict of lists): the columns of the raw training files."""
+        """Model inputs of a raw polars or pandas frame (or dict of lists): the columns of the raw training
+        files."""
         if self._encoder is None:
             from .data.encode import Encoder
+
             if not (self.folder / "vocab").is_dir():
-                raise InputError(f"{self.folder}: holds no encoders (it was trained on generated data); "
-                                 "score prepared inputs with `predictor.model` instead")
+                raise InputError(
+                    f"{self.folder}: holds no encoders (it was trained on generated data); "
+                    "score prepared inputs with `predictor.model` instead"
+                )
             self._encoder = Encoder.open(self.folder / "vocab")
         return self._encoder.encode(frame)
 
@@ -45,8 +49,10 @@ class Predictor:
     def predict_inputs(self, x: Inputs, batch_size: int = 16384) -> np.ndarray:
         """Click probabilities [rows] of encoded inputs."""
         device = next(self.model.parameters()).device
-        parts = [torch.sigmoid(self.model(x.rows(i, i + batch_size).to(device)).float()).cpu()
-                 for i in range(0, len(x), batch_size)]
+        parts = [
+            torch.sigmoid(self.model(x.rows(i, i + batch_size).to(device)).float()).cpu()
+            for i in range(0, len(x), batch_size)
+        ]
         return torch.cat(parts).numpy() if parts else np.zeros(0, np.float32)
 
 
@@ -59,7 +65,9 @@ def checkpoint_folder(folder: Path) -> Path:
     if inner.is_dir():
         return inner
     if (folder / "state").is_dir():
-        raise InputError(f"{folder}: this run is not finished; go on with `recsys-zoo train --resume {folder}`")
+        raise InputError(
+            f"{folder}: this run is not finished; go on with `recsys-zoo train --resume {folder}`"
+        )
     return folder
 
 

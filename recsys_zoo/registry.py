@@ -15,7 +15,9 @@ def register(cls: T) -> T:
     name = cls.__module__.rpartition(".")[2]
     held = _MODELS.get(name)
     if held is not None and (held.__module__, held.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise InputError(f"two models are named {name!r}: {held.__module__} and {cls.__module__}; rename one module")
+        raise InputError(
+            f"two models are named {name!r}: {held.__module__} and {cls.__module__}; rename one module"
+        )
     _MODELS[name] = cls
     return cls
 

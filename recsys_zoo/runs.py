@@ -47,8 +47,10 @@ class RunConfig(Frozen):
     model: dict[str, Any] = Field(description='{"name": registry name, and its settings}')
     train: TrainConfig = TrainConfig()
     hparams: Literal["inherited", "valid", "default"] = Field(
-        "default", description="where the settings come from: inherited from a published table (chosen partly on "
-        "test there), tuned on our valid split, or the model's defaults")
+        "default",
+        description="where the settings come from: inherited from a published table (chosen partly on "
+        "test there), tuned on our valid split, or the model's defaults",
+    )
     trials: int = Field(1, ge=1, description="trials behind settings tuned on valid")
     bootstrap: int = Field(200, ge=0, description="replicates of the test intervals; 0: none")
     note: str = Field("", description="stands beside every number of the run")
@@ -68,11 +70,20 @@ def read_recipe(path: Path, overrides: dict[str, Any] | None = None) -> RunConfi
     return RunConfig.parse(merge(read_toml(path), overrides or {}), str(path))
 
 
-def train(cfg: RunConfig, data: Prepared, out: Path, *, resume: bool = False, command: str = "",
-          callbacks: list[Callback] | None = None, say: Any = print) -> Row:
+def train(
+    cfg: RunConfig,
+    data: Prepared,
+    out: Path,
+    *,
+    resume: bool = False,
+    command: str = "",
+    callbacks: list[Callback] | None = None,
+    say: Any = print,
+) -> Row:
     """Train, score valid and test once with the best weights, and write the run folder. Returns its row.
 
-    `resume` goes on with an interrupted run of the same settings; without it a folder that holds a run is refused.
+    `resume` goes on with an interrupted run of the same settings; without it a folder that holds a run is
+    refused.
     """
     out = Path(out)
     cfg = cfg.resolved()
@@ -83,12 +94,21 @@ def train(cfg: RunConfig, data: Prepared, out: Path, *, resume: bool = False, co
         model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
         watchers = [JsonLines(out / "log.jsonl"), TensorBoard(out / "tb"), *(callbacks or [Progress()])]
         fit = Trainer(task, cfg.train, out / "state", watchers, say).fit(model, resume=resume)
-        scores = {name: task.scores(model, data.split(name), cfg.train.eval_batch_size, cfg.train.precision)
-                  for name in data.names if name != "train"}
+        scores = {
+            name: task.scores(model, data.split(name), cfg.train.eval_batch_size, cfg.train.precision)
+            for name in data.names
+            if name != "train"
+        }
         row = _row(cfg, data, task, fit, scores, model, out, command)
         encoding = data.folder / "encoding" if data.folder else None
-        save_checkpoint(out / "checkpoint", model, cfg.model["name"], _settings(cfg), encoding,
-                        {"data_digest": data.data_digest, "label": task.label})
+        save_checkpoint(
+            out / "checkpoint",
+            model,
+            cfg.model["name"],
+            _settings(cfg),
+            encoding,
+            {"data_digest": data.data_digest, "label": task.label},
+        )
         write_whole(out / "row.json", row.model_dump_json(indent=1))
     return row
 
@@ -108,11 +128,21 @@ def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> None:
     elif not resume:
         raise InputError(f"{out}: already holds a run; resume it with --resume or choose another --out")
     elif read_toml(path) != tomllib.loads(text):
-        raise InputError(f"{out}: its config.toml differs from this run's settings or data; resume it as it was")
+        raise InputError(
+            f"{out}: its config.toml differs from this run's settings or data; resume it as it was"
+        )
 
 
-def _row(cfg: RunConfig, data: Prepared, task: BinaryTask, fit: Fit, scores: dict[str, Tensor], model: Any,
-         out: Path, command: str) -> Row:
+def _row(
+    cfg: RunConfig,
+    data: Prepared,
+    task: BinaryTask,
+    fit: Fit,
+    scores: dict[str, Tensor],
+    model: Any,
+    out: Path,
+    command: str,
+) -> Row:
     metrics: dict[str, float] = {}
     digest = ""
     for name, values in scores.items():
@@ -121,11 +151,25 @@ def _row(cfg: RunConfig, data: Prepared, task: BinaryTask, fit: Fit, scores: dic
         metrics |= {f"{name}.{key}": value for key, value in found.items()}
         if name == "test":
             metrics |= test_extras(values, data, task.place, cfg.bootstrap)
-            digest = write_scores(out / "scores_test.parquet", split.labels[:, task.place], values.numpy(), split.group)
+            digest = write_scores(
+                out / "scores_test.parquet", split.labels[:, task.place], values.numpy(), split.group
+            )
     return make_row(
-        cfg, data, metrics, seed=cfg.train.seed, params=model.num_parameters(), kept=1.0, epochs=fit.epochs,
-        best_epoch=fit.best_epoch, seconds=round(fit.seconds, 3), rows_per_s=round(fit.rows_per_s, 1),
-        status=fit.status, reason=fit.reason, command=command, scores_digest=digest)
+        cfg,
+        data,
+        metrics,
+        seed=cfg.train.seed,
+        params=model.num_parameters(),
+        kept=1.0,
+        epochs=fit.epochs,
+        best_epoch=fit.best_epoch,
+        seconds=round(fit.seconds, 3),
+        rows_per_s=round(fit.rows_per_s, 1),
+        status=fit.status,
+        reason=fit.reason,
+        command=command,
+        scores_digest=digest,
+    )
 
 
 def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts: Any) -> Row:
@@ -133,14 +177,27 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
     name, _, variant = cfg.model["name"].partition(".")
     note = "; ".join(n for n in dict.fromkeys((cfg.note, data.record.get("spec", {}).get("note", ""))) if n)
     record = {
-        "board": cfg.board, "protocol": PROTOCOL, "model": name, "variant": variant, "metrics": metrics,
+        "board": cfg.board,
+        "protocol": PROTOCOL,
+        "model": name,
+        "variant": variant,
+        "metrics": metrics,
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "device": _device(cfg.train.device), "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__, "git": git_commit(),
-        "config": identity(cfg, data), "config_digest": config_digest(identity(cfg, data)), "data_digest": data.data_digest,
-        "table_update": cfg.train.table_update, "precision": cfg.train.precision, "hparams": cfg.hparams,
-        "selection": "valid", "trials": cfg.trials,
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "note": note,
+        "device": _device(cfg.train.device),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "git": git_commit(),
+        "config": identity(cfg, data),
+        "config_digest": config_digest(identity(cfg, data)),
+        "data_digest": data.data_digest,
+        "table_update": cfg.train.table_update,
+        "precision": cfg.train.precision,
+        "hparams": cfg.hparams,
+        "selection": "valid",
+        "trials": cfg.trials,
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "note": note,
     }
     return Row.model_validate({**record, **facts})
 
@@ -159,15 +216,22 @@ def _device(asked: str) -> str:
 def git_commit() -> str:
     """Commit of the checkout the package runs from ("-dirty" with changed files), or "" outside of one."""
     try:
-        found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-                               cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=True)
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return found.stdout.strip()
 
 
 def test_extras(scores: Tensor, data: Prepared, place: int, replicates: int) -> dict[str, float]:
-    """Test AUC on pairs unseen in training, and the bootstrap interval of the AUC (by user where there are users)."""
+    """Test AUC on pairs unseen in training, and the bootstrap interval of the AUC (by user where there are
+    users)."""
     split = data.split("test")
     labels = torch.from_numpy(split.labels[:, place].copy())
     extras: dict[str, float] = {}
@@ -182,8 +246,11 @@ def test_extras(scores: Tensor, data: Prepared, place: int, replicates: int) -> 
     return extras
 
 
-def floors(data: Prepared, board: str, label: str = "", replicates: int = 200, command: str = "") -> list[Row]:
-    """Rows of what needs no learning: base rate, column rates, and pair memory where there are users and items."""
+def floors(
+    data: Prepared, board: str, label: str = "", replicates: int = 200, command: str = ""
+) -> list[Row]:
+    """Rows of what needs no learning: base rate, column rates, and pair memory where there are users and
+    items."""
     task = BinaryTask(data, label)
     kinds: list[Any] = [BaseRate, ColumnRates]
     if data.schema.user and data.schema.item:
@@ -201,10 +268,28 @@ def floors(data: Prepared, board: str, label: str = "", replicates: int = 200, c
             if name == "test":
                 metrics |= test_extras(scores, data, task.place, replicates)
         cfg = RunConfig(board=board, model={"name": floor.name}, label=label)
-        rows.append(make_row(cfg, data, metrics, seed=0, params=0, kept=1.0, epochs=0, best_epoch=0,
-                             seconds=round(time.perf_counter() - since, 3), rows_per_s=0.0, status="done", reason="",
-                             command=command, scores_digest="", hparams="none", role="floor",
-                             table_update="none", precision="none"))
+        rows.append(
+            make_row(
+                cfg,
+                data,
+                metrics,
+                seed=0,
+                params=0,
+                kept=1.0,
+                epochs=0,
+                best_epoch=0,
+                seconds=round(time.perf_counter() - since, 3),
+                rows_per_s=0.0,
+                status="done",
+                reason="",
+                command=command,
+                scores_digest="",
+                hparams="none",
+                role="floor",
+                table_update="none",
+                precision="none",
+            )
+        )
     return rows
 
 
@@ -219,10 +304,13 @@ def read_row(run: Path) -> Row:
 def evaluate(run: Path, data: Prepared, split: str = "test", label: str = "") -> dict[str, float]:
     """Metrics of a checkpoint on a split of prepared data; the data must have the checkpoint's columns."""
     from .predictor import load
+
     predictor = load(run)
     if predictor.schema.columns != data.schema.columns:
-        raise InputError(f"{data.folder}: its columns or vocabularies differ from those {run} was trained on; "
-                         "evaluate on data prepared together, or use `recsys-zoo predict`")
+        raise InputError(
+            f"{data.folder}: its columns or vocabularies differ from those {run} was trained on; "
+            "evaluate on data prepared together, or use `recsys-zoo predict`"
+        )
     task = BinaryTask(data, label or predictor.config.get("label", ""))
     part: Split = data.split(split)
     return task.metrics(task.scores(predictor.model, part, 16384), part)
@@ -231,4 +319,5 @@ def evaluate(run: Path, data: Prepared, split: str = "test", label: str = "") ->
 def run_command() -> str:
     """The command line of this process, as it can be typed again."""
     import shlex
+
     return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])

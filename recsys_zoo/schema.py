@@ -22,7 +22,9 @@ class Column(Frozen):
     name: str
     kind: Kind
     side: Side = "context"
-    vocab_size: int = Field(0, ge=0, description="rows of the vocabulary with padding and unknown; 0 for numeric")
+    vocab_size: int = Field(
+        0, ge=0, description="rows of the vocabulary with padding and unknown; 0 for numeric"
+    )
     max_len: int = Field(0, ge=0, description="ids kept of a bag or sequence; 0 for the other kinds")
     share_with: str = Field("", description="column whose vocabulary and embedding rows this one uses")
 
@@ -33,7 +35,9 @@ class Column(Frozen):
                 raise ValueError(f"numeric column {self.name!r} takes no vocab_size, max_len or share_with")
             return self
         if self.vocab_size < 2:
-            raise ValueError(f"column {self.name!r}: vocab_size={self.vocab_size} must count padding and unknown (>= 2)")
+            raise ValueError(
+                f"column {self.name!r}: vocab_size={self.vocab_size} must count padding and unknown (>= 2)"
+            )
         if (self.kind in ("bag", "sequence")) != (self.max_len > 0):
             raise ValueError(f"column {self.name!r}: max_len belongs to bags and sequences, and only to them")
         return self
@@ -61,10 +65,14 @@ class Schema(Frozen):
             if column.share_with:
                 owner = by_name.get(column.share_with)
                 if owner is None or owner.share_with or owner.kind == "numeric":
-                    raise ValueError(f"column {column.name!r} shares with {column.share_with!r}, "
-                                     "which is not a column with a vocabulary of its own")
+                    raise ValueError(
+                        f"column {column.name!r} shares with {column.share_with!r}, "
+                        "which is not a column with a vocabulary of its own"
+                    )
                 if owner.vocab_size != column.vocab_size:
-                    raise ValueError(f"column {column.name!r} and {owner.name!r} share a vocabulary of different sizes")
+                    raise ValueError(
+                        f"column {column.name!r} and {owner.name!r} share a vocabulary of different sizes"
+                    )
         for role, name in (("user", self.user), ("item", self.item)):
             if name and (name not in by_name or by_name[name].kind != "categorical"):
                 raise ValueError(f"{role}={name!r} is not a categorical column")
@@ -77,6 +85,7 @@ class Schema(Frozen):
     def column(self, name: str) -> Column:
         """The column of that name; UnknownName with near matches."""
         from .errors import unknown_name
+
         for column in self.columns:
             if column.name == name:
                 return column
@@ -104,6 +113,7 @@ class Schema(Frozen):
     def load(cls, path: Path) -> Schema:
         """Read schema.json; InputError when it is missing or not a schema."""
         import json
+
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -11,14 +11,17 @@ from .config import Frozen
 
 
 class Stage(Frozen):
-    """One stage; each rebuilds optimiser and compiled step, so moments never leak from one stage to the next."""
+    """One stage; each rebuilds optimiser and compiled step, so moments never leak from one stage to the
+    next."""
 
     name: str = Field("train", description="appears in logs and in the training state")
     train: str = Field(".*", description="regular expression of the parameter names that move")
     epochs: int = Field(0, ge=0, description="at most so many epochs; 0: the run's `epochs`")
     lr: float = Field(0.0, ge=0, description="learning rate; 0: the run's `lr`")
     start_from: Literal["last", "best", "initial"] = Field(
-        "last", description="weights the stage begins with: the ones at hand, the best so far, or the initial ones")
+        "last",
+        description="weights the stage begins with: the ones at hand, the best so far, or the initial ones",
+    )
 
     @field_validator("train")
     @classmethod

@@ -45,6 +45,7 @@ def model_class(name: str) -> type[Model]:
 
 def _load_plugins() -> None:
     from importlib.metadata import entry_points
+
     for entry in entry_points(group="recsys_zoo.models"):
         entry.load()
 
@@ -59,7 +60,8 @@ def create(name: str, schema: Schema, seed: int | None = None, **settings: Any) 
     """Build a model from its registry name, a schema and settings.
 
     create("autoint.plus", schema, embedding={"dim": 10}, layers=3). With `seed` the initial weights are
-    reproducible and the global random state is left as it was. Raises UnknownName or InputError with near matches.
+    reproducible and the global random state is left as it was. Raises UnknownName or InputError with near
+    matches.
     """
     cls, cfg = resolve(name, settings)
     if seed is None:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # several test processes share few cores; set before torch starts
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts: test processes share few cores
 
 import numpy as np
 import pytest

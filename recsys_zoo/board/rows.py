@@ -1,7 +1,7 @@
 """The row of a run: its numbers with all that is needed to judge and to repeat them; files of rows.
 
-A file of rows holds one JSON object a line and only grows. The same rows as CSV, for reading and for git, have a
-column for each field and each metric; both forms are read back to equal rows.
+A file of rows holds one JSON object a line and only grows. The same rows as CSV, for reading and for git, have
+a column for each field and each metric; both forms are read back to equal rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Row(Frozen):
     model_config = ConfigDict(ser_json_inf_nan="strings")  # a dead run's NaN survives the file
 
     board: str
-    protocol: str = Field(description="how it was scored; rows of different protocols are not ranked together")
+    protocol: str = Field(description="how it was scored; different protocols are not ranked together")
     model: str = Field(description="registry name without presets")
     variant: str = Field("", description="presets, joined by dots")
     role: Literal["model", "floor", "ceiling"] = Field("model", description="reference rows are not ranked")
@@ -53,8 +53,8 @@ class Row(Frozen):
     table_update: Literal["autograd", "exact", "rows", "none"] = "none"
     precision: Literal["fp32", "bf16", "none"] = "none"
     hparams: Literal["inherited", "valid", "default", "none"] = Field(
-        description="settings from a published table (whose makers chose them partly on test), tuned on valid, the "
-        "model's defaults, or none to choose")
+        description="settings from a published table (whose makers chose them partly on test), tuned on valid, "
+        "the model's defaults, or none to choose")
     selection: Literal["valid", "test"] = Field("valid", description="split that picked the epoch")
     trials: int = Field(1, ge=0)
     status: Literal["done", "dead", "failed"]
@@ -84,7 +84,7 @@ def config_digest(config: dict[str, Any]) -> str:
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Add a row at the end; the file is replaced whole, so a reader or a killed writer never sees half a line."""
+    """Add a row at the end; the file is replaced whole, so there is never half a line in it."""
     path = Path(path)
     line = row.model_dump_json() + "\n"
     until = time.monotonic() + WAIT_S
@@ -102,7 +102,7 @@ def append_row(path: Path, row: Row) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a .jsonl or .csv file in their order; InputError names file and line of one that is none."""
+    """The rows of a .jsonl or .csv file in their order; InputError names file and line of what is no row."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -137,7 +137,8 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
     for row in rows:
         values = json.loads(row.model_dump_json())
         config = json.dumps(values["config"], sort_keys=True, separators=(",", ":"))
-        writer.writerow([*(values[f] for f in fields), *(values["metrics"].get(m, "") for m in metrics), config])
+        numbers = [values["metrics"].get(name, "") for name in metrics]
+        writer.writerow([*(values[name] for name in fields), *numbers, config])
     write_whole(path, buffer.getvalue())
 
 
@@ -147,8 +148,7 @@ def _from_csv(path: Path, text: str) -> list[Row]:
     for values in reader:
         where = f"{path}, line {reader.line_num}"
         if None in values or None in values.values():
-            raise InputError(f"{where}: {len(reader.fieldnames or [])} columns are needed; the line is cut or has "
-                             "too many")
+            raise InputError(f"{where}: the line has not the {len(reader.fieldnames or [])} columns of the first")
         metrics = {name: values.pop(name) for name in list(values) if "." in name}
         try:
             config = json.loads(values.pop("config", "{}"))

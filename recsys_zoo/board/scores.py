@@ -37,7 +37,7 @@ class Scores(NamedTuple):
 
 
 def write_scores(path: Path, label: np.ndarray, score: np.ndarray, group: np.ndarray | None = None) -> str:
-    """Write label (int8), score (float32 or float64 as given) and group (int64) as Parquet; returns the digest."""
+    """Write label (int8), score (floats as given) and group (int64) as Parquet; returns the digest."""
     import polars as pl
     scores = Scores(torch.tensor(np.asarray(label), dtype=torch.int8), torch.tensor(np.asarray(score)),
                     None if group is None else torch.tensor(np.asarray(group), dtype=torch.int64))
@@ -59,11 +59,11 @@ def read_scores(path: Path, digest: str = "") -> Scores:
         raise InputError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
     for name in ("label", "score"):
         if name not in frame.columns:
-            raise InputError(f"{path}: the column {name!r} is missing; scores have label, score and perhaps group")
+            raise InputError(f"{path}: the column {name!r} is missing; is this a file of scores?")
     group = torch.tensor(frame["group"].to_numpy()) if "group" in frame.columns else None
     scores = Scores(torch.tensor(frame["label"].to_numpy()), torch.tensor(frame["score"].to_numpy()), group)
     if digest and scores.digest != digest:
-        raise InputError(f"{path}: its values are not the ones the row was made from (digest {digest[:12]}); score "
+        raise InputError(f"{path}: its values are not those the row was made from (digest {digest[:12]}); score "
                          "the run again")
     return scores
 

@@ -48,7 +48,9 @@ class Model(nn.Module):
 
     def num_parameters(self) -> int:
         """Learnt numbers; padding rows of tables are not counted."""
-        padding = sum(t.weight.shape[1] for m in self.modules() if isinstance(m, Embedding) for t in m.tables())
+        padding = sum(
+            t.weight.shape[1] for m in self.modules() if isinstance(m, Embedding) for t in m.tables()
+        )
         return sum(p.numel() for p in self.parameters()) - padding
 
 

@@ -1,8 +1,8 @@
 """The unified sparse-feature layer: every model reads its columns through it.
 
-Columns of equal width share one table with offsets inside; row 0 of a table is the padding of all its columns.
-Outputs follow the schema's order: a categorical column is one vector, a numeric column value * vector, a bag or
-sequence the mean (or sum) of its present ids.
+Columns of equal width share one table with offsets inside; row 0 of a table is the padding of all its
+columns. Outputs follow the schema's order: a categorical column is one vector, a numeric column value * vector, a
+bag or sequence the mean (or sum) of its present ids.
 """
 
 from __future__ import annotations
@@ -40,8 +40,15 @@ class _Group(nn.Module):
     values: Tensor
     position: Tensor
 
-    def __init__(self, dim: int, store: str, buckets: int, owners: list[Column], fields: list[tuple[int, Column]],
-                 std: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        store: str,
+        buckets: int,
+        owners: list[Column],
+        fields: list[tuple[int, Column]],
+        std: float,
+    ) -> None:
         super().__init__()
         self.store = STORES[store](buckets)
         starts, total = {}, 0
@@ -54,7 +61,7 @@ class _Group(nn.Module):
             for column in owners:
                 first = 1 + starts[column.name]
                 values = column.vocab_size - 1
-                self.store.initial(self.table.weight[first:first + self.store.size(values)], values, std)
+                self.store.initial(self.table.weight[first : first + self.store.size(values)], values, std)
         names = [column.share_with or column.name for _, column in fields]
         self._constant("offset", [starts[name] for name in names])
         self._constant("values", [column.vocab_size - 1 for _, column in fields])
@@ -77,12 +84,17 @@ class _Group(nn.Module):
 class Embedding(nn.Module):
     """Vectors of the columns of a schema.
 
-    `columns` restricts the layer to some columns; `dim` overrides every width (the first-order term uses 1, and then
-    `widths` and `frozen` do not apply). InputError for unknown columns in `widths` or `frozen`.
+    `columns` restricts the layer to some columns; `dim` overrides every width (the first-order term uses 1,
+    and then `widths` and `frozen` do not apply). InputError for unknown columns in `widths` or `frozen`.
     """
 
-    def __init__(self, schema: Schema, cfg: EmbeddingConfig, dim: int | None = None,
-                 columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        cfg: EmbeddingConfig,
+        dim: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
         self.schema, self.cfg, self.override = schema, cfg, dim
         known = [c.name for c in schema.columns]
@@ -104,7 +116,9 @@ class Embedding(nn.Module):
         owner = column.share_with or column.name
         width = self.cfg.widths.get(owner, self.cfg.dim)
         if self.cfg.widths.get(column.name, width) != width:
-            raise InputError(f"embedding.widths: {column.name!r} shares rows with {owner!r}; give both the same width")
+            raise InputError(
+                f"embedding.widths: {column.name!r} shares rows with {owner!r}; give both the same width"
+            )
         return width
 
     def _make_groups(self) -> None:
@@ -116,7 +130,9 @@ class Embedding(nn.Module):
                 continue
             compressed = self.cfg.store.applies_to(column.vocab_size)
             frozen = self.override is None and column.name in self.cfg.frozen
-            key = f"{self.cfg.store.name if compressed else 'dense'}_{self._width(column)}" + "_frozen" * frozen
+            key = (
+                f"{self.cfg.store.name if compressed else 'dense'}_{self._width(column)}" + "_frozen" * frozen
+            )
             owners.setdefault(key, []).append(column)
             self.group_of[column.name] = key
         for column in self.columns:
@@ -161,7 +177,9 @@ class Embedding(nn.Module):
     def dim(self) -> int:
         """D, the common width; InputError when the columns have several."""
         if len(set(self.widths)) != 1:
-            raise InputError(f"embedding.widths: this model needs columns of equal width, got {sorted(set(self.widths))}")
+            raise InputError(
+                f"embedding.widths: this model needs columns of equal width, got {sorted(set(self.widths))}"
+            )
         return self.widths[0]
 
     @property
@@ -199,7 +217,8 @@ class Embedding(nn.Module):
         return torch.cat([vectors[i] for i in self.order], 1)
 
     def bag(self, x: Inputs, name: str) -> tuple[Tensor, Tensor]:
-        """Unpooled vectors [B, L, D] of a bag or sequence, and its mask [B, L] (True where an id is present)."""
+        """Unpooled vectors [B, L, D] of a bag or sequence, and its mask [B, L] (True where an id is
+        present)."""
         ids = x.bags[name]
         return self.rows(name, ids), ids != 0
 
@@ -213,7 +232,9 @@ class Embedding(nn.Module):
         """All vectors [V, D] of one vocabulary, row 0 = padding; raises in training with a taped table."""
         group = self._group(column)
         group.table.whole()
-        return self.rows(column, torch.arange(self.schema.column(column).vocab_size, device=group.offset.device))
+        return self.rows(
+            column, torch.arange(self.schema.column(column).vocab_size, device=group.offset.device)
+        )
 
     def _group(self, column: str) -> _Group:
         if column not in self.group_of:
@@ -222,16 +243,21 @@ class Embedding(nn.Module):
 
     @torch.no_grad()
     def load_rows(self, column: str, values: Tensor) -> None:
-        """Put pretrained vectors [V, D] in place of a column's rows (row 0 is ignored: padding stays zero)."""
+        """Put pretrained vectors [V, D] in place of a column's rows (row 0 is ignored: padding stays
+        zero)."""
         group = self._group(column)
         owner = self.schema.column(self.schema.column(column).share_with or column)
         expected = (owner.vocab_size, group.table.weight.shape[1])
         if tuple(values.shape) != expected:
-            raise InputError(f"pretrained rows of {column!r} have shape {tuple(values.shape)}, the table needs {expected}")
+            raise InputError(
+                f"pretrained rows of {column!r} have shape {tuple(values.shape)}, the table needs {expected}"
+            )
         if self.group_of[owner.name].split("_")[0] != "dense":
-            raise InputError(f"column {column!r} has a {self.cfg.store.name} store; pretrained rows need a dense one")
+            raise InputError(
+                f"column {column!r} has a {self.cfg.store.name} store; pretrained rows need a dense one"
+            )
         first = 1 + group.starts[owner.name]
-        group.table.weight[first:first + owner.vocab_size - 1].copy_(values[1:])
+        group.table.weight[first : first + owner.vocab_size - 1].copy_(values[1:])
 
     def tables(self) -> list[Table]:
         """The tables, frozen ones included."""
@@ -240,8 +266,12 @@ class Embedding(nn.Module):
     @torch.no_grad()
     def bake(self) -> Embedding:
         """An equal layer with dense tables: what is counted, exported and served."""
-        dense = Embedding(self.schema, self.cfg.model_copy(update={"store": StoreConfig()}), self.override,
-                          [c.name for c in self.columns])
+        dense = Embedding(
+            self.schema,
+            self.cfg.model_copy(update={"store": StoreConfig()}),
+            self.override,
+            [c.name for c in self.columns],
+        )
         for column in self.schema.columns:
             if column.name in self.group_of and not column.share_with:
                 dense.load_rows(column.name, self.matrix(column.name))

@@ -1,6 +1,7 @@
 """Row stores: which rows of a table an id reads. An id of 0 (padding) always reads row 0, which stays zero.
 
-A store turns ids and a vocabulary's offset into one or two row numbers; two rows are multiplied element by element.
+A store turns ids and a vocabulary's offset into one or two row numbers; two rows are multiplied element by
+element.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ class StoreConfig(Frozen):
     """How the vectors of large vocabularies are stored."""
 
     name: Literal["dense", "hashed", "quotient_remainder"] = "dense"
-    buckets: int = Field(0, ge=0, description="rows of a hashed vocabulary, or the divisor of quotient-remainder")
-    min_vocab: int = Field(0, ge=0, description="vocabularies with fewer values stay dense; 0: decided by buckets")
+    buckets: int = Field(
+        0, ge=0, description="rows of a hashed vocabulary, or the divisor of quotient-remainder"
+    )
+    min_vocab: int = Field(
+        0, ge=0, description="vocabularies with fewer values stay dense; 0: decided by buckets"
+    )
 
     def applies_to(self, vocab_size: int) -> bool:
         """Whether a vocabulary of this size is compressed (and saves rows by it)."""
         values = vocab_size - 1
-        return self.name != "dense" and values >= self.min_vocab and STORES[self.name](self.buckets).size(values) < values
+        return (
+            self.name != "dense"
+            and values >= self.min_vocab
+            and STORES[self.name](self.buckets).size(values) < values
+        )
 
 
 class DenseStore:
@@ -48,7 +57,8 @@ class DenseStore:
 
 
 class HashedStore(DenseStore):
-    """Values share `buckets` rows by a fixed multiplicative hash (Weinberger et al. 2009); unknown keeps its own."""
+    """Values share `buckets` rows by a fixed multiplicative hash (Weinberger et al. 2009); unknown keeps
+    its own."""
 
     def __init__(self, buckets: int) -> None:
         if buckets < 2:
@@ -84,10 +94,12 @@ class QuotientRemainderStore(DenseStore):
         return (remainder + offset) * present, (quotient + offset) * present
 
     def initial(self, weight: Tensor, values: int, std: float) -> None:
-        weight[:self.divisor].normal_(0.0, std)
-        weight[self.divisor:].normal_(1.0, std)  # the product then starts at the scale of a dense row
+        weight[: self.divisor].normal_(0.0, std)
+        weight[self.divisor :].normal_(1.0, std)  # the product then starts at the scale of a dense row
 
 
 STORES: dict[str, type[DenseStore]] = {
-    "dense": DenseStore, "hashed": HashedStore, "quotient_remainder": QuotientRemainderStore,
+    "dense": DenseStore,
+    "hashed": HashedStore,
+    "quotient_remainder": QuotientRemainderStore,
 }

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class Table(nn.Module):
     """weight [R, D]; row 0 is padding: zero, never counted, never trained.
 
-    `taped` is switched by training (train/tables.py): the weight then needs no gradient, each training lookup is
-    remembered as (row numbers, leaf), and the optimiser updates from the leaves' gradients.
+    `taped` is switched by training (train/tables.py): the weight then needs no gradient, each training
+    lookup is remembered as (row numbers, leaf), and the optimiser updates from the leaves' gradients.
     """
 
     def __init__(self, rows: int, dim: int) -> None:

@@ -14,13 +14,18 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc <malloc.h>
 
 def apply(cfg: TrainConfig) -> tuple[torch.device, list[str]]:
     """Make the settings; returns the device and one line a setting."""
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device)
+    device = torch.device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"train.device={cfg.device!r}: no CUDA device here; use cpu")
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    lines = [f"device {device}, {torch.get_num_threads()} CPU threads, {torch.backends.cpu.get_cpu_capability()}",
-             _matmul(cfg.matmul, device), _allocator(device)]
+    lines = [
+        f"device {device}, {torch.get_num_threads()} CPU threads, {torch.backends.cpu.get_cpu_capability()}",
+        _matmul(cfg.matmul, device),
+        _allocator(device),
+    ]
     if cfg.deterministic:
         torch.use_deterministic_algorithms(True)
         lines.append("deterministic: operations without a reproducible result are refused (slower on a GPU)")
@@ -39,8 +44,10 @@ def _matmul(choice: str, device: torch.device) -> str:
     level = "medium" if errors["medium"] <= 8 * errors["highest"] else "highest"
     torch.set_float32_matmul_precision(level)
     reason = "oneDNN, still fp32" if level == "medium" else "'medium' is not fp32 on this CPU"
-    return (f"matmul {level}: {reason} (measured relative error {errors['highest']:.1e} highest, "
-            f"{errors['medium']:.1e} medium)")
+    return (
+        f"matmul {level}: {reason} (measured relative error {errors['highest']:.1e} highest, "
+        f"{errors['medium']:.1e} medium)"
+    )
 
 
 def _matmul_error(level: str) -> float:
@@ -56,7 +63,8 @@ def _matmul_error(level: str) -> float:
 
 
 def _allocator(device: torch.device) -> str:
-    """Keep freed blocks: glibc maps blocks over 32 MB anew at each step, and page faults then cost half of it."""
+    """Keep freed blocks: glibc maps blocks over 32 MB anew at each step, and page faults then cost half of
+    it."""
     if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
         return ""
     libc = ctypes.CDLL(None)

@@ -63,6 +63,7 @@ class TensorBoard(Callback):
 
     def on_fit_start(self, info: dict[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
+
         self.writer = SummaryWriter(str(self.folder), purge_step=info["global_step"] + 1)
 
     def on_epoch_end(self, info: dict[str, Any]) -> None:
@@ -96,13 +97,19 @@ class Progress(Callback):
         left = per_step * (info["steps"] - info["step"])
         filled = 24 * info["step"] // info["steps"]
         rate = info["batch_size"] / max(per_step, 1e-9)
-        self.stream.write(f"\r{info['title']} {'━' * filled}{' ' * (24 - filled)} {info['step']}/{info['steps']}  "
-                          f"{rate:,.0f} rows/s  {left:.0f} s left  best {info['best']}\x1b[K")
+        self.stream.write(
+            f"\r{info['title']} {'━' * filled}{' ' * (24 - filled)} {info['step']}/{info['steps']}  "
+            f"{rate:,.0f} rows/s  {left:.0f} s left  best {info['best']}\x1b[K"
+        )
         self.stream.flush()
 
     def on_epoch_end(self, info: dict[str, Any]) -> None:
-        metrics = "  ".join(f"{k} {v:.6f}" for k, v in info["valid"].items() if k in ("auc", "logloss", "gauc"))
+        metrics = "  ".join(
+            f"{k} {v:.6f}" for k, v in info["valid"].items() if k in ("auc", "logloss", "gauc")
+        )
         mark = " *" if info["improved"] else f"  (no better: lr {info['lr']:.0e} -> {info['next_lr']:.0e})"
-        self.stream.write(("\r\x1b[K" if self.live else "") + f"{info['title']}  loss {info['train_loss']:.6f}  valid "
-                          f"{metrics}  {info['rows_per_s']:,.0f} rows/s{mark}\n")
+        self.stream.write(
+            ("\r\x1b[K" if self.live else "") + f"{info['title']}  loss {info['train_loss']:.6f}  valid "
+            f"{metrics}  {info['rows_per_s']:,.0f} rows/s{mark}\n"
+        )
         self.stream.flush()

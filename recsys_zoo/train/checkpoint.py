@@ -1,4 +1,5 @@
-"""A trained model as a folder: settings as JSON, weights as safetensors, encoders. Nothing is ever unpickled."""
+"""A trained model as a folder: settings as JSON, weights as safetensors, encoders. Nothing is ever
+unpickled."""
 
 from __future__ import annotations
 
@@ -32,17 +33,26 @@ def load_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; the checkpoint is incomplete")
     if sha256_file(path) != digest:
-        raise InputError(f"{path}: its SHA-256 is not the one recorded when it was saved; the file is damaged, "
-                         "use another copy or train again")
+        raise InputError(
+            f"{path}: its SHA-256 is not the one recorded when it was saved; the file is damaged, "
+            "use another copy or train again"
+        )
     try:
         return load(path.read_bytes())
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file: {error}") from None
 
 
-def save_checkpoint(folder: Path, model: Model, name: str, settings: dict[str, Any], encoding: Path | None = None,
-                    extra: dict[str, Any] | None = None) -> None:
-    """Write config.json, model.safetensors, card.json and vocab/ (a copy of the data's encoders) as one folder.
+def save_checkpoint(
+    folder: Path,
+    model: Model,
+    name: str,
+    settings: dict[str, Any],
+    encoding: Path | None = None,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Write config.json, model.safetensors, card.json and vocab/ (a copy of the data's encoders) as one
+    folder.
 
     `settings` are the model's complete settings; `extra` (plain JSON values) is kept beside them.
     """
@@ -50,10 +60,20 @@ def save_checkpoint(folder: Path, model: Model, name: str, settings: dict[str, A
         digest = save_tensors(building / "model.safetensors", model.state_dict())
         if encoding is not None:
             shutil.copytree(encoding, building / "vocab")
-        encoders = {str(p.relative_to(building)): sha256_file(p) for p in sorted(building.glob("vocab/**/*"))
-                    if p.is_file()}
-        config = {"format": FORMAT, "name": name, "settings": settings, "weights_sha256": digest,
-                  "schema": model.schema.model_dump(mode="json"), "encoders_sha256": encoders, **(extra or {})}
+        encoders = {
+            str(p.relative_to(building)): sha256_file(p)
+            for p in sorted(building.glob("vocab/**/*"))
+            if p.is_file()
+        }
+        config = {
+            "format": FORMAT,
+            "name": name,
+            "settings": settings,
+            "weights_sha256": digest,
+            "schema": model.schema.model_dump(mode="json"),
+            "encoders_sha256": encoders,
+            **(extra or {}),
+        }
         write_whole(building / "config.json", json.dumps(config, indent=1))
         write_whole(building / "card.json", model.card.model_dump_json(indent=1))
 

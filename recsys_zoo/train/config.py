@@ -15,25 +15,36 @@ class TrainConfig(Frozen):
 
     epochs: int = Field(100, ge=1, description="most epochs of a stage")
     batch_size: int = Field(4096, ge=1, description="examples a step")
-    micro_batch: int = Field(0, ge=0, description="examples a forward pass, gradients accumulated; 0: the whole "
-                             "batch. Batch norm then sees micro-batches")
+    micro_batch: int = Field(
+        0,
+        ge=0,
+        description="examples a forward pass, gradients accumulated; 0: the whole "
+        "batch. Batch norm then sees micro-batches",
+    )
     eval_batch_size: int = Field(16384, ge=1, description="examples a forward pass of evaluation")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
     clip_norm: float = Field(10.0, gt=0, description="largest global gradient norm, L2 terms included")
     table_l2: float = Field(0.0, ge=0, description="adds (w/2)*||.||^2 over the embedding layer to the loss")
     net_l2: float = Field(0.0, ge=0, description="the same over all other parameters")
     table_update: Literal["autograd", "exact", "rows"] = Field(
-        "autograd", description="how embedding tables move; exact: the same result without a dense gradient; "
-        "rows: only rows of the batch move and decay (another algorithm)")
+        "autograd",
+        description="how embedding tables move; exact: the same result without a dense gradient; "
+        "rows: only rows of the batch move and decay (another algorithm)",
+    )
     monitor: Literal["auc", "gauc", "logloss", "auc-logloss", "auc+gauc"] = Field(
-        "auc", description="validation metric that picks the best epoch")
+        "auc", description="validation metric that picks the best epoch"
+    )
     patience: int = Field(2, ge=1, description="epochs in a row without improvement before the stop")
     min_delta: float = Field(1e-6, ge=0, description="an improvement is at least this")
-    plateau_factor: float = Field(0.1, gt=0, le=1, description="lr is multiplied by this after an epoch without one")
+    plateau_factor: float = Field(
+        0.1, gt=0, le=1, description="lr is multiplied by this after an epoch without one"
+    )
     min_lr: float = Field(1e-6, ge=0, description="lr is never cut below this")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast of the forward pass")
     matmul: Literal["auto", "highest", "high", "medium"] = Field(
-        "auto", description="float32 matmul of torch; auto measures the error and takes the fastest that keeps fp32")
+        "auto",
+        description="float32 matmul of torch; auto measures the error and takes the fastest that keeps fp32",
+    )
     compile: bool = Field(False, description="torch.compile of the step")
     deterministic: bool = Field(False, description="refuse operations without a reproducible result")
     device: str = Field("auto", description="auto: cuda when there is one, else cpu")

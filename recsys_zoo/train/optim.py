@@ -16,9 +16,9 @@ from .tables import BETAS, EPS, TableAdam, check_empty
 class Optimizer:
     """Adam as BARS uses it: gradient of loss + L2 terms, clipped by its global norm, then the step.
 
-    `pattern` (a regular expression) selects the parameters that move. The clipping norm is that of all of them,
-    tables with their whole-table L2 included, and one factor scales all: weight decay after the clip would be
-    another optimiser.
+    `pattern` (a regular expression) selects the parameters that move. The clipping norm is that of all of
+    them, tables with their whole-table L2 included, and one factor scales all: weight decay after the clip
+    would be another optimiser.
     """
 
     def __init__(self, model: Model, cfg: TrainConfig, lr: float, pattern: str = ".*") -> None:
@@ -44,8 +44,11 @@ class Optimizer:
                 self.dense[name], self.l2[name] = parameter, l2
         if not matched:
             raise ValueError(f"no trainable parameter matches {pattern!r}")
-        self.adam = torch.optim.Adam(list(self.dense.values()), lr=lr, betas=BETAS, eps=EPS,
-                                     fused=True) if self.dense else None
+        self.adam = (
+            torch.optim.Adam(list(self.dense.values()), lr=lr, betas=BETAS, eps=EPS, fused=True)
+            if self.dense
+            else None
+        )
 
     def begin(self) -> None:
         """Before the forward pass of a step: no gradient and no lookup may be left over."""
@@ -109,8 +112,10 @@ class Optimizer:
             if f"{name}/step" in tensors:
                 device = parameter.device
                 self.adam.state[parameter] = {
-                    "step": tensors[f"{name}/step"].to(device), "exp_avg": tensors[f"{name}/mean"].to(device),
-                    "exp_avg_sq": tensors[f"{name}/square"].to(device)}
+                    "step": tensors[f"{name}/step"].to(device),
+                    "exp_avg": tensors[f"{name}/mean"].to(device),
+                    "exp_avg_sq": tensors[f"{name}/square"].to(device),
+                }
 
     def release(self) -> None:
         """Give all tables back to autograd; the model is again an ordinary module."""

@@ -11,7 +11,8 @@ from ..tasks.binary import BinaryTask, Loss
 
 
 class Step(nn.Module):
-    """batch -> loss. Methods of the model called beside a DDP forward would give wrong gradients, silently."""
+    """batch -> loss. Methods of the model called beside a DDP forward would give wrong gradients,
+    silently."""
 
     def __init__(self, model: Model, task: BinaryTask, precision: str = "fp32") -> None:
         super().__init__()

@@ -1,8 +1,9 @@
 """Adam on taped tables: what `table_update` "exact" and "rows" do after the backward pass.
 
-A taped table (nn/table.py) has left (row numbers, leaf) pairs. The pairs of all lookups are joined, duplicates are
-summed, and either only those rows move ("rows") or the whole table moves as dense Adam with a whole-table L2 would
-move it ("exact"), without a dense gradient ever existing.
+A taped table (nn/table.py) has left (row numbers, leaf) pairs. The pairs of all lookups are joined,
+duplicates are
+summed, and either only those rows move ("rows") or the whole table moves as dense Adam with a whole-table
+L2 would move it ("exact"), without a dense gradient ever existing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Touched:
 
 
 class TableAdam:
-    """Adam for one taped table. The step count is the optimiser's, so bias correction is that of dense Adam."""
+    """Adam for one taped table. The step count is the optimiser's, so bias correction is that of dense
+    Adam."""
 
     def __init__(self, table: Table, l2: float, whole: bool) -> None:
         self.table, self.l2, self.whole = table, l2, whole
@@ -42,7 +44,8 @@ class TableAdam:
 
     @torch.no_grad()
     def collect(self) -> Tensor:
-        """Empty the tape, keep the summed gradients, return the squared norm of g + l2 * W as a 0-d tensor."""
+        """Empty the tape, keep the summed gradients, return the squared norm of g + l2 * W as a 0-d
+        tensor."""
         weight, l2 = self.table.weight, self.l2
         self.touched = touched = join(self.table)
         old = weight[touched.rows] if l2 else None
@@ -89,16 +92,31 @@ class TableAdam:
 
 def _adam(weight: Tensor, grad: Tensor, mean: Tensor, square: Tensor, lr: float, count: Tensor) -> None:
     # The kernel of torch.optim.Adam(fused=True), so table rows and dense weights follow the same arithmetic.
-    torch._fused_adam_([weight], [grad], [mean], [square], [], [count], lr=lr, beta1=BETAS[0], beta2=BETAS[1],
-                       weight_decay=0.0, eps=EPS, amsgrad=False, maximize=False)
+    torch._fused_adam_(
+        [weight],
+        [grad],
+        [mean],
+        [square],
+        [],
+        [count],
+        lr=lr,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        weight_decay=0.0,
+        eps=EPS,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def check_empty(tables: list[TableAdam]) -> None:
     """A tape that still holds lookups before a step belongs to a forward pass nobody trained: refuse it."""
     for adam in tables:
         if adam.table.tape:
-            raise RuntimeError(f"{len(adam.table.tape)} training lookups were never followed by an optimiser step; "
-                               "score under torch.no_grad() or model.eval()")
+            raise RuntimeError(
+                f"{len(adam.table.tape)} training lookups were never followed by an optimiser step; "
+                "score under torch.no_grad() or model.eval()"
+            )
 
 
 def join(table: Table) -> Touched:
@@ -110,7 +128,10 @@ def join(table: Table) -> Touched:
         rows = torch.cat([r.reshape(-1) for r, _ in tape])
         grad = torch.cat([g.reshape(-1, weight.shape[1]) for _, g in tape])
     else:
-        rows, grad = torch.zeros(0, dtype=torch.int64, device=weight.device), weight.new_zeros(0, weight.shape[1])
+        rows, grad = (
+            torch.zeros(0, dtype=torch.int64, device=weight.device),
+            weight.new_zeros(0, weight.shape[1]),
+        )
     if dist.is_initialized() and dist.get_world_size() > 1:
         rows, grad = _gather(rows, grad)
     return sum_duplicates(rows, grad, weight.shape[0])

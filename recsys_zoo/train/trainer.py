@@ -65,8 +65,10 @@ def monitored(metrics: dict[str, float], monitor: str) -> float:
     """The number to be made large: logloss counts negative, "auc-logloss" and "auc+gauc" are sums."""
     for name in monitor.replace("-", "+").split("+"):
         if name not in metrics:
-            raise InputError(f"train.monitor={monitor!r} needs {name}, which these data do not give "
-                             "(gauc needs a group column)")
+            raise InputError(
+                f"train.monitor={monitor!r} needs {name}, which these data do not give "
+                "(gauc needs a group column)"
+            )
     if monitor == "auc-logloss":
         return metrics["auc"] - metrics["logloss"]
     if monitor == "auc+gauc":
@@ -78,12 +80,18 @@ class Trainer:
     """Fits a model to a task: Adam, clipping, one validation an epoch, lr cut and stop on a plateau.
 
     With a `folder` the state is saved there about every `cfg.save_every_s` seconds and at each epoch's end;
-    `fit(model, resume=True)` goes on from it and ends with bit-identical weights on the same machine, torch version
-    and number of threads. `say` receives the backend settings and warnings, one line each.
+    `fit(model, resume=True)` goes on from it and ends with bit-identical weights on the same machine, torch
+    version and number of threads. `say` receives the backend settings and warnings, one line each.
     """
 
-    def __init__(self, task: BinaryTask, cfg: TrainConfig, folder: Path | None = None,
-                 callbacks: Sequence[Callback] = (), say: Any = None) -> None:
+    def __init__(
+        self,
+        task: BinaryTask,
+        cfg: TrainConfig,
+        folder: Path | None = None,
+        callbacks: Sequence[Callback] = (),
+        say: Any = None,
+    ) -> None:
         self.task, self.cfg, self.callbacks = task, cfg, list(callbacks)
         self.state = TrainingState(folder) if folder is not None else None
         self.say = say or (lambda line: None)
@@ -104,8 +112,14 @@ class Trainer:
         torch.manual_seed(self.cfg.seed)
         held = self._resume() if resume and self.state is not None and self.state.exists() else None
         self.saved_at = self.began = time.perf_counter()
-        self._tell("on_fit_start", {"global_step": self.at.global_step, "backend": lines,
-                                    "config": self.cfg.model_dump(mode="json")})
+        self._tell(
+            "on_fit_start",
+            {
+                "global_step": self.at.global_step,
+                "backend": lines,
+                "config": self.cfg.model_dump(mode="json"),
+            },
+        )
         while self.at.stage < len(self.cfg.stages) and not self.at.finished:
             self._run_stage(held)
             held = None
@@ -121,7 +135,9 @@ class Trainer:
         self.optimizer = Optimizer(self.model, self.cfg, at.lr, stage.train)
         self.run_step = torch.compile(self.step) if self.cfg.compile else self.step
         if held is not None:
-            self.optimizer.load_state({k.removeprefix("optim/"): v for k, v in held.items() if k[:6] == "optim/"})
+            self.optimizer.load_state(
+                {k.removeprefix("optim/"): v for k, v in held.items() if k[:6] == "optim/"}
+            )
             set_rng_state(held, self.device)
         else:
             at.best, at.misses = -math.inf, 0
@@ -145,7 +161,7 @@ class Trainer:
         self._tell("on_epoch_start", {"step": at.step})
         while at.step < self.steps:
             since = time.perf_counter()
-            rows = order[at.step * cfg.batch_size:(at.step + 1) * cfg.batch_size]
+            rows = order[at.step * cfg.batch_size : (at.step + 1) * cfg.batch_size]
             loss = self._take_step(self.train.batch(rows).to(self.device))
             at.step += 1
             at.global_step += 1
@@ -153,11 +169,21 @@ class Trainer:
             at.loss_sum += loss
             at.train_s += time.perf_counter() - since
             if not math.isfinite(loss):
-                at.dead = (f"the loss became {loss} at step {at.step} of epoch {at.epoch + 1}; "
-                           "lower train.lr or check the numeric columns")
+                at.dead = (
+                    f"the loss became {loss} at step {at.step} of epoch {at.epoch + 1}; "
+                    "lower train.lr or check the numeric columns"
+                )
                 return
-            self._tell("on_step_end", {"step": at.step, "steps": self.steps, "batch_size": cfg.batch_size,
-                                       "title": self._title(), "best": f"{at.best:.6f}" if at.best_valid else "-"})
+            self._tell(
+                "on_step_end",
+                {
+                    "step": at.step,
+                    "steps": self.steps,
+                    "batch_size": cfg.batch_size,
+                    "title": self._title(),
+                    "best": f"{at.best:.6f}" if at.best_valid else "-",
+                },
+            )
             if time.perf_counter() - self.saved_at >= cfg.save_every_s and at.step < self.steps:
                 self._save()
         self._finish_epoch()
@@ -199,10 +225,20 @@ class Trainer:
             at.misses += 1
             at.lr = max(at.lr * cfg.plateau_factor, min(cfg.min_lr, at.lr))
             self.optimizer.set_lr(at.lr)
-        self._tell("on_epoch_end", {
-            "global_step": at.global_step, "title": self._title(at.epoch), "epoch": at.epochs_done, "lr": lr,
-            "next_lr": at.lr, "train_loss": train_loss, "valid": valid, "improved": improved,
-            "rows_per_s": at.rows_done / max(at.train_s, 1e-9)})
+        self._tell(
+            "on_epoch_end",
+            {
+                "global_step": at.global_step,
+                "title": self._title(at.epoch),
+                "epoch": at.epochs_done,
+                "lr": lr,
+                "next_lr": at.lr,
+                "train_loss": train_loss,
+                "valid": valid,
+                "improved": improved,
+                "rows_per_s": at.rows_done / max(at.train_s, 1e-9),
+            },
+        )
         self._save()
 
     def _title(self, epoch: int | None = None) -> str:
@@ -219,7 +255,9 @@ class Trainer:
 
     def _load_best(self) -> None:
         if self.at.best_valid:
-            self.model.load_state_dict(self.state.load_best() if self.state is not None else self.best_weights)
+            self.model.load_state_dict(
+                self.state.load_best() if self.state is not None else self.best_weights
+            )
 
     def _save(self) -> None:
         if self.state is None:
@@ -245,11 +283,21 @@ class Trainer:
         if not reason and at.best_constant:
             reason = "the model gives every row the same score; try another seed or a lower train.lr"
         elif not reason and abs(at.best_valid.get("auc", 1.0) - 0.5) < 1e-4:
-            reason = "the best validation AUC is 0.5: nothing was learnt; try another seed or a lower train.lr"
+            reason = (
+                "the best validation AUC is 0.5: nothing was learnt; try another seed or a lower train.lr"
+            )
         if reason:
             self.say(f"dead run: {reason}")
-        return Fit("dead" if reason else "done", reason, at.epochs_done, at.best_epoch, at.best_valid, at.total_s,
-                   at.rows_done / max(at.train_s, 1e-9), at.lr)
+        return Fit(
+            "dead" if reason else "done",
+            reason,
+            at.epochs_done,
+            at.best_epoch,
+            at.best_valid,
+            at.total_s,
+            at.rows_done / max(at.train_s, 1e-9),
+            at.lr,
+        )
 
     def _tell(self, hook: str, info: dict[str, Any]) -> None:
         for callback in self.callbacks:

@@ -1,4 +1,4 @@
-"""Write tests/numerics/*.json anew: `python -m tests.contract.golden`. Say in the commit why the numbers change."""
+"""Write tests/numerics/*.json anew: `python -m tests.contract.golden`; the commit says why numbers change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the contract tests do to a model: train it, bake it, flatten its inputs. Nobody edits this to add a model."""
+"""What the contract tests do to a model: train it, bake it, flatten its inputs. New models need no edit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def losses(model: Model, x: Inputs, y: Tensor, steps: int, lr: float = 1e-2) -> 
 
 
 def trained(name: str, schema: Schema = toys.MIXED, **settings) -> tuple[Model, Inputs]:
-    """A model after a few steps (weights away from their initial symmetry), in evaluation mode, and its inputs."""
+    """A model after a few steps (away from its initial symmetry), in evaluation mode, and its inputs."""
     model = make(name, schema, **settings)
     x, y = toys.planted(schema, ROWS)
     losses(model, x, y, 5)
@@ -82,8 +82,8 @@ def flat(x: Inputs) -> dict[str, Tensor]:
 
 def platform_key() -> str:
     """What rounding depends on: torch version, instruction set, threads, and the processor's model."""
-    version = torch.__version__.partition("+")[0]
-    return f"{version} {torch.backends.cpu.get_cpu_capability()} threads={torch.get_num_threads()} {_processor()}"
+    version, capability = torch.__version__.partition("+")[0], torch.backends.cpu.get_cpu_capability()
+    return f"{version} {capability} threads={torch.get_num_threads()} {_processor()}"
 
 
 def _processor() -> str:
@@ -96,9 +96,9 @@ def _processor() -> str:
 
 
 def golden_losses(name: str) -> list[float]:
-    """Losses of five steps on the planted toy."""
+    """Losses of three steps on the planted toy; more would spread rounding beyond 1e-6 on other processors."""
     x, y = toys.planted(toys.MIXED, ROWS)
-    return losses(make(name), x, y, 5)
+    return losses(make(name), x, y, 3)
 
 
 def read(file: str) -> dict:

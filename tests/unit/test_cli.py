@@ -54,8 +54,15 @@ def shop(rows: int = 600) -> pl.DataFrame:
     price = rng.normal(size=rows).round(3)
     click = (rng.random(rows) < 1 / (1 + np.exp(-(item - 12) / 3 - price))).astype(int)
     tags = ["|".join(f"t{t}" for t in rng.integers(0, 6, n)) for n in rng.integers(0, 4, rows)]
-    return pl.DataFrame({"click": click, "user": [f"u{u}" for u in user], "item": [f"i{i}" for i in item],
-                         "price": price, "tags": tags})
+    return pl.DataFrame(
+        {
+            "click": click,
+            "user": [f"u{u}" for u in user],
+            "item": [f"i{i}" for i in item],
+            "price": price,
+            "tags": tags,
+        }
+    )
 
 
 @pytest.fixture
@@ -89,8 +96,16 @@ def prepared(folder, run):
     return folder
 
 
-QUICK = ("--set", "train.epochs=2", "--set", "train.batch_size=64", "--set", "train.device=cpu",
-         "--set", "model.embedding.dim=4")
+QUICK = (
+    "--set",
+    "train.epochs=2",
+    "--set",
+    "train.batch_size=64",
+    "--set",
+    "train.device=cpu",
+    "--set",
+    "model.embedding.dim=4",
+)
 
 
 def test_the_main_job_on_an_own_csv(prepared, run):
@@ -101,7 +116,9 @@ def test_the_main_job_on_an_own_csv(prepared, run):
     assert row["hparams"] == "default"
     assert row["config"]["model"]["embedding"]["dim"] == 4
     assert row["config"]["train"]["patience"] == 2  # defaults are written out
-    assert {"valid.auc", "test.auc", "test.gauc", "test.auc_low", "test.auc_unseen_pairs"} <= row["metrics"].keys()
+    assert {"valid.auc", "test.auc", "test.gauc", "test.auc_low", "test.auc_unseen_pairs"} <= row[
+        "metrics"
+    ].keys()
     assert f"{row['metrics']['test.auc']:.6f}" in out
     code, out, _ = run("evaluate", "run")
     assert code == 0
@@ -116,27 +133,33 @@ def test_predict_scores_raw_rows_with_unknown_values(prepared, run):
     assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
     frame = shop(50).drop("click").with_columns(user=pl.lit("nobody"))
     frame.write_parquet("new.parquet")
-    code, out, err = run("predict", "run", "new.parquet", "--out", "scores.csv")
+    code, _, err = run("predict", "run", "new.parquet", "--out", "scores.csv")
     assert code == 0, err
     scores = pl.read_csv("scores.csv")["score"].to_numpy()
     assert len(scores) == 50
     assert len(np.unique(scores)) > 10
     from recsys_zoo import load
+
     direct = load("run").predict(frame.to_pandas())
     np.testing.assert_allclose(scores, direct, atol=1e-6)
 
 
 def test_scores_recompute_the_row(prepared, run):
     from sklearn.metrics import roc_auc_score
+
     assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
     row = json.loads(Path("run/row.json").read_text())
     scores = pl.read_parquet("run/scores_test.parquet")
-    assert roc_auc_score(scores["label"], scores["score"]) == pytest.approx(row["metrics"]["test.auc"], abs=1e-12)
+    assert roc_auc_score(scores["label"], scores["score"]) == pytest.approx(
+        row["metrics"]["test.auc"], abs=1e-12
+    )
 
 
 def test_board_run_adds_a_row_per_seed_once(prepared, run):
     recipe = Path("lr.toml")
-    recipe.write_text('board = "shop"\ndata = "data"\n[model]\nname = "lr"\n[train]\nepochs = 1\nbatch_size = 64\n')
+    recipe.write_text(
+        'board = "shop"\ndata = "data"\n[model]\nname = "lr"\n[train]\nepochs = 1\nbatch_size = 64\n'
+    )
     for _ in range(2):
         code, _, err = run("board", "run", recipe, "--seeds", "1,2", "--floors", "--rows", "rows.jsonl")
         assert code == 0, err
@@ -164,9 +187,14 @@ def test_list_and_show(run):
 MISTAKES = {
     "unknown model": (("train", "autoin", "data"), r"no model named 'autoin'; did you mean \['autoint'"),
     "unknown recipe": (("train", "frappe_x1/autoin"), r"no recipe named 'frappe_x1/autoin'; did you mean"),
-    "unknown setting": (("train", "lr", "data", "--set", "train.epoch=3"),
-                        r"no setting named 'train.epoch'; did you mean \['train.epochs'"),
-    "unknown model setting": (("train", "lr", "data", "--set", "model.layers=3"), r"no setting named 'layers'"),
+    "unknown setting": (
+        ("train", "lr", "data", "--set", "train.epoch=3"),
+        r"no setting named 'train.epoch'; did you mean \['train.epochs'",
+    ),
+    "unknown model setting": (
+        ("train", "lr", "data", "--set", "model.layers=3"),
+        r"no setting named 'layers'",
+    ),
     "unknown group": (("train", "lr", "data", "--set", "modl.layers=3"), r"did you mean \['model'\]"),
     "wrong value": (("train", "lr", "data", "--set", "train.lr=fast"), r"train.lr = 'fast': input should be"),
     "no value": (("train", "lr", "data", "--set", "train.lr"), r"write it as key=value"),
@@ -189,6 +217,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("words", "sentence"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_sentence_and_exit_code_2(words, sentence, prepared, run):
     import re
+
     before = sorted(p.name for p in prepared.iterdir())
     code, _, err = run(*words)
     assert code == 2

@@ -12,11 +12,16 @@ from recsys_zoo.config import Frozen, read_toml, set_dotted, write_toml
 from recsys_zoo.errors import InputError, UnknownName, unknown_name
 from recsys_zoo.train.config import TrainConfig
 
-scalar = st.one_of(st.booleans(), st.integers(-2**63, 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=8))
-tables = st.recursive(st.dictionaries(st.text(max_size=5), st.one_of(scalar, st.lists(scalar, max_size=3)), max_size=4),
-                      lambda inner: st.dictionaries(st.text(max_size=5), st.one_of(inner, st.lists(inner, min_size=1,
-                                                                                                   max_size=2)),
-                                                    max_size=3), max_leaves=6)
+scalar = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=8)
+)
+tables = st.recursive(
+    st.dictionaries(st.text(max_size=5), st.one_of(scalar, st.lists(scalar, max_size=3)), max_size=4),
+    lambda inner: st.dictionaries(
+        st.text(max_size=5), st.one_of(inner, st.lists(inner, min_size=1, max_size=2)), max_size=3
+    ),
+    max_leaves=6,
+)
 
 
 @given(tables)
@@ -43,7 +48,9 @@ class Outer(Frozen):
 
 
 def test_a_misspelt_nested_setting_names_its_near_match():
-    with pytest.raises(InputError, match=r"run.toml: no setting named 'inner.layer'; did you mean \['inner.layers'\]"):
+    with pytest.raises(
+        InputError, match=r"run.toml: no setting named 'inner.layer'; did you mean \['inner.layers'\]"
+    ):
         Outer.parse({"inner": {"layer": 2}}, "run.toml")
     with pytest.raises(InputError, match=r"parts.0.layerz'; did you mean \['parts.0.layers'\]|layers"):
         Outer.parse({"parts": [{"layerz": 2}]}, "run.toml")
@@ -63,10 +70,19 @@ def test_settings_are_frozen():
 
 def test_set_dotted():
     values: dict = {"model": {"name": "fm"}}
-    for assignment in ("model.layers=3", "train.lr=1e-3", "train.precision=bf16", "model.hidden=[8, 8]", "note=a b"):
+    for assignment in (
+        "model.layers=3",
+        "train.lr=1e-3",
+        "train.precision=bf16",
+        "model.hidden=[8, 8]",
+        "note=a b",
+    ):
         set_dotted(values, assignment)
-    assert values == {"model": {"name": "fm", "layers": 3, "hidden": [8, 8]},
-                      "train": {"lr": 1e-3, "precision": "bf16"}, "note": "a b"}
+    assert values == {
+        "model": {"name": "fm", "layers": 3, "hidden": [8, 8]},
+        "train": {"lr": 1e-3, "precision": "bf16"},
+        "note": "a b",
+    }
     with pytest.raises(InputError, match="write it as key=value"):
         set_dotted(values, "model.layers")
     with pytest.raises(InputError, match="'note' is not a group"):

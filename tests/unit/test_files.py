@@ -39,9 +39,8 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path, monkeypatch):
 
 def test_a_folder_appears_only_when_done(tmp_path):
     final = tmp_path / "out"
-    with pytest.raises(RuntimeError), whole_folder(final) as building:
-        (building / "half").write_text("x")
-        raise RuntimeError
+    with pytest.raises(InputError, match="half-way"):
+        _build_half(final)
     assert list(tmp_path.iterdir()) == []
     for content in ("first", "second"):
         with whole_folder(final) as building:
@@ -49,6 +48,12 @@ def test_a_folder_appears_only_when_done(tmp_path):
             assert not (final / content).exists()
         assert [p.name for p in final.iterdir()] == [content]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def _build_half(final):
+    with whole_folder(final) as building:
+        (building / "half").write_text("x")
+        raise InputError("half-way")
 
 
 def test_a_second_process_is_refused_at_once(tmp_path):

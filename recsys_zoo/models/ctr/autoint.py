@@ -84,10 +84,10 @@ class AutoInt(CTRModel):
         notes=(
             "Preset paper: the equations, which do not say how weights are drawn; here Xavier normal, tables "
             "from N(0, 1e-4^2).",
-            "Preset official: the authors' TensorFlow code at e07370a. It has what the equations lack: ReLU "
-            "and bias on all projections, scores / sqrt(d'), layer norm after the ReLU, other initial weights.",
-            "Preset fuxi: FuxiCTR. The residual is e itself where its width is right. Its runs choose scale and "
-            "layer norm before the ReLU; its net_dropout is attention_dropout and dropout together.",
+            "Preset official: the authors' TensorFlow code at e07370a. Unlike the equations it has ReLU and "
+            "bias on all projections, scores / sqrt(d'), layer norm after the ReLU, other initial weights.",
+            "Preset fuxi: FuxiCTR. The residual is e itself where its width is right. Its runs choose scale "
+            "and layer norm before the ReLU; its net_dropout is attention_dropout and dropout together.",
             "Preset plus: the MLP of the authors' joint run (400, 400); BARS runs of AutoInt+ have 3 x 400.",
             "attention_dim counts all heads, like block_shape of the authors and attention_dim of FuxiCTR.",
         ),

@@ -34,8 +34,20 @@ def data() -> Prepared:
 
 def config(mode: str, **more) -> TrainConfig:
     # min_delta 1: no epoch after the first improves, so the lr is cut after epochs 2, 3 and 4
-    return TrainConfig(**{"epochs": 5, "batch_size": BATCH, "lr": 0.01, "table_update": mode, "table_l2": 0.05,
-                          "patience": 4, "min_delta": 1.0, "save_every_s": 0.0, "device": "cpu", **more})
+    return TrainConfig(
+        **{
+            "epochs": 5,
+            "batch_size": BATCH,
+            "lr": 0.01,
+            "table_update": mode,
+            "table_l2": 0.05,
+            "patience": 4,
+            "min_delta": 1.0,
+            "save_every_s": 0.0,
+            "device": "cpu",
+            **more,
+        }
+    )
 
 
 class KillAtStep(Callback):
@@ -80,7 +92,9 @@ def killed(folder, cfg, moment, number) -> None:
 
 def finish(folder, cfg):
     model = toys.toy()
-    fit = Trainer(BinaryTask(data()), cfg, folder / "state", [JsonLines(folder / "log.jsonl")]).fit(model, resume=True)
+    fit = Trainer(BinaryTask(data()), cfg, folder / "state", [JsonLines(folder / "log.jsonl")]).fit(
+        model, resume=True
+    )
     tensors, values = TrainingState(folder / "state").load()
     for clock in ("train_s", "total_s"):
         values.pop(clock)
@@ -136,7 +150,10 @@ def test_killed_twice_and_the_log_has_each_epoch_once(undisturbed, tmp_path):
 
 
 def test_stages_resume_too(tmp_path):
-    stages = ({"name": "tables", "train": "embedding", "epochs": 2}, {"name": "all", "epochs": 2, "start_from": "best"})
+    stages = (
+        {"name": "tables", "train": "embedding", "epochs": 2},
+        {"name": "all", "epochs": 2, "start_from": "best"},
+    )
     cfg = config("autograd", stages=stages)
     whole = finish(tmp_path / "whole", cfg)
     killed(tmp_path / "cut", cfg, "step", 11)

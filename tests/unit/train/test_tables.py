@@ -24,7 +24,9 @@ CLIPS = {"inactive": 10.0, "active": 0.05}
 def test_dense_modes_equal_plain_torch(mode, clip, store):
     settings = {"store": {"name": store, "buckets": 7, "min_vocab": 20}}
     model, reference = toys.twins(**settings)
-    norms = toys.ours(_seeded(model), 30, table_update=mode, table_l2=0.05, net_l2=0.01, clip_norm=clip, lr=0.01)
+    norms = toys.ours(
+        _seeded(model), 30, table_update=mode, table_l2=0.05, net_l2=0.01, clip_norm=clip, lr=0.01
+    )
     expected = toys.oracle(_seeded(reference), 30, lr=0.01, clip=clip, table_l2=0.05, net_l2=0.01)
     assert (max(expected) > clip) == (clip == CLIPS["active"])  # the clip is really in that state
     assert norms == pytest.approx(expected, rel=1e-4)
@@ -69,10 +71,16 @@ def test_rows_mode_equals_dense_when_every_row_is_touched(l2):
     results = []
     for mode in ("rows", "autograd"):
         model = _OneTable(start)
-        optimizer = Optimizer(model, TrainConfig(table_update=mode, table_l2=l2, lr=0.01, clip_norm=0.5), 0.01)
+        optimizer = Optimizer(
+            model, TrainConfig(table_update=mode, table_l2=l2, lr=0.01, clip_norm=0.5), 0.01
+        )
         for step in range(20):
-            rows = torch.cat([torch.arange(table_rows), torch.randint(0, 9, (20,), generator=torch.Generator()
-                                                                      .manual_seed(step))])
+            rows = torch.cat(
+                [
+                    torch.arange(table_rows),
+                    torch.randint(0, 9, (20,), generator=torch.Generator().manual_seed(step)),
+                ]
+            )
             optimizer.begin()
             (model(rows) * torch.arange(dim)).square().sum().backward()
             optimizer.step()
@@ -86,8 +94,9 @@ class _OneTable(toys.Toy):
 
     def __init__(self, start: torch.Tensor) -> None:
         torch.nn.Module.__init__(self)
-        schema = toys.SCHEMA.model_copy(update={"columns": (toys.SCHEMA.columns[1].model_copy(
-            update={"vocab_size": len(start)}),)})
+        schema = toys.SCHEMA.model_copy(
+            update={"columns": (toys.SCHEMA.columns[1].model_copy(update={"vocab_size": len(start)}),)}
+        )
         self.embedding = toys.Embedding(schema, toys.EmbeddingConfig(dim=start.shape[1]))
         with torch.no_grad():
             self.embedding.tables()[0].weight.copy_(start)
@@ -128,7 +137,9 @@ def _rows_oracle(model, steps, l2, clip, lr):
                 mask, (mean, square), g = masks[id(p)], moments[id(p)], p.grad * factor
                 mean[mask] = 0.9 * mean[mask] + 0.1 * g[mask]
                 square[mask] = 0.999 * square[mask] + 0.001 * g[mask] ** 2
-                p[mask] -= lr * (mean[mask] / (1 - 0.9**step)) / ((square[mask] / (1 - 0.999**step)).sqrt() + 1e-8)
+                p[mask] -= (
+                    lr * (mean[mask] / (1 - 0.9**step)) / ((square[mask] / (1 - 0.999**step)).sqrt() + 1e-8)
+                )
 
 
 def test_sum_duplicates_equals_index_add():
@@ -173,7 +184,9 @@ def _step(model, optimizer, seed):
 def test_accumulated_micro_batches_equal_one_batch():
     model, twin = toys.twins()
     for m, parts in ((model, 4), (twin, 1)):
-        optimizer = Optimizer(m.eval().requires_grad_(), TrainConfig(table_update="exact", table_l2=0.1), 1e-3)
+        optimizer = Optimizer(
+            m.eval().requires_grad_(), TrainConfig(table_update="exact", table_l2=0.1), 1e-3
+        )
         for step in range(3):
             x, y = toys.inputs(64, step)
             m.train()

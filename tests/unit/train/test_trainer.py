@@ -40,18 +40,22 @@ class Scripted(BinaryTask):
         return {"auc": self.values.pop(0), "logloss": 0.5}
 
 
-@pytest.mark.parametrize(("aucs", "lrs", "best"), [
-    # better, worse, better after the cut, worse twice -> stop (patience 2)
-    ([.6, .59, .7, .69, .68, .9], [1e-3, 1e-3, 1e-4, 1e-4, 1e-5], 3),
-    # an improvement below 1e-6 is none
-    ([.6, .6 + 5e-7, .6 + 9e-7, .9], [1e-3, 1e-3, 1e-4], 1),
-    # a gain of 2e-6 counts; the cap on epochs ends the run
-    ([.6, .600002, .600004, .600006, .600008, .61], [1e-3] * 6, 6),
-])
+@pytest.mark.parametrize(
+    ("aucs", "lrs", "best"),
+    [
+        # better, worse, better after the cut, worse twice -> stop (patience 2)
+        ([0.6, 0.59, 0.7, 0.69, 0.68, 0.9], [1e-3, 1e-3, 1e-4, 1e-4, 1e-5], 3),
+        # an improvement below 1e-6 is none
+        ([0.6, 0.6 + 5e-7, 0.6 + 9e-7, 0.9], [1e-3, 1e-3, 1e-4], 1),
+        # a gain of 2e-6 counts; the cap on epochs ends the run
+        ([0.6, 0.600002, 0.600004, 0.600006, 0.600008, 0.61], [1e-3] * 6, 6),
+    ],
+)
 def test_plateau_rule_of_bars(aucs, lrs, best):
     watch = Watch()
-    trainer = Trainer(Scripted(aucs), config("autograd", epochs=6, lr=1e-3, patience=2, min_delta=1e-6),
-                      callbacks=[watch])
+    trainer = Trainer(
+        Scripted(aucs), config("autograd", epochs=6, lr=1e-3, patience=2, min_delta=1e-6), callbacks=[watch]
+    )
     fit = trainer.fit(toys.toy())
     assert [e["lr"] for e in watch.epochs] == pytest.approx(lrs)
     assert (fit.best_epoch, fit.epochs) == (best, len(lrs))
@@ -60,7 +64,7 @@ def test_plateau_rule_of_bars(aucs, lrs, best):
 def test_lr_is_never_cut_below_its_floor():
     watch = Watch()
     cfg = config("autograd", epochs=6, lr=1e-3, patience=9, min_lr=5e-5)
-    Trainer(Scripted([.6] + [.5] * 5), cfg, callbacks=[watch]).fit(toys.toy())
+    Trainer(Scripted([0.6] + [0.5] * 5), cfg, callbacks=[watch]).fit(toys.toy())
     assert [e["next_lr"] for e in watch.epochs] == pytest.approx([1e-3, 1e-4, 5e-5, 5e-5, 5e-5, 5e-5])
 
 
@@ -114,7 +118,7 @@ def test_constant_output_is_called_dead():
 
 
 def test_auc_of_one_half_is_called_dead():
-    fit = Trainer(Scripted([.5, .5, .5]), config("autograd", epochs=2)).fit(toys.toy())
+    fit = Trainer(Scripted([0.5, 0.5, 0.5]), config("autograd", epochs=2)).fit(toys.toy())
     assert fit.status == "dead"
     assert "AUC is 0.5" in fit.reason
 
@@ -132,7 +136,9 @@ def test_monitors():
 def test_stages_move_only_their_parameters():
     model = toys.toy()
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    Trainer(BinaryTask(data()), config("autograd", stages=({"train": "^hidden|^out", "epochs": 1},))).fit(model)
+    Trainer(BinaryTask(data()), config("autograd", stages=({"train": "^hidden|^out", "epochs": 1},))).fit(
+        model
+    )
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert moved == {"hidden.weight", "hidden.bias", "out.weight", "out.bias"}
 
@@ -157,8 +163,9 @@ def test_several_labels_and_weights():
     task = BinaryTask(Prepared.in_memory(schema, {"train": both}), "buy")
     model, batch = toys.toy().eval(), both.batch(slice(0, 50))
     logits = model(batch.inputs)
-    terms = torch.nn.functional.binary_cross_entropy_with_logits(logits, 1 - torch.tensor(train.labels[:50, 0]),
-                                                                 reduction="none")
+    terms = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, 1 - torch.tensor(train.labels[:50, 0]), reduction="none"
+    )
     expected = (terms * torch.tensor(weight[:50])).sum() / weight[:50].sum()
     torch.testing.assert_close(task.loss(model, batch).total, expected)
     with pytest.raises(InputError, match=r"no label named 'bought'|did you mean"):
@@ -178,6 +185,7 @@ def test_backend_settings_are_said_and_restored_precision_is_fp32():
 
 def test_progress_off_a_terminal_is_one_line_an_epoch(capsys):
     import io
+
     stream = io.StringIO()
     Trainer(BinaryTask(data()), config("autograd", epochs=2), callbacks=[Progress(stream)]).fit(toys.toy())
     lines = stream.getvalue().splitlines()

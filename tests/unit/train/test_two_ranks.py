@@ -43,7 +43,9 @@ def _worker(rank: int, world: int, store: str, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     for mode in ("exact", "rows"):
         state = _train(mode, rank, world).state_dict()
-        save_file({k: v.contiguous() for k, v in state.items()}, os.path.join(out, f"{mode}-{rank}.safetensors"))
+        save_file(
+            {k: v.contiguous() for k, v in state.items()}, os.path.join(out, f"{mode}-{rank}.safetensors")
+        )
     dist.destroy_process_group()
 
 

@@ -1,4 +1,5 @@
-"""A small model with everything the table updates must survive: two widths, shared bag, numerics, dense layers."""
+"""A small model with everything the table updates must survive: two widths, shared bag, numerics, dense
+layers."""
 
 from __future__ import annotations
 
@@ -14,12 +15,16 @@ from recsys_zoo.schema import Column, Schema
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.optim import Optimizer
 
-SCHEMA = Schema(dataset="toy", labels=("y",), columns=(
-    Column(name="user", kind="categorical", vocab_size=60, side="user"),
-    Column(name="item", kind="categorical", vocab_size=40, side="item"),
-    Column(name="price", kind="numeric"),
-    Column(name="seen", kind="bag", vocab_size=40, max_len=4, share_with="item"),
-))
+SCHEMA = Schema(
+    dataset="toy",
+    labels=("y",),
+    columns=(
+        Column(name="user", kind="categorical", vocab_size=60, side="user"),
+        Column(name="item", kind="categorical", vocab_size=40, side="item"),
+        Column(name="price", kind="numeric"),
+        Column(name="seen", kind="bag", vocab_size=40, max_len=4, share_with="item"),
+    ),
+)
 
 
 class Toy(CTRModel):
@@ -46,7 +51,9 @@ def toy(seed: int = 0, **embedding) -> Toy:
 def inputs(rows: int, seed: int) -> tuple[Inputs, Tensor]:
     """Inputs with many duplicate ids, empty bags among them; ids above 30 of the user column never occur."""
     g = torch.Generator().manual_seed(seed)
-    ids = torch.stack([torch.randint(1, 30, (rows,), generator=g), torch.randint(1, 40, (rows,), generator=g)], 1)
+    ids = torch.stack(
+        [torch.randint(1, 30, (rows,), generator=g), torch.randint(1, 40, (rows,), generator=g)], 1
+    )
     bag = torch.randint(1, 40, (rows, 4), generator=g) * (torch.rand(rows, 4, generator=g) < 0.6)
     labels = (torch.rand(rows, generator=g) < 0.4).float()
     return Inputs(ids.int(), torch.randn(rows, 1, generator=g), {"seen": bag.int()}), labels
@@ -67,7 +74,9 @@ def ours(model: Toy, steps: int, **settings) -> list[float]:
     return norms
 
 
-def oracle(model: Toy, steps: int, lr: float, clip: float, table_l2: float, net_l2: float = 0.0) -> list[float]:
+def oracle(
+    model: Toy, steps: int, lr: float, clip: float, table_l2: float, net_l2: float = 0.0
+) -> list[float]:
     """The same by plain torch: L2 terms in the loss, clip_grad_norm_, unfused Adam."""
     embedded = {id(p) for m in (model.embedding, model.linear.embedding) for p in m.parameters()}
     adam = torch.optim.Adam(model.parameters(), lr=lr, foreach=False)
@@ -87,7 +96,9 @@ def oracle(model: Toy, steps: int, lr: float, clip: float, table_l2: float, net_
 
 def difference(a: nn.Module, b: nn.Module) -> float:
     """Largest absolute difference of two models' parameters."""
-    return max(float((p - q).detach().abs().max()) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+    return max(
+        float((p - q).detach().abs().max()) for p, q in zip(a.parameters(), b.parameters(), strict=True)
+    )
 
 
 def twins(**embedding) -> tuple[Toy, Toy]:

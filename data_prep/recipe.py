@@ -1,0 +1,145 @@
+"""What a recipe is, and how one is run: raw files, preparation, then a check against the known counts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_zoo.data.spec import DataSpec
+from recsys_zoo.errors import InputError
+from recsys_zoo.files import disk_errors, whole_folder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from recsys_zoo.data.store import Prepared
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An archive that can be fetched without a login."""
+
+    url: str
+    file: str  # name of the archive on disk
+    members: tuple[str, ...]  # what is taken out of it
+    md5: str = ""  # empty: none was published where it could be checked
+    checksum_from: str = ""  # where the checksum stands
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a prepared data set must count; other numbers mean other data."""
+
+    rows: dict[str, int]
+    positives: dict[str, int]
+    table_size: int
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The files of one preparation: `files` to be split by the spec, or `splits` as they were given."""
+
+    files: tuple[Path, ...] = ()
+    splits: dict[str, Path] = field(default_factory=dict)
+    note: str = ""  # goes with every number from these files
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One public data set."""
+
+    name: str
+    title: str
+    terms: str
+    by_hand: str  # where the raw files are to be had, and which
+    sources: tuple[Source, ...]  # fetched when no --raw is given; none: by hand only
+    spec: DataSpec
+    expected: Expected
+    gather: Callable[[Path, Path, Say], Raw]  # raw folder, folder for scratch files, where remarks go
+
+
+def run_recipe(recipe: Recipe, raw: Path | None, out: Path, downloads: Path | None = None, say: Say = print) -> Prepared:
+    """Prepare a public data set in `out` from the folder `raw`, or from a download when `raw` is None.
+
+    The folder appears only after its counts were found to be the expected ones; InputError otherwise.
+    """
+    from recsys_zoo.data.prepare import prepare
+    from recsys_zoo.data.store import Prepared
+    out = Path(out)
+    _refuse_foreign(out)
+    say(f"{recipe.title}\nterms: {recipe.terms}")
+    if raw is None:
+        raw = _fetch(recipe, downloads or out.parent / "downloads", say)
+    if not Path(raw).is_dir():
+        raise InputError(f"--raw {raw}: no such folder; {recipe.by_hand}")
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=f".{out.name}.raw.", dir=out.parent)
+    with scratch, whole_folder(out) as building:
+        found = recipe.gather(Path(raw), Path(scratch.name), say)
+        spec = recipe.spec.model_copy(update={"note": found.note})
+        splits = {name: [path] for name, path in found.splits.items()}
+        check(prepare(list(found.files), spec, building, split_files=splits or None), recipe)
+    data = Prepared.open(out)
+    say("\n".join(summary(data)))
+    return data
+
+
+def check(data: Prepared, recipe: Recipe) -> None:
+    """InputError when rows, positives or table size are not the expected ones."""
+    counted = {f"rows of {name}": len(data.split(name)) for name in data.names}
+    counted |= {f"positives of {name}": int(data.split(name).labels.sum(dtype="float64")) for name in data.names}
+    counted["table size"] = data.schema.table_size
+    wanted = {f"rows of {name}": count for name, count in recipe.expected.rows.items()}
+    wanted |= {f"positives of {name}": count for name, count in recipe.expected.positives.items()}
+    wanted["table size"] = recipe.expected.table_size
+    wrong = [f"{what} {counted.get(what, 0):,} instead of {count:,}" for what, count in wanted.items()
+             if counted.get(what) != count]
+    if wrong:
+        raise InputError(f"{recipe.name}: these are not the published data: {', '.join(wrong)}; {recipe.by_hand}")
+
+
+def summary(data: Prepared) -> list[str]:
+    """Lines for the terminal: counts, and the note that belongs beside every number."""
+    lines = [f"{name}: {len(data.split(name)):,} rows, {int(data.split(name).labels.sum(dtype='float64')):,} positive"
+             for name in data.names]
+    lines.append(f"table size {data.schema.table_size:,} (values and one unknown row a column); "
+                 f"digest {data.data_digest[:16]}; in {data.folder}")
+    note = data.record["spec"]["note"]
+    return [*lines, f"note: {note}"] if note else lines
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """These columns of a file as text, all rows at once; InputError for a missing column and a damaged file."""
+    import polars as pl
+
+    from recsys_zoo.data.read import read_chunks
+    from recsys_zoo.data.spec import ReadSpec
+    parts = [chunk.frame.select(pl.all().cast(pl.String)) for chunk in read_chunks(path, columns, ReadSpec(), 1 << 18)]
+    return pl.concat(parts)
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.exists() and not (out / "prepared.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out}: exists and is not a prepared folder; choose another --out")
+
+
+def _fetch(recipe: Recipe, folder: Path, say: Say) -> Path:
+    from .download import download, terminal_progress, unpack
+    if not recipe.sources:
+        raise InputError(f"{recipe.name} cannot be downloaded from here; {recipe.by_hand}, then use --raw DIR")
+    raw = folder / recipe.name
+    for source in recipe.sources:
+        if all((raw / member).is_file() for member in source.members):
+            say(f"{raw}: downloaded before")
+            continue
+        said = f"md5 {source.md5}, {source.checksum_from}" if source.md5 else "no checksum published here"
+        say(f"downloading {source.url} ({said})")
+        archive = download(source.url, folder / source.file, md5=source.md5, progress=terminal_progress())
+        unpack(archive, source.members, raw)
+    return raw

@@ -1,0 +1,31 @@
+"""What a prepared data set holds and what its tables will take, as a few lines of text."""
+
+from __future__ import annotations
+
+from .store import Prepared
+
+
+def table_mib(prepared: Prepared, dim: int = 16) -> float:
+    """MiB of the embedding rows of all vocabularies at one width, float32, without optimiser."""
+    return sum(prepared.table_sizes.values()) * dim * 4 / 2**20
+
+
+def describe(prepared: Prepared, dim: int = 16, largest: int = 10) -> str:
+    """Rows and positives of the splits, largest vocabularies, estimate of training memory at this width."""
+    schema = prepared.schema
+    lines = [f"{schema.dataset}: {len(schema.columns)} columns, digest {prepared.data_digest[:12]}"]
+    for name in prepared.names:
+        split = prepared.split(name)
+        rates = [f"{label} {100 * float(split.labels[:, place].mean(dtype='float64')):.2f} %"
+                 for place, label in enumerate(schema.labels)]
+        positive = f"  {', '.join(rates)} positive" if rates else ""
+        lines.append(f"  {name:<6} {len(split):>12,} rows {split.mib:>10,.1f} MiB{positive}")
+    sizes = sorted(prepared.table_sizes.items(), key=lambda item: (-item[1], item[0]))
+    lines += [f"  {name:<20} {size:>12,} vocabulary rows" for name, size in sizes[:largest]]
+    if len(sizes) > largest:
+        rest = sum(size for _, size in sizes[largest:])
+        lines.append(f"  {len(sizes) - largest} smaller columns {rest:>16,} vocabulary rows")
+    mib = table_mib(prepared, dim)
+    lines.append(f"  {schema.table_size:,} embedding rows to learn: {mib:,.1f} MiB of weights at width {dim}, "
+                 f"{4 * mib:,.1f} with dense gradient and Adam's moments, {3 * mib:,.1f} in rows mode")
+    return "\n".join(lines)

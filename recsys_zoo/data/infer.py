@@ -1,0 +1,231 @@
+"""A first schema file for unknown data: guesses with their reasons as comments, to be edited by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ..errors import InputError
+from .read import column_names, read_chunks
+from .spec import ReadSpec
+from .values import Chunk, as_text, as_times, to_float
+
+SAMPLE_ROWS = 100_000
+
+_LABELS = {"label", "labels", "target", "y", "click", "clicked", "is_click", "conversion", "converted",
+           "purchase", "buy", "bought", "like", "liked", "is_like", "response"}
+_RATINGS = {"rating", "ratings", "stars", "score"}
+_USERS = {"user", "user_id", "userid", "uid", "customer", "customer_id", "member", "member_id", "visitor_id"}
+_ITEMS = {"item", "item_id", "itemid", "iid", "movie", "movie_id", "movieid", "product", "product_id", "ad",
+          "ad_id", "article_id", "app_id", "song_id", "video_id", "news_id", "asin"}
+_USER_SIDE = {"gender", "sex", "age", "occupation", "zip", "zipcode"}
+_ITEM_SIDE = {"genre", "genres", "brand", "price", "category", "categories", "title", "tags", "year"}
+_SEQUENCES = ("hist", "seq", "sequence", "history", "clicked_items", "last_items")
+_SPLITS = {"split", "fold", "set", "subset", "partition"}
+_WEIGHTS = {"weight", "sample_weight", "weights"}
+
+
+@dataclass
+class Guess:
+    """What a column seems to be: a kind, or label, rating, split, time, weight or skip; why; settings."""
+
+    name: str
+    role: str
+    why: str
+    settings: dict[str, str | int | float]
+    binary: bool = False
+
+
+def infer_spec(files: Sequence[Path | str]) -> str:
+    """The text of a schema file (TOML) for these files, drafted from the first rows of the first file.
+
+    Valid input for `DataSpec.load`; every guess has its reason as a comment. InputError when nothing can be read.
+    """
+    paths = [Path(f) for f in files]
+    if not paths:
+        raise InputError("no file is given")
+    read = ReadSpec()
+    names = column_names(paths[0], read)
+    sample = next(read_chunks(paths[0], names, read, SAMPLE_ROWS))
+    guesses = [_guess(sample, name) for name in names]
+    _ensure_label(guesses)
+    if all(g.role not in _KINDS for g in guesses):
+        raise InputError(f"{paths[0]}: no column among {names} looks like an input; write the schema by hand")
+    lines = [f"# Drafted from the first {len(sample):,} rows of {paths[0].name}. Every line is a guess: read it,",
+             "# edit it, then run `recsys-zoo prepare`. Columns without a [[columns]] entry are not used."]
+    lines += [*_top(guesses, paths), "", *_split(guesses, paths), *_columns(guesses), *_left_out(guesses)]
+    return "\n".join(lines) + "\n"
+
+
+_KINDS = ("categorical", "numeric", "bag", "sequence")
+
+
+def _guess(sample: Chunk, name: str) -> Guess:
+    series, lower = sample.column(name), name.lower()
+    if isinstance(series.dtype, pl.List | pl.Array):
+        return Guess(name, _several(lower), "holds lists", {})
+    text = as_text(series, sample.where)
+    present = text.drop_nulls()
+    different = present.n_unique()
+    if different <= 1:
+        why = f"constant in the sample ({present[0]!r})" if different else "empty in the sample"
+        return Guess(name, "skip", why, {})
+    parsed = to_float(present)
+    share = 0.0 if parsed is None else 1 - parsed.null_count() / len(present)
+    numbers = None if parsed is None or share < 1 else parsed.to_numpy()
+    special = _special(sample, name, present, numbers)
+    if special is not None:
+        return special
+    if numbers is not None and lower not in _USERS | _ITEMS and not lower.endswith("id"):
+        return _numeric(name, numbers, different, len(text))
+    separator, longest = _separator_of(present, share)
+    if separator:
+        why = f"{different:,} different texts whose pieces are joined by {separator!r}, at most {longest}"
+        return Guess(name, _several(lower), why, {"separator": separator, "max_len": longest})
+    if different == len(text) and different > 20 and lower not in _USERS | _ITEMS:
+        return Guess(name, "skip", f"another value in each of {len(text):,} rows: free text or a row name", {})
+    return Guess(name, "categorical", f"{different:,} different values, {100 * share:.0f} % numbers", {})
+
+
+def _special(sample: Chunk, name: str, present: pl.Series, numbers: np.ndarray | None) -> Guess | None:
+    """Label, rating, split, weight or time, recognised by name and values."""
+    lower = name.lower()
+    values = np.empty(0) if numbers is None else np.unique(numbers)
+    if numbers is not None and lower in _LABELS and set(values) <= {0.0, 1.0}:
+        why = f"only 0 and 1 ({100 * numbers.mean():.1f} % ones) and a label's name"
+        return Guess(name, "label", why, {})
+    if lower in _RATINGS and 2 <= len(values) <= 20:
+        low, high = values[0], values[-1]
+        why = f"a rating from {low:g} to {high:g}, cut at the middle of its scale"
+        return Guess(name, "rating", why, {"above": float(low + high) / 2})
+    if lower in _SPLITS and {v.lower() for v in present.unique()} <= {"train", "valid", "test"}:
+        return Guess(name, "split", "its values are names of splits", {})
+    if lower in _WEIGHTS and len(values) and values[0] >= 0:
+        return Guess(name, "weight", "numbers of at least 0 and a weight's name", {})
+    named = any(word in lower for word in ("time", "date")) or lower in ("ts", "created_at")
+    if named and present.n_unique() > 50:
+        try:
+            as_times(sample, name)
+        except InputError:
+            return None
+        return Guess(name, "time", "moments that can be ordered, none missing", {})
+    return None
+
+
+def _numeric(name: str, numbers: np.ndarray, different: int, rows: int) -> Guess:
+    values = numbers[np.isfinite(numbers)]
+    whole = bool(np.all(values == np.floor(values)))
+    low, high = values.min(), values.max()
+    seen = f"{different:,} different numbers from {low:g} to {high:g}"
+    if whole and different <= 50:
+        binary = set(values) == {0.0, 1.0}
+        return Guess(name, "categorical", f"{seen}, all whole: few enough to be categories", {}, binary)
+    if whole and different == rows:
+        return Guess(name, "skip", f"another whole number in each of {rows:,} rows: a row number", {})
+    middle = float(np.median(values))
+    if low >= -3 and high > 20 * (middle + 1):
+        why = f"{seen}, half of them up to {middle:g}: a long tail, so floor(ln(x)^2)"
+        return Guess(name, "numeric", why, {"rule": "log_square"})
+    return Guess(name, "numeric", seen, {"rule": "standardise"})
+
+
+def _separator_of(present: pl.Series, share_numeric: float) -> tuple[str, int]:
+    """The character that joins several values in at least a fifth of the rows, and their largest number."""
+    if share_numeric == 1:
+        return "", 0
+    for separator in "|^;,":
+        pieces = present.str.split(separator)
+        lengths = pieces.list.len().to_numpy()
+        if (lengths > 1).mean() >= 0.2 and pieces.explode().n_unique() < present.n_unique():
+            return separator, int(lengths.max())
+    return "", 0
+
+
+def _several(lower: str) -> str:
+    return "sequence" if any(word in lower for word in _SEQUENCES) else "bag"
+
+
+def _ensure_label(guesses: list[Guess]) -> None:
+    """Without a column named like a label, a rating or else the last 0/1 column takes its place."""
+    if any(g.role in ("label", "rating") for g in guesses):
+        return
+    for guess in reversed(guesses):
+        if guess.binary:
+            guess.role, guess.why = "label", "only 0 and 1, and no column has a label's name: check this"
+            return
+
+
+def _top(guesses: list[Guess], paths: list[Path]) -> list[str]:
+    lines = [f"dataset = {_quoted(paths[0].name.split('.')[0])}"]
+    labels = []
+    for guess in guesses:
+        if guess.role in ("label", "rating"):
+            lines.append(f"# label {guess.name}: {guess.why}")
+            labels.append(_quoted(guess.name) if guess.role == "label" else
+                          f"{{name = \"positive\", column = {_quoted(guess.name)}, "
+                          f"above = {guess.settings['above']}, drop_equal = true}}")
+    if not labels:
+        lines.append("# no column looks like a label; name one, or a threshold such as "
+                     '{name = "positive", column = "rating", above = 3}')
+    lines.append(f"labels = [{', '.join(labels)}]")
+    lines += [f"weight = {_quoted(g.name)}  # {g.why}" for g in guesses if g.role == "weight"][:1]
+    user, item = _named(guesses, _USERS), _named(guesses, _ITEMS)
+    if user:
+        lines += [f"user = {_quoted(user)}  # by its name", f"group = {_quoted(user)}  # gAUC by user"]
+    if item:
+        lines.append(f"item = {_quoted(item)}  # by its name")
+    return lines
+
+
+def _split(guesses: list[Guess], paths: list[Path]) -> list[str]:
+    by_role = {g.role: g for g in reversed(guesses)}
+    if any("train" in p.name.lower() for p in paths) and len(paths) > 1:
+        return ["[split]", 'method = "files"  # they are named like splits; give them as train, valid, test']
+    if "split" in by_role:
+        split = by_role["split"]
+        return ["[split]", 'method = "column"', f"column = {_quoted(split.name)}  # {split.why}"]
+    shares = "fractions = {train = 0.8, valid = 0.1, test = 0.1}"
+    if "time" in by_role:
+        time = by_role["time"]
+        return ["[split]", 'method = "time"', f"column = {_quoted(time.name)}  # {time.why}", shares]
+    keys = [name for name in (_named(guesses, _USERS), _named(guesses, _ITEMS)) if name]
+    why = "rows of one pair stay together" if len(keys) == 2 else "by row number; columns may be named"
+    keys = keys if len(keys) == 2 else []
+    return ["[split]", 'method = "hash"', f"keys = [{', '.join(map(_quoted, keys))}]  # {why}", shares]
+
+
+def _columns(guesses: list[Guess]) -> list[str]:
+    lines: list[str] = []
+    for guess in guesses:
+        if guess.role not in _KINDS:
+            continue
+        lines += ["", "[[columns]]", f"# {guess.why}", f"name = {_quoted(guess.name)}",
+                  f'kind = "{guess.role}"', f'side = "{_side(guess.name.lower())}"']
+        lines += [f"{key} = {_quoted(value) if isinstance(value, str) else value}"
+                  for key, value in guess.settings.items()]
+    return lines
+
+
+def _left_out(guesses: list[Guess]) -> list[str]:
+    left = [f"# left out: {g.name}: {g.why}" for g in guesses if g.role == "skip"]
+    left += [f"# not an input: {g.name}: {g.why}" for g in guesses if g.role in ("time", "split")]
+    return ["", *left] if left else []
+
+
+def _side(lower: str) -> str:
+    if lower in _USERS | _USER_SIDE or lower.startswith(("user_", "u_")):
+        return "user"
+    return "item" if lower in _ITEMS | _ITEM_SIDE or lower.startswith(("item_", "i_")) else "context"
+
+
+def _named(guesses: list[Guess], names: set[str]) -> str:
+    return next((g.name for g in guesses if g.role == "categorical" and g.name.lower() in names), "")
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
