@@ -16,6 +16,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
+from recsys_zoo.board.rank import read_quoted
 from recsys_zoo.board.rows import Row, read_rows
 from recsys_zoo.catalog import published
 from recsys_zoo.files import write_whole
@@ -60,12 +61,10 @@ def peer_rows(path: Path | None) -> dict[str, list[dict[str, str]]]:
 
 
 def published_values(board: str) -> dict[str, float]:
-    """Test AUC by model name from the published table."""
+    """Published test AUC by display name."""
     path = published(board)
-    if path is None:
-        return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row["model"]: float(row["auc"]) for row in csv.DictReader(file)}
+    quoted = read_quoted(path) if path is not None else []
+    return {PEER_NAMES.get(q.model, q.model): q.metrics["auc"] for q in quoted if "auc" in q.metrics}
 
 
 def report(

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help="name of the data set, see --list")
     parser.add_argument("--raw", type=Path, help="folder with the raw files; without it they are downloaded")
     parser.add_argument("--out", type=Path, help="prepared folder to write (default: prepared/NAME)")
-    parser.add_argument("--downloads", type=Path, help="folder for downloads (default: downloads beside --out)")
+    parser.add_argument("--downloads", type=Path, help="folder for downloads (default: beside --out)")
     parser.add_argument("--list", action="store_true", help="show the data sets, their terms and raw files")
     given = parser.parse_args(arguments)
     if given.list:

@@ -26,32 +26,21 @@ def download(url: str, target: Path, *, md5: str = "", progress: Progress | None
              wait: Callable[[float], None] = time.sleep, timeout_s: float = 60.0) -> Path:
     """Fetch `url` into the file `target`, or leave a file of that name alone whose checksum fits.
 
-    Bytes gather in `target`.part, which a later call goes on with when there is an md5 to check the whole. `attempts`
-    tries in a row that bring nothing new end in InputError; between them `wait` is called with 1, 2, 4, ... seconds.
+    Bytes gather in `target`.part, which a later call goes on with when there is an md5 to check the whole.
+    InputError after `attempts` tries in a row that bring nothing new; `wait` gets 1, 2, 4, ... s in between.
     """
     target = Path(target)
-    with locked(target):
+    with locked(target), disk_errors(target):
         if target.is_file() and (not md5 or file_md5(target) == md5):
             return target
         transfer = _Transfer(url, target.with_name(f"{target.name}.part"), bool(md5), progress, timeout_s)
-        failures, furthest = 0, 0
-        while True:
-            try:
-                with disk_errors(target):
-                    transfer.go()
-                break
-            except _Failed as failed:
-                reached = transfer.size()
-                failures = 1 if reached > furthest else failures + 1
-                furthest = max(furthest, reached)
-                if failed.final or failures >= attempts:
-                    raise InputError(transfer.sentence(failed)) from None
-                wait(2.0 ** (failures - 1))
-        if md5 and file_md5(transfer.part) != md5:
-            found = file_md5(transfer.part)
+        if not (md5 and transfer.size() and file_md5(transfer.part) == md5):
+            transfer.complete(attempts, wait)
+        found = file_md5(transfer.part)
+        if md5 and found != md5:
             transfer.part.unlink()
             raise InputError(f"{url}: the file that came has md5 {found} instead of {md5} and was removed; "
-                             "fetch it by hand and use --raw DIR")
+                             "try again, or fetch the files by hand and use --raw DIR")
         transfer.part.replace(target)
     return target
 
@@ -65,8 +54,9 @@ class _Failed(Exception):
 class _Transfer:
     """One file on its way, over as many connections as it takes."""
 
-    def __init__(self, url: str, part: Path, checked: bool, progress: Progress | None, timeout_s: float) -> None:
-        self.url, self.part, self.timeout_s = url, part, timeout_s
+    def __init__(self, url: str, part: Path, checked: bool, progress: Progress | None,
+                 timeout_s: float) -> None:
+        self.url, self.part, self.checked, self.timeout_s = url, part, checked, timeout_s
         self.progress = progress or (lambda *_: None)
         self.version = ""  # ETag or date that the bytes in `part` belong to
         if not checked:  # of which version of the file an old part is, nobody could tell
@@ -75,21 +65,38 @@ class _Transfer:
     def size(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def go(self) -> None:
-        """One connection; returns when the file is complete."""
+    def complete(self, attempts: int, wait: Callable[[float], None]) -> None:
+        """Connect until the file is complete or `attempts` connections in a row brought nothing new."""
+        failures, furthest = 0, self.size()
+        while True:
+            try:
+                return self._go()
+            except _Failed as failed:
+                failures = 1 if self.size() > furthest else failures + 1
+                furthest = max(furthest, self.size())
+                if failed.final or failures >= attempts:
+                    raise InputError(self._sentence(failed)) from None
+                wait(2.0 ** (failures - 1))
+
+    def _go(self) -> None:
         start = self.size()
+        with self._connect(start) as reply:
+            self.version = reply.headers.get("ETag") or reply.headers.get("Last-Modified") or ""
+            start = start if _continues(reply, start) else 0
+            length = reply.headers.get("Content-Length")
+            self._receive(reply, start, start + int(length) if length else 0)
+
+    def _connect(self, start: int) -> http.client.HTTPResponse:
         try:
-            with urllib.request.urlopen(self._request(start), timeout=self.timeout_s) as reply:
-                self.version = reply.headers.get("ETag") or reply.headers.get("Last-Modified") or ""
-                start = start if _continues(reply, start) else 0
-                length = reply.headers.get("Content-Length")
-                total = start + int(length) if length else 0
-                self._receive(reply, start, total)
+            return urllib.request.urlopen(self._request(start), timeout=self.timeout_s)
         except urllib.error.HTTPError as error:
-            if error.code == 416 and start:  # what is here is longer than the file: begin anew
+            error.close()
+            if error.code == 416 and start:  # the part on disk is no beginning of the file: begin anew
                 self.part.unlink()
-                raise _Failed("the part on disk was no beginning of the file") from None
+                raise _Failed("the server does not know the part that is on disk") from None
             raise _Failed(f"HTTP {error.code} {error.reason}", error.code not in _WORTH_RETRYING) from None
+        except _BROKEN_LINE as error:
+            raise _Failed(_reason(error)) from None
 
     def _request(self, start: int) -> urllib.request.Request:
         headers = {"User-Agent": "recsys-zoo"}
@@ -118,9 +125,11 @@ class _Transfer:
         if total and done < total:
             raise _Failed(f"the connection broke off after {done:,} of {total:,} bytes")
 
-    def sentence(self, failed: _Failed) -> str:
-        kept = f"; {self.size():,} bytes are kept and the same command goes on from there" if self.size() else ""
-        return f"{self.url}: cannot be downloaded ({failed}){kept}; or fetch the files by hand and use --raw DIR"
+    def _sentence(self, failed: _Failed) -> str:
+        way_out = "fetch the files by hand and use --raw DIR"
+        if self.checked and self.size():
+            way_out = f"{self.size():,} bytes are kept and the same command goes on from there, or {way_out}"
+        return f"{self.url}: cannot be downloaded ({failed}); {way_out}"
 
 
 def _continues(reply: http.client.HTTPResponse, start: int) -> bool:
@@ -150,12 +159,12 @@ def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
             inside = {PurePosixPath(name).name: name for name in opened.namelist() if not name.endswith("/")}
             missing = [member for member in members if member not in inside]
             if missing:
-                raise InputError(f"{archive}: does not hold {missing[0]}; it is not the archive that was expected")
+                raise InputError(f"{archive}: does not hold {missing[0]}; it is not the expected archive")
             with whole_folder(folder) as building:
                 for member in members:
                     (building / member).write_bytes(opened.read(inside[member]))
     except (zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{archive}: not a whole zip file ({error}); remove it and download it again") from None
+        raise InputError(f"{archive}: not a whole zip file ({error}); remove it and try again") from None
 
 
 def terminal_progress() -> Progress | None:

@@ -10,12 +10,12 @@ from recsys_zoo.errors import InputError
 
 from .recipe import Expected, Raw, Recipe, Say, read_table
 
-FIELDS = {"user": "user", "item": "item", "daytime": "context", "weekday": "context", "isweekend": "context",
-          "homework": "context", "cost": "item", "weather": "context", "country": "context", "city": "context"}
+FIELDS = ("user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city")
 
 SPEC = DataSpec(
     dataset="frappe_x1", labels=("label",), group="user", user="user", item="item",
-    columns=tuple(ColumnSpec(name=name, side=side) for name, side in FIELDS.items()))
+    # cost describes the app of the log, but a sampled negative keeps it with the rest of the context
+    columns=tuple(ColumnSpec(name=n, side=n if n in ("user", "item") else "context") for n in FIELDS))
 
 MD5 = {"train": "ba7306e6c4fc19dd2cd84f2f0596d158", "valid": "88d51bf2173505436d3a8f78f2a59da8",
        "test": "3470f6d32713dc5f7715f198ca7c612a"}  # of train.csv, valid.csv, test.csv as BARS publishes them
@@ -33,7 +33,8 @@ def gather(raw: Path, scratch: Path, say: Say) -> Raw:
             say(f"{path}: the published {name}.csv (md5 {found})")
             continue
         say(f"{path}: not the published {name}.csv (md5 {found} instead of {MD5[name]})")
-        changed.append("train negatives re-drawn" if path.name == _REDRAWN else f"{name} is not the published file")
+        redrawn = path.name == _REDRAWN
+        changed.append("train negatives re-drawn" if redrawn else f"{name} is not the published file")
     return Raw(splits=splits, note="; ".join(changed))
 
 
@@ -44,7 +45,7 @@ def _find(raw: Path) -> dict[str, Path]:
     for layout in layouts:
         if all(path.is_file() for path in layout.values()):
             return layout
-    raise InputError(f"{raw}: holds neither train.csv, valid.csv, test.csv nor the same as Parquet; {BY_HAND}")
+    raise InputError(f"{raw}: has no train.csv, valid.csv and test.csv and no such Parquet; {BY_HAND}")
 
 
 def csv_md5(path: Path) -> str:
@@ -58,13 +59,13 @@ def csv_md5(path: Path) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-BY_HAND = ("get Frappe_x1.zip from https://huggingface.co/datasets/reczoo/Frappe_x1 and unpack train.csv, valid.csv "
-           "and test.csv into one folder")
+BY_HAND = ("get Frappe_x1.zip from https://huggingface.co/datasets/reczoo/Frappe_x1 and unpack train.csv, "
+           "valid.csv and test.csv into one folder")
 
 RECIPE = Recipe(
     name="frappe_x1", title="Frappe_x1 (BARS): app usage in context, 10 categorical columns",
-    terms="research only, no redistribution, no commercial use without permission; cite Baltrunas et al. 2015, "
-          "arXiv:1505.03014",
+    terms="research only, no redistribution, no commercial use without permission; cite Baltrunas et al. "
+          "(2015), arXiv:1505.03014",
     by_hand=BY_HAND, sources=(), spec=SPEC, gather=gather,
     expected=Expected(rows={"train": 202_027, "valid": 57_722, "test": 28_860},
                       positives={"train": 67_604, "valid": 19_063, "test": 9_536}, table_size=5_389))

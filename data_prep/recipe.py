@@ -63,7 +63,8 @@ class Recipe:
     gather: Callable[[Path, Path, Say], Raw]  # raw folder, folder for scratch files, where remarks go
 
 
-def run_recipe(recipe: Recipe, raw: Path | None, out: Path, downloads: Path | None = None, say: Say = print) -> Prepared:
+def run_recipe(recipe: Recipe, raw: Path | None, out: Path, downloads: Path | None = None,
+               say: Say = print) -> Prepared:
     """Prepare a public data set in `out` from the folder `raw`, or from a download when `raw` is None.
 
     The folder appears only after its counts were found to be the expected ones; InputError otherwise.
@@ -93,7 +94,7 @@ def run_recipe(recipe: Recipe, raw: Path | None, out: Path, downloads: Path | No
 def check(data: Prepared, recipe: Recipe) -> None:
     """InputError when rows, positives or table size are not the expected ones."""
     counted = {f"rows of {name}": len(data.split(name)) for name in data.names}
-    counted |= {f"positives of {name}": int(data.split(name).labels.sum(dtype="float64")) for name in data.names}
+    counted |= {f"positives of {name}": positives(data, name) for name in data.names}
     counted["table size"] = data.schema.table_size
     wanted = {f"rows of {name}": count for name, count in recipe.expected.rows.items()}
     wanted |= {f"positives of {name}": count for name, count in recipe.expected.positives.items()}
@@ -101,12 +102,18 @@ def check(data: Prepared, recipe: Recipe) -> None:
     wrong = [f"{what} {counted.get(what, 0):,} instead of {count:,}" for what, count in wanted.items()
              if counted.get(what) != count]
     if wrong:
-        raise InputError(f"{recipe.name}: these are not the published data: {', '.join(wrong)}; {recipe.by_hand}")
+        raise InputError(f"{recipe.name}: these are not the published data: {', '.join(wrong)}; "
+                         f"{recipe.by_hand}")
+
+
+def positives(data: Prepared, name: str) -> int:
+    """Rows of a split with label 1."""
+    return int(data.split(name).labels.sum(dtype="float64"))
 
 
 def summary(data: Prepared) -> list[str]:
     """Lines for the terminal: counts, and the note that belongs beside every number."""
-    lines = [f"{name}: {len(data.split(name)):,} rows, {int(data.split(name).labels.sum(dtype='float64')):,} positive"
+    lines = [f"{name}: {len(data.split(name)):,} rows, {positives(data, name):,} positive"
              for name in data.names]
     lines.append(f"table size {data.schema.table_size:,} (values and one unknown row a column); "
                  f"digest {data.data_digest[:16]}; in {data.folder}")
@@ -115,24 +122,25 @@ def summary(data: Prepared) -> list[str]:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """These columns of a file as text, all rows at once; InputError for a missing column and a damaged file."""
+    """These columns of a file as text; InputError for a missing column and a damaged file."""
     import polars as pl
 
     from recsys_zoo.data.read import read_chunks
     from recsys_zoo.data.spec import ReadSpec
-    parts = [chunk.frame.select(pl.all().cast(pl.String)) for chunk in read_chunks(path, columns, ReadSpec(), 1 << 18)]
-    return pl.concat(parts)
+    chunks = read_chunks(path, columns, ReadSpec(), batch_rows=1 << 18)
+    return pl.concat([chunk.frame.select(pl.all().cast(pl.String)) for chunk in chunks])
 
 
 def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not (out / "prepared.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
+    empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not empty and not (out / "prepared.json").is_file():
         raise InputError(f"{out}: exists and is not a prepared folder; choose another --out")
 
 
 def _fetch(recipe: Recipe, folder: Path, say: Say) -> Path:
     from .download import download, terminal_progress, unpack
     if not recipe.sources:
-        raise InputError(f"{recipe.name} cannot be downloaded from here; {recipe.by_hand}, then use --raw DIR")
+        raise InputError(f"{recipe.name} has no direct download; {recipe.by_hand}, then use --raw DIR")
     raw = folder / recipe.name
     for source in recipe.sources:
         if all((raw / member).is_file() for member in source.members):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +37,10 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(_complain(f"{error.filename or 'output'}: {error.strerror}; free some space and try again"))
 
 
 def _complain(sentence: str) -> int:
@@ -112,7 +117,7 @@ def prepare(
         return
     if schema is None or out is None:
         raise InputError("prepare needs --schema FILE and --out DIR (or --infer to draft the schema file)")
-    from . import display
+    from .data.describe import describe
     from .data.prepare import prepare as prepare_files
     from .data.spec import DataSpec
 
@@ -124,7 +129,7 @@ def prepare(
             raise InputError(f"--split {entry}: write it as NAME=FILE, for example --split test=test.csv")
         split_files.setdefault(name, []).append(Path(path))
     data = prepare_files(list(files), spec, out, split_files=split_files or None)
-    display.show_data(data)
+    print(describe(data))
 
 
 @app.command()
@@ -220,11 +225,14 @@ def board_run(
 def board_show(
     rows: Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")],
     metric: Annotated[str, typer.Option(help="ranked by this")] = "test.auc",
+    scores: Annotated[
+        Path, typer.Option(help="parent of the run folders; their test scores decide ties")
+    ] = Path("runs"),
 ) -> None:
     """Rank the rows: mean and deviation over seeds, published numbers beside them."""
     from . import launch
 
-    launch.show_board(rows, metric)
+    launch.show_board(rows, metric, scores)
 
 
 @board_app.command("page")
@@ -232,11 +240,14 @@ def board_page(
     rows: Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")],
     out: Annotated[Path, typer.Option(help="HTML file to write")],
     metric: Annotated[str, typer.Option(help="ranked by this")] = "test.auc",
+    scores: Annotated[
+        Path, typer.Option(help="parent of the run folders; their test scores decide ties")
+    ] = Path("runs"),
 ) -> None:
     """One HTML file with the ranking, its intervals and its conditions."""
     from . import launch
 
-    launch.write_page(rows, out, metric)
+    launch.write_board_page(rows, out, metric, scores)
     print(f"wrote {out}")
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from .board.rows import Row
-from .data.store import Prepared
 from .errors import InputError
 
 
@@ -41,24 +40,6 @@ def _settings(cfg: Any, prefix: str) -> None:
             _settings(value, f"{prefix}{key}.")
         else:
             print(f"  {prefix + key} = {value!r}".ljust(44) + f"  {info.description or ''}")
-
-
-def show_data(data: Prepared) -> None:
-    """Splits, columns and table sizes, and what the tables cost in memory."""
-    schema = data.schema
-    for name in data.names:
-        split = data.split(name)
-        rates = ", ".join(
-            f"{label} {float(split.labels[:, i].mean()):.4f}" for i, label in enumerate(schema.labels)
-        )
-        print(f"{name:<6} {len(split):>12,} rows   mean label: {rates}")
-    for column in schema.columns:
-        size = "" if column.kind == "numeric" else f"{column.vocab_size - 1:>10,} rows"
-        shared = f" (shares with {column.share_with})" if column.share_with else ""
-        print(f"  {column.name:<20} {column.kind:<12} {column.side:<8} {size}{shared}")
-    mib = schema.table_size * 16 * 4 * 4 / 2**20
-    print(f"{schema.table_size:,} table rows; at width 16 with gradient and Adam moments {mib:,.0f} MiB")
-    print(f"data digest {data.data_digest[:16]}   {data.folder}")
 
 
 def show_row(row: Row, folder: Path) -> None:

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from . import catalog, runs
+from .board.rank import Ranking, by_board, rank, read_quoted
 from .board.rows import Row, append_row, config_digest, read_rows
+from .board.scores import score_files
 from .config import read_toml
 from .data.store import Prepared
 from .errors import InputError
@@ -154,3 +156,29 @@ def _has(target: Path, cfg: RunConfig, data: Prepared) -> bool:
 
 def _rows(path: Path) -> list[Row]:
     return read_rows(path) if path.is_file() else []
+
+
+def rankings(files: list[Path], metric: str, scores: Path | None = None) -> list[Ranking]:
+    """One ranking a board; per-example scores below `scores` (run folders) decide ties where they are at hand."""
+    rows = [row for file in files for row in read_rows(file)]
+    at_hand = score_files(scores) if scores is not None and scores.is_dir() else {}
+    found = []
+    for board, members in by_board(rows).items():
+        table = catalog.published(board)
+        found.append(rank(members, metric, read_quoted(table) if table else (), at_hand))
+    return found
+
+
+def show_board(files: list[Path], metric: str, scores: Path | None) -> None:
+    """Print the rankings."""
+    from .board.table import print_table
+
+    for ranking in rankings(files, metric, scores):
+        print_table(ranking)
+
+
+def write_board_page(files: list[Path], out: Path, metric: str, scores: Path | None) -> None:
+    """Write the rankings as one HTML file."""
+    from .board.page import write_page
+
+    write_page(out, rankings(files, metric, scores))

@@ -34,6 +34,7 @@ def data_dir() -> Callable[[str], Path]:
 
     Skips when RECSYS_ZOO_DATA is not set; fails when it is set and the folder is missing.
     """
+
     def folder(name: str) -> Path:
         root = os.environ.get("RECSYS_ZOO_DATA", "")
         if not root:
@@ -42,4 +43,5 @@ def data_dir() -> Callable[[str], Path]:
         if not path.is_dir():
             pytest.fail(f"RECSYS_ZOO_DATA={root} has no folder {name!r}")
         return path
+
     return folder

@@ -48,8 +48,11 @@ def inputs(columns: Schema, rows: int, seed: int = 0) -> Inputs:
     for c in columns.of("bag", "sequence"):
         present = torch.arange(c.max_len) < torch.randint(0, c.max_len + 1, (rows, 1), generator=g)
         bags[c.name] = (torch.randint(1, c.vocab_size, (rows, c.max_len), generator=g) * present).int()
-    return Inputs(torch.stack(ids, 1).int() if ids else torch.zeros(rows, 0, dtype=torch.int32),
-                  torch.randn(rows, len(columns.of("numeric")), generator=g), bags)
+    return Inputs(
+        torch.stack(ids, 1).int() if ids else torch.zeros(rows, 0, dtype=torch.int32),
+        torch.randn(rows, len(columns.of("numeric")), generator=g),
+        bags,
+    )
 
 
 def planted(columns: Schema, rows: int, seed: int = 0) -> tuple[Inputs, Tensor]:

@@ -133,6 +133,13 @@ def rank(rows: Iterable[Row], metric: str = "test.auc", quoted: Sequence[Quoted]
                    tuple(unranked), tuple(rules))
 
 
+def worded_metric(metric: str) -> str:
+    """ "test.auc" as "test AUC"."""
+    words = {"auc": "AUC", "gauc": "gAUC", "avg_auc": "avg AUC", "auc_unseen_pairs": "AUC on unseen pairs"}
+    split, _, name = metric.rpartition(".")
+    return f"{split} {words.get(name, name.replace('_', ' '))}".strip()
+
+
 def by_board(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of each board, in order of appearance."""
     boards: dict[str, list[Row]] = {}
@@ -176,8 +183,9 @@ def _one_board(rows: Sequence[Row]) -> Row:
     for name in ("board", "protocol", "data_digest"):
         values = sorted({getattr(row, name)[:40] for row in rows})
         if len(values) > 1:
-            raise InputError(f"rows of different {name.replace('_', ' ')} cannot be ranked together: {values}; "
-                             "keep them in files of their own")
+            what = name.replace("_", " ")
+            raise InputError(f"rows of different {what} cannot be ranked together: {values}; keep them in "
+                             "files of their own")
     return first
 
 
@@ -258,7 +266,7 @@ class _Draws:
             if self.labels is None:
                 self.labels = sets[0].label
             if any(not torch.equal(s.label, self.labels) for s in sets):
-                raise InputError(f"{entry.label}: its test scores are of other rows than those of the other models")
+                raise InputError(f"{entry.label}: its test scores are not of the other models' test rows")
             group = sets[0].group
             self.unit = "rows" if group is None else "users"
             self.found[entry.label] = seed_means(torch.stack([s.score for s in sets]), sets[0].label, group,

@@ -1,7 +1,7 @@
 """The row of a run: its numbers with all that is needed to judge and to repeat them; files of rows.
 
-A file of rows holds one JSON object a line and only grows. The same rows as CSV, for reading and for git, have
-a column for each field and each metric; both forms are read back to equal rows.
+A file of rows holds one JSON object a line and only grows. The same rows as CSV, for reading and for git,
+have a column for each field and each metric; both forms are read back to equal rows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Row(Frozen):
     table_update: Literal["autograd", "exact", "rows", "none"] = "none"
     precision: Literal["fp32", "bf16", "none"] = "none"
     hparams: Literal["inherited", "valid", "default", "none"] = Field(
-        description="settings from a published table (whose makers chose them partly on test), tuned on valid, "
+        description="settings of a published table (whose makers chose them partly on test), tuned on valid, "
         "the model's defaults, or none to choose")
     selection: Literal["valid", "test"] = Field("valid", description="split that picked the epoch")
     trials: int = Field(1, ge=0)
@@ -148,7 +148,7 @@ def _from_csv(path: Path, text: str) -> list[Row]:
     for values in reader:
         where = f"{path}, line {reader.line_num}"
         if None in values or None in values.values():
-            raise InputError(f"{where}: the line has not the {len(reader.fieldnames or [])} columns of the first")
+            raise InputError(f"{where}: not the {len(reader.fieldnames or [])} columns of the first line")
         metrics = {name: values.pop(name) for name in list(values) if "." in name}
         try:
             config = json.loads(values.pop("config", "{}"))

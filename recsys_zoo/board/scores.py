@@ -63,8 +63,8 @@ def read_scores(path: Path, digest: str = "") -> Scores:
     group = torch.tensor(frame["group"].to_numpy()) if "group" in frame.columns else None
     scores = Scores(torch.tensor(frame["label"].to_numpy()), torch.tensor(frame["score"].to_numpy()), group)
     if digest and scores.digest != digest:
-        raise InputError(f"{path}: its values are not those the row was made from (digest {digest[:12]}); score "
-                         "the run again")
+        raise InputError(f"{path}: its values are not those the row was made from (digest {digest[:12]}); "
+                         "score the run again")
     return scores
 
 

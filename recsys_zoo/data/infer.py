@@ -44,7 +44,7 @@ class Guess:
 def infer_spec(files: Sequence[Path | str]) -> str:
     """The text of a schema file (TOML) for these files, drafted from the first rows of the first file.
 
-    Valid input for `DataSpec.load`; every guess has its reason as a comment. InputError when nothing can be read.
+    Valid input for `DataSpec.load`; each guess has its reason as a comment.
     """
     paths = [Path(f) for f in files]
     if not paths:
@@ -56,8 +56,8 @@ def infer_spec(files: Sequence[Path | str]) -> str:
     _ensure_label(guesses)
     if all(g.role not in _KINDS for g in guesses):
         raise InputError(f"{paths[0]}: no column among {names} looks like an input; write the schema by hand")
-    lines = [f"# Drafted from the first {len(sample):,} rows of {paths[0].name}. Every line is a guess: read it,",
-             "# edit it, then run `recsys-zoo prepare`. Columns without a [[columns]] entry are not used."]
+    lines = [f"# Drafted from the first {len(sample):,} rows of {paths[0].name}. Every line is a guess:",
+             "# read, edit, then run `recsys-zoo prepare`. Columns without a [[columns]] entry are not used."]
     lines += [*_top(guesses, paths), "", *_split(guesses, paths), *_columns(guesses), *_left_out(guesses)]
     return "\n".join(lines) + "\n"
 
@@ -85,10 +85,10 @@ def _guess(sample: Chunk, name: str) -> Guess:
         return _numeric(name, numbers, different, len(text))
     separator, longest = _separator_of(present, share)
     if separator:
-        why = f"{different:,} different texts whose pieces are joined by {separator!r}, at most {longest}"
+        why = f"{different:,} different texts whose pieces are joined by {separator!r}, up to {longest}"
         return Guess(name, _several(lower), why, {"separator": separator, "max_len": longest})
     if different == len(text) and different > 20 and lower not in _USERS | _ITEMS:
-        return Guess(name, "skip", f"another value in each of {len(text):,} rows: free text or a row name", {})
+        return Guess(name, "skip", f"another value in each of {len(text):,} rows: text or a row name", {})
     return Guess(name, "categorical", f"{different:,} different values, {100 * share:.0f} % numbers", {})
 
 

@@ -40,10 +40,18 @@ def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: 
         raise InputError(f"{path}: has no rows; give a file with data")
 
 
+def read_frame(path: Path, read: ReadSpec | None = None) -> pl.DataFrame:
+    """A whole file with all its columns, for files that fit into memory; texts come as texts."""
+    read = read or ReadSpec()
+    names = column_names(path, read)
+    return pl.concat([chunk.frame for chunk in read_chunks(path, names, read, 1 << 18)])
+
+
 def column_names(path: Path, read: ReadSpec) -> list[str]:
     """The columns of a file, in order."""
+    path = Path(path)
     with _readable(path):
-        return _scan(Path(path), read).collect_schema().names()
+        return _scan(path, read).collect_schema().names()
 
 
 def _scan(path: Path, read: ReadSpec) -> pl.LazyFrame:

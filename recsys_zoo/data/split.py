@@ -33,16 +33,21 @@ def hash_unit(columns: Sequence[np.ndarray], salt: str = "") -> np.ndarray:
 
 def _absorb(state: np.ndarray, column: np.ndarray) -> np.ndarray:
     """FNV-1a over each row's text; bytes are taken position by position, all rows at once."""
-    encoded = np.char.encode(np.asarray(column, dtype=np.str_), "utf-8")
-    width = encoded.dtype.itemsize
-    if width == 0:
-        return state
-    text = np.frombuffer(encoded.tobytes(), np.uint8).reshape(len(encoded), width)
-    lengths = np.char.str_len(encoded)
-    for position in range(width):
+    text, lengths = _utf8(np.asarray(column, dtype=np.str_))
+    for position in range(text.shape[1]):
         inside = position < lengths
         state = np.where(inside, (state ^ text[:, position].astype(np.uint64)) * _PRIME, state)
     return state
+
+
+def _utf8(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The UTF-8 bytes [rows, width] of texts, and how many of them count in each row."""
+    codes = np.frombuffer(column.tobytes(), np.uint32).reshape(len(column), column.dtype.itemsize // 4)
+    if codes.size and codes.max() >= 128:
+        column = np.char.encode(column, "utf-8")
+        codes = np.frombuffer(column.tobytes(), np.uint8).reshape(len(column), column.dtype.itemsize)
+    ends = np.where(codes != 0, np.arange(1, codes.shape[1] + 1), 0)
+    return codes, ends.max(1, initial=0)
 
 
 def by_fractions(unit: np.ndarray, fractions: dict[str, float]) -> np.ndarray:

@@ -8,7 +8,7 @@ bag or sequence the mean (or sum) of its present ids.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -28,7 +28,7 @@ class EmbeddingConfig(Frozen):
     dim: int = Field(16, ge=1, description="width d of every column without an entry in `widths`")
     init_std: float = Field(1e-4, ge=0, description="standard deviation of the initial rows (FuxiCTR: 1e-4)")
     pooling: Literal["mean", "sum"] = Field("mean", description="how the ids of a bag or sequence are joined")
-    widths: dict[str, int] = Field({}, description="width of single columns")
+    widths: dict[str, Annotated[int, Field(ge=1)]] = Field({}, description="width of single columns")
     frozen: tuple[str, ...] = Field((), description="columns whose rows are not trained")
     store: StoreConfig = StoreConfig()
 
@@ -101,6 +101,12 @@ class Embedding(nn.Module):
         for name in (*cfg.widths, *cfg.frozen, *(columns or ())):
             if name not in known:
                 raise unknown_name("column", name, known)
+        for column in (schema.column(name) for name in cfg.frozen):
+            if column.kind == "numeric" or column.share_with:
+                raise InputError(
+                    f"embedding.frozen: {column.name!r} has no rows of its own; "
+                    f"{'freeze ' + repr(column.share_with) if column.share_with else 'leave it out'}"
+                )
         self.columns = tuple(c for c in schema.columns if columns is None or c.name in columns)
         self.widths = tuple(self._width(c) for c in self.columns)
         self.groups = nn.ModuleDict()
@@ -266,12 +272,13 @@ class Embedding(nn.Module):
     @torch.no_grad()
     def bake(self) -> Embedding:
         """An equal layer with dense tables: what is counted, exported and served."""
-        dense = Embedding(
-            self.schema,
-            self.cfg.model_copy(update={"store": StoreConfig()}),
-            self.override,
-            [c.name for c in self.columns],
-        )
+        with torch.random.fork_rng(devices=[]):  # its initial rows are overwritten
+            dense = Embedding(
+                self.schema,
+                self.cfg.model_copy(update={"store": StoreConfig()}),
+                self.override,
+                [c.name for c in self.columns],
+            )
         for column in self.schema.columns:
             if column.name in self.group_of and not column.share_with:
                 dense.load_rows(column.name, self.matrix(column.name))

@@ -18,13 +18,20 @@ class MLPSettings(Frozen):
     """Settings of a multi-layer perceptron; models with one inherit them."""
 
     hidden: tuple[Width, ...] = Field(
-        (400, 400, 400), description="widths of the hidden layers; BARS runs on x1 data sets: 400, 400, 400")
+        (400, 400, 400), description="widths of the hidden layers; BARS runs on x1 data sets: 400, 400, 400"
+    )
     batch_norm: bool = Field(False, description="batch normalisation between each hidden layer and its ReLU")
     dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout after each hidden ReLU")
 
 
-def linear(inputs: int, outputs: int, bias: bool = True, weight_init: WeightInit = "xavier_normal",
-           bias_init: BiasInit = "zero", blocks: int = 1) -> nn.Linear:
+def linear(
+    inputs: int,
+    outputs: int,
+    bias: bool = True,
+    weight_init: WeightInit = "xavier_normal",
+    bias_init: BiasInit = "zero",
+    blocks: int = 1,
+) -> nn.Linear:
     """Linear layer to blocks * outputs, each of the `blocks` matrices initialised for itself.
 
     Xavier: Glorot and Bengio, AISTATS 2010. `bias_init` "normal" draws biases with the weights' variance
@@ -44,8 +51,15 @@ def linear(inputs: int, outputs: int, bias: bool = True, weight_init: WeightInit
 class MLP(nn.Module):
     """Hidden layers Linear -> batch norm -> ReLU -> dropout, then Linear to `outputs`; 0 leaves it out."""
 
-    def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int, batch_norm: bool = False,
-                 dropout: float = 0.0, bias_init: BiasInit = "zero") -> None:
+    def __init__(
+        self,
+        inputs: int,
+        hidden: tuple[int, ...],
+        outputs: int,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        bias_init: BiasInit = "zero",
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         self.width = inputs

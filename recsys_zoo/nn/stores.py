@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..config import Frozen
+from ..errors import InputError
 
 
 class StoreConfig(Frozen):
@@ -62,7 +63,7 @@ class HashedStore(DenseStore):
 
     def __init__(self, buckets: int) -> None:
         if buckets < 2:
-            raise ValueError(f"store hashed: buckets={buckets} leaves no row to share; choose 2 or more")
+            raise InputError(f"store hashed: buckets={buckets} leaves no row to share; choose 2 or more")
         self.buckets = buckets
 
     def size(self, values: int) -> int:
@@ -80,7 +81,7 @@ class QuotientRemainderStore(DenseStore):
 
     def __init__(self, buckets: int) -> None:
         if buckets < 1:
-            raise ValueError(f"store quotient_remainder: buckets={buckets} is no divisor; choose 1 or more")
+            raise InputError(f"store quotient_remainder: buckets={buckets} is no divisor; choose 1 or more")
         self.divisor = buckets
 
     def size(self, values: int) -> int:

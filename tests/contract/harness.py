@@ -96,7 +96,7 @@ def _processor() -> str:
 
 
 def golden_losses(name: str) -> list[float]:
-    """Losses of three steps on the planted toy; more would spread rounding beyond 1e-6 on other processors."""
+    """Losses of three steps on the planted toy; more would spread rounding beyond 1e-6 elsewhere."""
     x, y = toys.planted(toys.MIXED, ROWS)
     return losses(make(name), x, y, 3)
 

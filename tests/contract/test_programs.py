@@ -35,8 +35,9 @@ def test_export_reloads_and_agrees_at_another_batch_size(name):
     model, x = harness.trained(name)
     rows = torch.export.Dim("rows", min=1)
     columns = harness.flat(x)
-    program = torch.export.export(harness.Flat(model), (columns,), strict=False,
-                                  dynamic_shapes=({key: {0: rows} for key in columns},))
+    program = torch.export.export(
+        harness.Flat(model), (columns,), strict=False, dynamic_shapes=({key: {0: rows} for key in columns},)
+    )
     file = io.BytesIO()
     torch.export.save(program, file)
     file.seek(0)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -129,6 +132,67 @@ def test_the_main_job_on_an_own_csv(prepared, run):
     assert run("train", "--resume", "run")[0] == 0  # a finished run: nothing to do, same row
 
 
+def test_a_killed_run_is_resumed_from_the_command_line(prepared, run, monkeypatch):
+    settings = (*QUICK, "--set", "train.save_every_s=0", "--set", "train.epochs=3")
+    assert run("train", "deepfm", "data", "--out", "whole", *settings)[0] == 0
+    child = multiprocessing.get_context("fork").Process(target=_killed_run, args=(settings,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    code, _, err = run("evaluate", "cut")
+    assert code == 2
+    assert "not finished" in err
+    code, out, err = run("train", "--resume", "cut")
+    assert code == 0, err
+    assert "resumed at epoch 2, step 3" in out
+    whole, cut = (Path(name, "checkpoint/model.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+    rows = [json.loads(Path(name, "row.json").read_text()) for name in ("whole", "cut")]
+    assert rows[0]["metrics"] == rows[1]["metrics"]
+    assert rows[0]["scores_digest"] == rows[1]["scores_digest"]
+
+
+def _killed_run(settings) -> None:
+    from recsys_zoo.train.callbacks import Progress
+
+    steps = []
+
+    def count(self, info) -> None:
+        steps.append(info["step"])
+        if len(steps) == 10:  # six steps an epoch, and the tenth is not saved yet
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Progress.on_step_end = count
+    sys.argv = ["recsys-zoo", "train", "deepfm", "data", "--out", "cut", *settings]
+    cli.main()
+
+
+def test_explain_draws_attention(prepared, run):
+    assert run("train", "autoint", "data", "--out", "run", *QUICK, "--set", "model.layers=2")[0] == 0
+    code, out, err = run("show", "run", "--explain")
+    assert code == 0, err
+    assert "strongest pairs of layer 1" in out
+    picture = Path("run/attention.svg").read_text()
+    assert picture.count("<title>") == 2 * 4 * 4  # layers x fields x fields
+    assert "user attends to item" in picture
+    assert run("train", "fm", "data", "--out", "fm", *QUICK)[0] == 0
+    code, _, err = run("show", "fm", "--explain")
+    assert code == 2
+    assert "fm has no attention to draw" in err
+
+
+def test_logs_of_a_run(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    entries = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
+    assert [e["event"] for e in entries] == ["start", "epoch", "epoch", "end"]
+    assert entries[1]["valid"]["auc"] > 0.4
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator("run/tb").Reload()
+    logged = [e.value for e in events.Scalars("valid/auc")]
+    assert logged == pytest.approx([e["valid"]["auc"] for e in entries[1:3]], abs=1e-6)
+
+
 def test_predict_scores_raw_rows_with_unknown_values(prepared, run):
     assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
     frame = shop(50).drop("click").with_columns(user=pl.lit("nobody"))
@@ -226,6 +290,76 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(words, sentence, prepared, ru
     assert "Traceback" not in err
     assert re.search(sentence, err), err
     assert sorted(p.name for p in prepared.iterdir()) == before  # nothing half-written
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+DAMAGE = {
+    "missing column": (lambda f: f.drop("item").write_csv("bad.csv"), "bad.csv", r"bad.csv: .*'item'"),
+    "text in numbers": (
+        lambda f: f.with_columns(price=pl.lit("dear")).write_csv("bad.csv"),
+        "bad.csv",
+        r"bad.csv.*price.*dear",
+    ),
+    "NaN": (
+        lambda f: f.with_columns(price=pl.lit(float("nan"))).write_csv("bad.csv"),
+        "bad.csv",
+        r"bad.csv.*price.*NaN",
+    ),
+    "label": (
+        lambda f: f.with_columns(click=pl.lit(2)).write_csv("bad.csv"),
+        "bad.csv",
+        r"bad.csv.*click.*2",
+    ),
+    "no positives": (lambda f: f.with_columns(click=pl.lit(0)).write_csv("bad.csv"), "bad.csv", r"positive"),
+    "empty": (lambda f: Path("bad.csv").write_text(""), "bad.csv", r"bad.csv.*empty"),
+    "truncated": (
+        lambda f: (f.write_parquet("bad.parquet"), _cut(Path("bad.parquet"))),
+        "bad.parquet",
+        r"bad.parquet",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "name", "sentence"), DAMAGE.values(), ids=DAMAGE)
+def test_bad_data_is_one_sentence_and_leaves_nothing(spoil, name, sentence, folder, run):
+    import re
+
+    spoil(shop(100))
+    before = sorted(p.name for p in folder.iterdir())
+    code, _, err = run("prepare", name, "--schema", "shop.toml", "--out", "data")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert re.search(sentence, err), err
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+def test_a_full_disk_in_training_is_one_sentence(prepared, run, monkeypatch):
+    import errno
+
+    from recsys_zoo.train import checkpoint
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "state")
+
+    monkeypatch.setattr(checkpoint, "write_whole", full)
+    code, _, err = run("train", "lr", "data", "--out", "run", *QUICK)
+    assert code == 2
+    assert "No space left on device; free some space" in err
+
+
+def test_infer_drafts_a_schema_that_prepares(folder, run):
+    code, out, err = run("prepare", "shop.csv", "--infer", "--schema", "draft.toml")
+    assert code == 0, err
+    assert "prepare shop.csv --schema draft.toml" in out
+    code, out, err = run("prepare", "shop.csv", "--schema", "draft.toml", "--out", "drafted")
+    assert code == 0, err
+    assert Path("drafted/schema.json").is_file()
+    code, _, err = run("prepare", "shop.csv", "--infer", "--schema", "draft.toml")
+    assert code == 2
+    assert "exists already" in err
 
 
 def test_a_run_folder_is_never_overwritten(prepared, run):

@@ -18,9 +18,17 @@ from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
 
-_PAPER = {"proj_bias": False, "proj_relu": False, "scale": False, "res": "always", "norm": "none",
-          "norm_eps": 1e-5, "proj_init": "xavier_normal", "bias_init": "zero",
-          "embedding": {"init_std": 1e-4}}
+_PAPER = {
+    "proj_bias": False,
+    "proj_relu": False,
+    "scale": False,
+    "res": "always",
+    "norm": "none",
+    "norm_eps": 1e-5,
+    "proj_init": "xavier_normal",
+    "bias_init": "zero",
+    "embedding": {"init_std": 1e-4},
+}
 
 
 class AutoIntConfig(ModelConfig, MLPSettings):
@@ -33,9 +41,11 @@ class AutoIntConfig(ModelConfig, MLPSettings):
     proj_relu: bool = Field(False, description="ReLU on projections, residual too; authors' code: true")
     scale: bool = Field(False, description="scores / sqrt(attention_dim / heads); authors' code: true")
     res: Literal["always", "if_needed", "none"] = Field(
-        "always", description="residual W_Res e; if_needed: e itself where the width stays (FuxiCTR)")
+        "always", description="residual W_Res e; if_needed: e itself where the width stays (FuxiCTR)"
+    )
     norm: Literal["none", "pre_relu", "post_relu"] = Field(
-        "none", description="layer norm before (FuxiCTR, optional) or after (authors' code) the last ReLU")
+        "none", description="layer norm before (FuxiCTR, optional) or after (authors' code) the last ReLU"
+    )
     norm_eps: float = Field(1e-5, gt=0, description="inside the root of the layer norm; authors' code: 1e-8")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout on the attention weights")
     embedding_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout on the embeddings")
@@ -76,11 +86,14 @@ class AutoInt(CTRModel):
     """logit = w^T flatten(Z_L) + b [+ MLP(flatten(E))] [+ sum_i w_{x_i}]; needs columns of equal width."""
 
     card = Card(
-        name="AutoInt", family="ctr",
+        name="AutoInt",
+        family="ctr",
         title="AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks",
-        authors="Song, Shi, Xiao, Duan, Xu, Zhang, Tang", year=2019, url="https://arxiv.org/abs/1810.11921",
+        authors="Song, Shi, Xiao, Duan, Xu, Zhang, Tang",
+        year=2019,
+        url="https://arxiv.org/abs/1810.11921",
         equations="a_{mk} = softmax_k <W_Q e_m, W_K e_k> per head; z_m = concat_h sum_k a_{mk} W_V e_k; "
-                  "out_m = ReLU(z_m + W_Res e_m); logit = w^T [out_1; ...; out_F] + b",
+        "out_m = ReLU(z_m + W_Res e_m); logit = w^T [out_1; ...; out_F] + b",
         notes=(
             "Preset paper: the equations, which do not say how weights are drawn; here Xavier normal, tables "
             "from N(0, 1e-4^2).",
@@ -92,20 +105,37 @@ class AutoInt(CTRModel):
             "attention_dim counts all heads, like block_shape of the authors and attention_dim of FuxiCTR.",
         ),
         published=(
-            Published(board="frappe_x1", metrics={"auc": 0.983085, "logloss": 0.163684},
-                      source="BARS ranking/ctr/AutoInt/AutoInt_frappe_x1 (log)"),
-            Published(board="frappe_x1 (plus)", metrics={"auc": 0.984812, "logloss": 0.149007},
-                      source="BARS ranking/ctr/AutoInt/AutoInt+_frappe_x1 (log)"),
-            Published(board="criteo, authors' split", metrics={"auc": 0.8088, "logloss": 0.4430},
-                      source="DeepGraphLearning/RecommenderSystems@e07370a featureRec/README.md"),
+            Published(
+                board="frappe_x1",
+                metrics={"auc": 0.983085, "logloss": 0.163684},
+                source="BARS ranking/ctr/AutoInt/AutoInt_frappe_x1 (log)",
+            ),
+            Published(
+                board="frappe_x1 (plus)",
+                metrics={"auc": 0.984812, "logloss": 0.149007},
+                source="BARS ranking/ctr/AutoInt/AutoInt+_frappe_x1 (log)",
+            ),
+            Published(
+                board="criteo, authors' split",
+                metrics={"auc": 0.8088, "logloss": 0.4430},
+                source="DeepGraphLearning/RecommenderSystems@e07370a featureRec/README.md",
+            ),
         ),
     )
     Config = AutoIntConfig
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": _PAPER,
-        "official": {**_PAPER, "proj_bias": True, "proj_relu": True, "scale": True, "norm": "post_relu",
-                     "norm_eps": 1e-8, "proj_init": "xavier_uniform", "bias_init": "normal",
-                     "embedding": {"init_std": 0.01}},
+        "official": {
+            **_PAPER,
+            "proj_bias": True,
+            "proj_relu": True,
+            "scale": True,
+            "norm": "post_relu",
+            "norm_eps": 1e-8,
+            "proj_init": "xavier_uniform",
+            "bias_init": "normal",
+            "embedding": {"init_std": 0.01},
+        },
         "fuxi": {**_PAPER, "res": "if_needed"},
         "plus": {"hidden": [400, 400]},
     }
@@ -113,8 +143,10 @@ class AutoInt(CTRModel):
     def __init__(self, cfg: AutoIntConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
         if cfg.attention_dim % cfg.heads:
-            raise InputError(f"autoint: attention_dim={cfg.attention_dim} is not divisible by "
-                             f"heads={cfg.heads}; choose a multiple of {cfg.heads}")
+            raise InputError(
+                f"autoint: attention_dim={cfg.attention_dim} is not divisible by "
+                f"heads={cfg.heads}; choose a multiple of {cfg.heads}"
+            )
         self.embedding = Embedding(schema, cfg.embedding)
         fields, width = self.embedding.num_fields, self.embedding.dim
         self.dropout = nn.Dropout(cfg.embedding_dropout)

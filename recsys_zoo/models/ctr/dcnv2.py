@@ -36,22 +36,31 @@ class DCNv2(CTRModel):
     """Crosses of x_0 = [e_1; ...; e_F] and up to two MLPs, joined by one linear layer; widths may differ."""
 
     card = Card(
-        name="DCN-V2", family="ctr",
+        name="DCN-V2",
+        family="ctr",
         title="DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale Learning to Rank "
-              "Systems",
-        authors="Wang, Shivanna, Cheng, Jain, Lin, Hong, Chi", year=2021, url="https://arxiv.org/abs/2008.13535",
+        "Systems",
+        authors="Wang, Shivanna, Cheng, Jain, Lin, Hong, Chi",
+        year=2021,
+        url="https://arxiv.org/abs/2008.13535",
         equations="x_{l+1} = x_0 * (W_l x_l + b_l) + x_l; parallel: logit = w^T [x_L; MLP(x_0)] + b; "
-                  "stacked: w^T MLP(x_L) + b; stacked_parallel: w^T [MLP(x_L); MLP'(x_0)] + b; "
-                  "crossnet_only: w^T x_L + b",
+        "stacked: w^T MLP(x_L) + b; stacked_parallel: w^T [MLP(x_L); MLP'(x_0)] + b; "
+        "crossnet_only: w^T x_L + b",
         notes=(
             "Full matrices W_l; the paper's mixture of low-rank experts is not here.",
             "The MLPs end with their last hidden layer (activation and dropout included), as in FuxiCTR.",
         ),
         published=(
-            Published(board="frappe_x1", metrics={"auc": 0.984478, "logloss": 0.149149},
-                      source="BARS ranking/ctr/DCNv2/DCNv2_frappe_x1 (log)"),
-            Published(board="frappe_x1 (crossnet)", metrics={"auc": 0.972914, "logloss": 0.221563},
-                      source="BARS ranking/ctr/DCNv2/CrossNetv2_frappe_x1 (log)"),
+            Published(
+                board="frappe_x1",
+                metrics={"auc": 0.984478, "logloss": 0.149149},
+                source="BARS ranking/ctr/DCNv2/DCNv2_frappe_x1 (log)",
+            ),
+            Published(
+                board="frappe_x1 (crossnet)",
+                metrics={"auc": 0.972914, "logloss": 0.221563},
+                source="BARS ranking/ctr/DCNv2/CrossNetv2_frappe_x1 (log)",
+            ),
         ),
     )
 
@@ -59,10 +68,12 @@ class DCNv2(CTRModel):
         """Settings of DCN-V2; `hidden` is the MLP beside the cross layers."""
 
         structure: Literal["crossnet_only", "stacked", "parallel", "stacked_parallel"] = Field(
-            "parallel", description="how cross layers and MLPs are joined; FuxiCTR: parallel")
+            "parallel", description="how cross layers and MLPs are joined; FuxiCTR: parallel"
+        )
         layers: int = Field(3, ge=1, description="cross layers; FuxiCTR: 3")
         stacked_hidden: tuple[Width, ...] = Field(
-            (400, 400, 400), description="hidden widths of the MLP on the cross layers (stacked structures)")
+            (400, 400, 400), description="hidden widths of the MLP on the cross layers (stacked structures)"
+        )
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"crossnet": {"structure": "crossnet_only"}}
 

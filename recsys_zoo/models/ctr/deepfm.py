@@ -19,16 +19,24 @@ class DeepFM(CTRModel):
     """logit = sum_i w_{x_i} + sum_{i<j} <e_i, e_j> + MLP([e_1; ...; e_F]); needs columns of equal width."""
 
     card = Card(
-        name="DeepFM", family="ctr",
+        name="DeepFM",
+        family="ctr",
         title="DeepFM: A Factorization-Machine based Neural Network for CTR Prediction",
-        authors="Guo, Tang, Ye, Li, He", year=2017, url="https://arxiv.org/abs/1703.04247",
+        authors="Guo, Tang, Ye, Li, He",
+        year=2017,
+        url="https://arxiv.org/abs/1703.04247",
         equations="logit = sum_i w_{x_i} + sum_{i<j} <e_i, e_j> + MLP([e_1; ...; e_F])",
         notes=(
             "One bias, the MLP's, as in the FuxiCTR 1.1 of the published run; FuxiCTR 2.x has a second one "
             "in the first-order term (one parameter more, the same functions).",
         ),
-        published=(Published(board="frappe_x1", metrics={"auc": 0.984243, "logloss": 0.148174},
-                             source="BARS ranking/ctr/DeepFM/DeepFM_frappe_x1 (log)"),),
+        published=(
+            Published(
+                board="frappe_x1",
+                metrics={"auc": 0.984243, "logloss": 0.148174},
+                source="BARS ranking/ctr/DeepFM/DeepFM_frappe_x1 (log)",
+            ),
+        ),
     )
 
     class Config(ModelConfig, MLPSettings):

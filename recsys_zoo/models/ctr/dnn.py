@@ -18,16 +18,25 @@ class DNN(CTRModel):
     """logit = MLP([e_1; ...; e_F])."""
 
     card = Card(
-        name="DNN", family="ctr", title="Deep Neural Networks for YouTube Recommendations",
-        authors="Covington, Adams, Sargin", year=2016, url="https://doi.org/10.1145/2959100.2959190",
+        name="DNN",
+        family="ctr",
+        title="Deep Neural Networks for YouTube Recommendations",
+        authors="Covington, Adams, Sargin",
+        year=2016,
+        url="https://doi.org/10.1145/2959100.2959190",
         equations="h_0 = [e_1; ...; e_F]; h_l = dropout(ReLU(BN(W_l h_{l-1} + b_l))); logit = w^T h_L + b",
         notes=(
             "The board's YoutubeDNN row is this plain network, without the paper's features and candidates.",
             "The board's log says 781,892 parameters: 417,891 as here and the MLP's 364,001 once more (the "
             "log of the MovieLens run counts it twice as well).",
         ),
-        published=(Published(board="frappe_x1", metrics={"auc": 0.983323, "logloss": 0.162229},
-                             source="BARS ranking/ctr/DNN/DNN_frappe_x1 (log)"),),
+        published=(
+            Published(
+                board="frappe_x1",
+                metrics={"auc": 0.983323, "logloss": 0.162229},
+                source="BARS ranking/ctr/DNN/DNN_frappe_x1 (log)",
+            ),
+        ),
         faithful="reconstruction",
     )
 

@@ -17,11 +17,20 @@ class LR(CTRModel):
     """logit = b + sum_i w_{x_i}; a numeric column contributes weight * value."""
 
     card = Card(
-        name="LR", family="ctr", title="Predicting Clicks: Estimating the Click-Through Rate for New Ads",
-        authors="Richardson, Dominowska, Ragno", year=2007, url="https://doi.org/10.1145/1242572.1242643",
+        name="LR",
+        family="ctr",
+        title="Predicting Clicks: Estimating the Click-Through Rate for New Ads",
+        authors="Richardson, Dominowska, Ragno",
+        year=2007,
+        url="https://doi.org/10.1145/1242572.1242643",
         equations="logit = b + sum_i w_{x_i}",
-        published=(Published(board="frappe_x1", metrics={"auc": 0.935584, "logloss": 0.307643},
-                             source="BARS ranking/ctr/LR/LR_frappe_x1 (log)"),),
+        published=(
+            Published(
+                board="frappe_x1",
+                metrics={"auc": 0.935584, "logloss": 0.307643},
+                source="BARS ranking/ctr/LR/LR_frappe_x1 (log)",
+            ),
+        ),
     )
 
     def __init__(self, cfg: ModelConfig, schema: Schema) -> None:

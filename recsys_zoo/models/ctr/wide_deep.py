@@ -18,16 +18,25 @@ class WideDeep(CTRModel):
     """logit = sum_i w_{x_i} + MLP([e_1; ...; e_F]); the network's output bias is the only one."""
 
     card = Card(
-        name="Wide&Deep", family="ctr", title="Wide & Deep Learning for Recommender Systems",
+        name="Wide&Deep",
+        family="ctr",
+        title="Wide & Deep Learning for Recommender Systems",
         authors="Cheng, Koc, Harmsen, Shaked, Chandra, Aradhye, Anderson, Corrado, Chai, Ispir, Anil, Haque, "
-                "Hong, Jain, Liu, Shah", year=2016, url="https://arxiv.org/abs/1606.07792",
+        "Hong, Jain, Liu, Shah",
+        year=2016,
+        url="https://arxiv.org/abs/1606.07792",
         equations="logit = sum_i w_{x_i} + MLP([e_1; ...; e_F])",
         notes=(
             "The wide part sees the columns of the data; the paper's crossed columns must be prepared there.",
             "One optimiser for both parts; the paper trains the wide part by FTRL, the deep part by AdaGrad.",
         ),
-        published=(Published(board="frappe_x1", metrics={"auc": 0.9841, "logloss": 0.1490},
-                             source="BARS ranking/ctr/WideDeep/WideDeep_frappe_x1 (board, 4 digits)"),),
+        published=(
+            Published(
+                board="frappe_x1",
+                metrics={"auc": 0.9841, "logloss": 0.1490},
+                source="BARS ranking/ctr/WideDeep/WideDeep_frappe_x1 (board, 4 digits)",
+            ),
+        ),
     )
 
     class Config(ModelConfig, MLPSettings):
