@@ -36,21 +36,22 @@ def _board(ranking: Ranking) -> dict[str, Any]:
     digits = 2 if axis.high - axis.low > 0.05 else 3 if axis.high - axis.low > 0.005 else 4
     entries = [{**_entry(entry), "strip": Markup(strip(entry, axis, ranking.references, start))}
                for entry in ranking.entries]
-    return {"name": ranking.board, "metric": worded_metric(ranking.metric), "notes": ranking.notes,
-            "lower": ranking.lower_is_better, "entries": entries,
-            "references": [_entry(entry) for entry in ranking.references],
-            "outside": [e.label for e in ranking.references if not axis.holds(e.mean())],
-            "scale": Markup(scale(axis, ranking.references, digits)), "tie_rules": ranking.tie_rules,
-            "columns": _columns(ranking), "conditions": _conditions(ranking), "sources": _sources(ranking),
-            "inherited": any("inherited" in entry.hparams for entry in ranking.entries),
-            "unranked": [{"label": row.label, "seed": row.seed, "reason": reason}
-                         for row, reason in ranking.unranked],
-            "commands": list(dict.fromkeys(e.rows[0].command for e in ranking.entries if e.rows[0].command))}
+    return {
+        "name": ranking.board, "metric": worded_metric(ranking.metric), "lower": ranking.lower_is_better,
+        "protocol": ranking.protocol, "notes": ranking.notes, "tie_rules": ranking.tie_rules,
+        "entries": entries, "references": [_entry(entry) for entry in ranking.references],
+        "scale": Markup(scale(axis, ranking.references, digits)), "columns": _columns(ranking),
+        "outside": [entry.label for entry in ranking.references if not axis.holds(entry.mean())],
+        "conditions": _conditions(ranking), "sources": _sources(ranking),
+        "inherited": any("inherited" in entry.hparams for entry in ranking.entries),
+        "unranked": [{"label": row.label, "seed": row.seed, "reason": why} for row, why in ranking.unranked],
+        "commands": _different(entry.rows[0].command for entry in ranking.entries)}
 
 
 def _columns(ranking: Ranking) -> dict[str, bool]:
     """Which columns have anything to say."""
     shown = [*ranking.entries, *ranking.references]
+
     def some(metric: str) -> bool:
         return metric != ranking.metric and any(entry.values(metric) for entry in shown)
     return {"auc": some("test.auc"), "gauc": some("test.gauc"), "logloss": some("test.logloss"),
@@ -74,8 +75,9 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "board": _quoted(entry, "board"), "paper": _quoted(entry, "paper"),
         "hparams": entry.hparams, "trials": max(row.trials for row in rows),
         "on_test": any(row.selection == "test" for row in rows), "params": f"{rows[0].params:,}",
-        "kept": min(row.kept for row in rows), "seconds": f"{sum(row.seconds for row in rows) / len(rows):,.0f}",
-        "note": "; ".join(dict.fromkeys(row.note for row in rows if row.note))}
+        "kept": min(row.kept for row in rows),
+        "seconds": f"{sum(row.seconds for row in rows) / len(rows):,.0f}",
+        "note": "; ".join(_different(row.note for row in rows))}
 
 
 def _quoted(entry: Entry, kind: str) -> str:
@@ -92,7 +94,8 @@ def _conditions(ranking: Ranking) -> list[tuple[str, str]]:
         ("commit", _several(row.git for row in rows)),
         ("seeds", _several(str(s) for s in sorted({row.seed for row in rows}))),
         ("device", _several(_device(row) for row in rows)),
-        ("threads", _several(str(row.threads) for row in rows)), ("torch", _several(row.torch for row in rows)),
+        ("threads", _several(str(row.threads) for row in rows)),
+        ("torch", _several(row.torch for row in rows)),
         ("tables", _several(row.table_update for row in rows)),
         ("precision", _several(row.precision for row in rows)),
         ("epoch picked on", _several(row.selection for row in rows)),
@@ -104,7 +107,11 @@ def _device(row: Row) -> str:
 
 
 def _several(values: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(value for value in values if value))
+    return ", ".join(_different(values))
+
+
+def _different(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(value for value in values if value))
 
 
 def _sources(ranking: Ranking) -> list[dict[str, str]]:

@@ -33,10 +33,10 @@ class Axis:
         return self.low <= value <= self.high
 
     def ticks(self) -> list[float]:
-        """Three to seven round numbers."""
+        """Round numbers, at most eight."""
         span = self.high - self.low
         step = 10 ** math.floor(math.log10(span))
-        step *= next(f for f in (0.1, 0.2, 0.5, 1.0) if span / (step * f) <= 7)
+        step *= next(f for f in (0.2, 0.5, 1.0, 2.0) if span / (step * f) <= 7)
         first = math.ceil(self.low / step - 1e-9)
         return [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
 

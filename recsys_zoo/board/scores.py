@@ -55,7 +55,7 @@ def read_scores(path: Path, digest: str = "") -> Scores:
         frame = pl.read_parquet(path, memory_map=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file of scores") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
     for name in ("label", "score"):
         if name not in frame.columns:

@@ -38,8 +38,8 @@ def table_of(ranking: Ranking) -> Table:
     for entry in ranking.entries:
         seconds = sum(row.seconds for row in entry.rows) / len(entry.rows)
         place = f"{entry.rank}{'=' if entry.tied else ''}"
-        table.add_row(place, escape(entry.label), *_numbers(entry, second, kinds), f"{entry.rows[0].params:,}",
-                      f"{seconds:,.0f}", entry.hparams)
+        table.add_row(place, escape(entry.label), *_numbers(entry, second, kinds),
+                      f"{entry.rows[0].params:,}", f"{seconds:,.0f}", entry.hparams)
     table.add_section()
     for entry in ranking.references:
         name = escape(entry.label.replace("_", " "))

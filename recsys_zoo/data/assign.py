@@ -19,6 +19,7 @@ class DenseCodes:
 
     def __init__(self) -> None:
         self._type = pl.Categorical(pl.Categories.random())
+        self._alive = pl.Series([], dtype=self._type)  # polars forgets categories that no series uses
         self._dense = np.empty(0, np.int64)
         self._next = 0
 
@@ -132,16 +133,21 @@ def _moment(name: str, value: float | str) -> float:
 
 def split_of_files(files: list[Path], split_files: dict[str, list[Path]] | None, spec: SplitSpec
                    ) -> list[tuple[str, Path]]:
-    """(split or "", path) of every file in reading order; InputError when files and rule do not fit."""
+    """(split or "", path) of every file in reading order, training first; InputError if they clash.
+
+    With split_files, `files` are the training files.
+    """
     if split_files:
-        if files:
-            raise InputError("give either files to be split or files of each split, not both")
+        if files and "train" in split_files:
+            raise InputError("the training files are given twice, plain and as split 'train'; leave one out")
+        split_files = {"train": files, **split_files} if files else split_files
         if spec.method != "files":
             raise InputError(f"the files of each split are given, so split.method={spec.method!r} has no "
                              "use; remove [split] or give the files without split names")
         if "train" not in split_files:
             raise InputError(f"the splits {list(split_files)} have no 'train'")
-        return [(name, Path(path)) for name, paths in split_files.items() for path in paths]
+        order = sorted(split_files, key=lambda name: name != "train")
+        return [(name, Path(path)) for name in order for path in split_files[name]]
     if not files:
         raise InputError("no file is given")
     if spec.method == "files":

@@ -26,6 +26,6 @@ def describe(prepared: Prepared, dim: int = 16, largest: int = 10) -> str:
         rest = sum(size for _, size in sizes[largest:])
         lines.append(f"  {len(sizes) - largest} smaller columns {rest:>16,} vocabulary rows")
     mib = table_mib(prepared, dim)
-    lines.append(f"  {schema.table_size:,} embedding rows to learn: {mib:,.1f} MiB of weights at width {dim}, "
-                 f"{4 * mib:,.1f} with dense gradient and Adam's moments, {3 * mib:,.1f} in rows mode")
+    lines.append(f"  {schema.table_size:,} embedding rows to learn: {mib:,.1f} MiB at width {dim}, "
+                 f"{4 * mib:,.1f} with gradient and Adam moments, {3 * mib:,.1f} in rows mode")
     return "\n".join(lines)

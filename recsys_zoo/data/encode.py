@@ -164,9 +164,10 @@ def _series(name: str, values: Any) -> pl.Series:
     if isinstance(values, pl.Series):
         return values.alias(name)
     if not hasattr(values, "iloc"):
-        return pl.Series(name, values, strict=False)
+        objects = isinstance(values, np.ndarray) and values.dtype == object
+        return pl.Series(name, values.tolist() if objects else values, strict=False)
     if getattr(values.dtype, "kind", "O") in "iufbM" and isinstance(values.dtype, np.dtype):
-        return pl.Series(name, values.to_numpy())
+        return pl.Series(name, values.to_numpy(), nan_to_null=True)  # pandas has no other way to say missing
     missing = values.isna().to_numpy()
     plain = values.astype(object).tolist()
     present = [None if gone else value for value, gone in zip(plain, missing, strict=True)]

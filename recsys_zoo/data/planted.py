@@ -26,7 +26,7 @@ from ..schema import UNKNOWN, Column, Schema, Side
 from .spec import ColumnSpec, DataSpec, SplitSpec
 from .store import Prepared, Split
 
-GROUPS = 4
+GROUPS = 3
 INTERCEPT = -1.0
 SPLITS = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
@@ -42,17 +42,16 @@ class PlantedColumn(NamedTuple):
 
 
 COLUMNS = (
-    PlantedColumn("user", "user", 600, 0.7, 0.5), PlantedColumn("item", "item", 400, 0.9, 0.6),
-    PlantedColumn("age", "user", 8, 0.5, 0.2), PlantedColumn("city", "user", 60, 1.0, 0.2),
-    PlantedColumn("category", "item", 30, 0.8, 0.3), PlantedColumn("brand", "item", 100, 1.0, 0.3),
+    PlantedColumn("user", "user", 300, 0.7, 0.5), PlantedColumn("item", "item", 200, 0.9, 0.6),
+    PlantedColumn("age", "user", 8, 0.5, 0.2), PlantedColumn("city", "user", 50, 1.0, 0.3),
+    PlantedColumn("category", "item", 30, 0.8, 0.3), PlantedColumn("brand", "item", 60, 1.0, 0.3),
     PlantedColumn("device", "context", 5, 1.0, 0.2), PlantedColumn("hour", "context", 24, 0.4, 0.2),
     PlantedColumn("weekday", "context", 7, 0.2, 0.1), PlantedColumn("page", "context", 12, 0.8, 0.2),
 )
 PAIRS = {
-    ("user", "item"): 0.5, ("user", "category"): 0.6, ("user", "hour"): 0.4, ("item", "age"): 0.6,
-    ("item", "page"): 0.4, ("age", "category"): 0.5, ("age", "brand"): 0.5, ("city", "brand"): 0.4,
-    ("city", "category"): 0.4, ("device", "hour"): 0.5, ("device", "page"): 0.5, ("hour", "weekday"): 0.5,
-    ("category", "page"): 0.4, ("brand", "device"): 0.4,
+    ("user", "item"): 0.7, ("user", "category"): 0.7, ("item", "age"): 0.7, ("item", "page"): 0.5,
+    ("age", "category"): 0.6, ("city", "brand"): 0.6, ("device", "hour"): 0.5, ("hour", "weekday"): 0.6,
+    ("category", "page"): 0.5, ("brand", "device"): 0.5,
 }
 
 

@@ -29,11 +29,12 @@ Progress = Callable[[str, int, int], None]  # "split", "count" or "encode"; rows
 
 
 def prepare(files: Sequence[Path | str], spec: DataSpec, out: Path | str, *,
-            split_files: dict[str, list[Path]] | None = None, batch_rows: int = 65_536,
+            split_files: dict[str, list[Path]] | None = None, batch_rows: int = 32_768,
             progress: Progress | None = None) -> Prepared:
     """Encode files by a spec into the folder `out` (replaced when it is a prepared folder) and open it.
 
-    files: to be divided by spec.split; or split_files: split name -> files. batch_rows bounds memory.
+    files: to be divided by spec.split, or, beside split_files (split name -> files), the training files.
+    batch_rows bounds memory.
     InputError, with nothing left behind, for everything wrong in files, spec or place, and when another
     process prepares `out`.
     """

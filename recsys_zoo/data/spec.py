@@ -181,7 +181,6 @@ class DataSpec(Frozen):
     """A data set: columns, labels, roles, split."""
 
     dataset: str = Field(min_length=1, description="name of the data set")
-    note: str = Field("", description="what must stand beside every number from these data")
     labels: tuple[LabelSpec, ...] = Field((), description="names, or tables with a threshold")
     group: str = Field("", description="column of the files that groups rows (gAUC, clustered intervals)")
     weight: str = Field("", description="column of the files with sample weights, finite and >= 0")

@@ -42,7 +42,8 @@ def _absorb(state: np.ndarray, column: np.ndarray) -> np.ndarray:
 
 def _utf8(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The UTF-8 bytes [rows, width] of texts, and how many of them count in each row."""
-    codes = np.frombuffer(column.tobytes(), np.uint32).reshape(len(column), column.dtype.itemsize // 4)
+    width = column.dtype.itemsize // 4
+    codes: np.ndarray = np.frombuffer(column.tobytes(), np.uint32).reshape(len(column), width)
     if codes.size and codes.max() >= 128:
         column = np.char.encode(column, "utf-8")
         codes = np.frombuffer(column.tobytes(), np.uint8).reshape(len(column), column.dtype.itemsize)

@@ -219,6 +219,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
     for key in ("splits", "table_sizes", "files", "data_digest"):
         if key not in record:
             raise InputError(f"{path}: the entry {key!r} is missing; prepare the data again")
+    if any(not {"rows", "files"} <= set(entry) for entry in record["splits"].values()):
+        raise InputError(f"{path}: a split without rows or files; prepare the data again")
     return record
 
 

@@ -75,10 +75,11 @@ class Vocabulary:
 
     def digest(self) -> str:
         """SHA-256 of values and counts, whatever file holds them."""
+        length, count = pl.col("value").str.len_bytes().cast(pl.String), pl.col("count").cast(pl.String)
+        row = pl.concat_str(length, pl.lit(":"), "value", count, pl.lit(";"))  # "2:ab7;": ab, seen 7 times
         digest = hashlib.sha256()
-        for start in range(0, len(self.values), 65536):
-            rows = zip(self.values[start:start + 65536], self.counts[start:start + 65536], strict=True)
-            digest.update("".join(f"{len(v.encode())}:{v}{n};" for v, n in rows).encode())
+        for part in pl.DataFrame([self.values, self.counts]).iter_slices(65536):
+            digest.update(part.select(row.str.join("")).item().encode())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:

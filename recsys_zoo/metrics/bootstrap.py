@@ -55,8 +55,8 @@ def paired_bootstrap(ours: Tensor, theirs: Tensor, labels: Tensor, group: Tensor
     replicate draws the seeds of either side again as well, so that a lucky seed does not pass for a better
     model. (With few seeds this understates their spread, by a factor of S / (S - 1) in variance.)
     """
-    one, other = (seed_means(scores[None] if scores.dim() == 1 else scores, labels, group, replicates, seed, side)
-                  for side, scores in enumerate((ours, theirs)))
+    sets = [scores[None] if scores.dim() == 1 else scores for scores in (ours, theirs)]
+    one, other = (seed_means(each, labels, group, replicates, seed, side) for side, each in enumerate(sets))
     return difference(one, other, level)
 
 

@@ -1,8 +1,8 @@
 """The unified sparse-feature layer: every model reads its columns through it.
 
 Columns of equal width share one table with offsets inside; row 0 of a table is the padding of all its
-columns. Outputs follow the schema's order: a categorical column is one vector, a numeric column value * vector, a
-bag or sequence the mean (or sum) of its present ids.
+columns. Outputs follow the schema's order: a categorical column is one vector, a numeric column
+value * vector, a bag or sequence the mean (or sum) of its present ids.
 """
 
 from __future__ import annotations

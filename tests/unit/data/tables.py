@@ -54,7 +54,7 @@ def as_frame(rows: list[Row]) -> pl.DataFrame:
 
 
 def naive(rows: list[Row]) -> tuple[dict[str, dict[str, int]], list[list[int]], list[list[float]]]:
-    """Vocabularies, id rows (user item bucket level tags*2 seen*3) and numbers (price count) by plain loops."""
+    """Vocabularies, id rows (user item bucket level tags*2 seen*3) and numbers (price count) by loops."""
     train = [row for row in rows if row["part"] == "train"]
     prices = sorted(row["price"] for row in train if row["price"] is not None)
     edges = sorted({prices[math.ceil(i * len(prices) / 3) - 1] for i in (1, 2)}) if prices else []

@@ -19,13 +19,15 @@ from recsys_zoo.schema import Column, Schema
 from .tables import as_frame, toy_rows, toy_spec
 
 SCHEMA = Schema(dataset="d", labels=("y",), columns=(
-    Column(name="bag", kind="bag", vocab_size=99, max_len=2), Column(name="a", kind="categorical", vocab_size=99),
-    Column(name="n", kind="numeric"), Column(name="b", kind="categorical", vocab_size=99),
+    Column(name="bag", kind="bag", vocab_size=99, max_len=2),
+    Column(name="a", kind="categorical", vocab_size=99), Column(name="n", kind="numeric"),
+    Column(name="b", kind="categorical", vocab_size=99),
     Column(name="s", kind="sequence", vocab_size=99, max_len=3)))
 
 
 def _split(**changes: np.ndarray | None) -> Split:
-    arrays = {"ids": np.arange(70).reshape(10, 7), "numeric": np.arange(10.0)[:, None], "labels": np.arange(10) % 2}
+    arrays = {"ids": np.arange(70).reshape(10, 7), "numeric": np.arange(10.0)[:, None],
+              "labels": np.arange(10) % 2}
     return Split(SCHEMA, **{**arrays, **changes})
 
 
@@ -58,7 +60,8 @@ def test_a_slice_is_a_view_and_equals_the_gather():
     split = _split()
     view, gathered = split.batch(slice(2, 9)), split.batch(np.arange(2, 9))
     assert view.inputs.ids.data_ptr() == split.inputs(slice(2, None)).ids.data_ptr()
-    for one, two in zip(torch.utils._pytree.tree_leaves(view), torch.utils._pytree.tree_leaves(gathered), strict=True):
+    leaves = torch.utils._pytree.tree_leaves
+    for one, two in zip(leaves(view), leaves(gathered), strict=True):
         assert torch.equal(one, two)
 
 
@@ -126,7 +129,7 @@ def test_an_edited_record_is_found(folder: Path):
 def test_open_names_what_is_missing(folder: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"no such folder; make it with `recsys-zoo prepare"):
         Prepared.open(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="is .* a prepared folder"):
+    with pytest.raises(InputError, match=r"is .* a prepared folder"):
         Prepared.open(tmp_path)
     (folder / "valid" / "numeric.npy").unlink()
     with pytest.raises(InputError, match=r"valid/numeric\.npy: no such file"):
@@ -143,7 +146,7 @@ def test_open_refuses_a_truncated_matrix(folder: Path):
 def test_open_refuses_a_matrix_of_other_rows_or_type(folder: Path):
     ids = np.load(folder / "test" / "ids.npy")
     np.save(folder / "test" / "ids.npy", ids[:-1])
-    with pytest.raises(InputError, match="11 rows where prepared.json says 12"):
+    with pytest.raises(InputError, match=r"11 rows where prepared\.json says 12"):
         Prepared.open(folder)
     np.save(folder / "test" / "ids.npy", ids.astype(np.int64))
     with pytest.raises(InputError, match="holds int64, not int32"):
@@ -161,12 +164,15 @@ def test_open_refuses_another_format_and_broken_json(folder: Path):
     (folder / "prepared.json").write_text(json.dumps({**record, "format": 2}))
     with pytest.raises(InputError, match="format 2 where 1 was expected"):
         Prepared.open(folder)
+    (folder / "prepared.json").write_text(json.dumps({**record, "splits": {"train": {}}}))
+    with pytest.raises(InputError, match="a split without rows or files"):
+        Prepared.open(folder)
     (folder / "prepared.json").write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):
         Prepared.open(folder)
 
 
 def test_the_store_is_read_without_polars(folder: Path):
-    code = ("import sys; from recsys_zoo.data.store import Prepared; d = Prepared.open(sys.argv[1]); d.verify(); "
-            "d.split('train').batch(slice(0, 4)); sys.exit('polars' in sys.modules)")
+    code = ("import sys; from recsys_zoo.data.store import Prepared; d = Prepared.open(sys.argv[1]); "
+            "d.verify(); d.split('train').batch(slice(0, 4)); sys.exit('polars' in sys.modules)")
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, timeout=60)

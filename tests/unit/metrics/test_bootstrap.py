@@ -19,11 +19,11 @@ from .test_binary import sample
 @pytest.mark.parametrize("clustered", [False, True])
 @pytest.mark.parametrize("levels", [0, 6])
 def test_replicates_equal_resampling_the_rows(clustered, levels):
-    scores, labels, group = sample(7, rows=120, levels=levels)
+    scores, labels, group = sample(7, rows=90, levels=levels)
     group = group * 5 - 3
-    found = resample(scores, labels, group if clustered else None, replicates=25, seed=11)
-    units = np.unique(group) if clustered else np.arange(120)
-    counts = _multiplicities(25, len(units), torch.Generator().manual_seed(11))
+    found = resample(scores, labels, group if clustered else None, replicates=9, seed=11)
+    units = np.unique(group) if clustered else np.arange(90)
+    counts = _multiplicities(9, len(units), torch.Generator().manual_seed(11))
     assert (counts.sum(1) == len(units)).all()
     for replicate, count in enumerate(counts.tolist()):
         drawn = np.repeat(units, count)

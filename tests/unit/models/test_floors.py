@@ -6,22 +6,35 @@ import math
 from collections import defaultdict
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from recsys_zoo.data.store import Split
 from recsys_zoo.errors import InputError
+from recsys_zoo.metrics.binary import auc
 from recsys_zoo.models.ctr.floors import FLOORS, BaseRate, ColumnRates, PairMemory, seen_pairs
 from recsys_zoo.schema import Column, Schema
 
-SCHEMA = Schema(dataset="toy", labels=("click",), user="user", item="item", columns=(
-    Column(name="user", kind="categorical", side="user", vocab_size=5),
-    Column(name="item", kind="categorical", side="item", vocab_size=6),
-    Column(name="tags", kind="bag", side="item", vocab_size=4, max_len=2)))
+SCHEMA = Schema(
+    dataset="toy",
+    labels=("click",),
+    user="user",
+    item="item",
+    columns=(
+        Column(name="user", kind="categorical", side="user", vocab_size=5),
+        Column(name="item", kind="categorical", side="item", vocab_size=6),
+        Column(name="tags", kind="bag", side="item", vocab_size=4, max_len=2),
+    ),
+)
 
 
-def split(rows: list[tuple[int, int]], labels: list[int], tags: list[tuple[int, int]] | None = None,
-          weight: list[float] | None = None) -> Split:
+def split(
+    rows: list[tuple[int, int]],
+    labels: list[int],
+    tags: list[tuple[int, int]] | None = None,
+    weight: list[float] | None = None,
+) -> Split:
     bags = tags or [(0, 0)] * len(rows)
     ids = np.array([[*row, *bag] for row, bag in zip(rows, bags, strict=True)], np.int32)
     return Split(SCHEMA, ids, None, np.array(labels, np.float32), np.array(weight) if weight else None)
@@ -40,12 +53,16 @@ def test_base_rate():
 def test_pair_memory_by_hand():
     test = split([(2, 2), (3, 2), (4, 2), (2, 3), (1, 4), (2, 5), (4, 3), (3, 1)], [0] * 8)
     item2, item3, item4 = (1 + BASE) / 4, (2 + BASE) / 3, (1 + BASE) / 3
-    expected = [0.5,    # the pair occurs with both labels
-                0.0, item2, item3,
-                item4,  # the unknown user is not one user, so not a pair
-                BASE,   # item without training rows
-                1.0,
-                BASE]   # unknown item
+    expected = [
+        0.5,  # the pair occurs with both labels
+        0.0,
+        item2,
+        item3,
+        item4,  # the unknown user is not one user, so not a pair
+        BASE,  # item without training rows
+        1.0,
+        BASE,
+    ]  # unknown item
     assert PairMemory().fit(TRAIN).predict(test).tolist() == pytest.approx(expected, abs=1e-15)
     assert seen_pairs(TRAIN, test).tolist() == [True, True, False, False, False, False, True, False]
 
@@ -83,8 +100,10 @@ def test_floors_of_random_rows_equal_dictionaries():
         if u > 1 and i > 1:
             pair[u, i].append(y)
     base = np.mean(labels[:300])
-    expected = [np.mean(pair[u, i]) if (u, i) in pair else (sum(item[i]) + base) / (len(item[i]) + 1)
-                for u, i in rows[300:]]
+    expected = [
+        np.mean(pair[u, i]) if (u, i) in pair else (sum(item[i]) + base) / (len(item[i]) + 1)
+        for u, i in rows[300:]
+    ]
     assert PairMemory().fit(train).predict(test).tolist() == pytest.approx(expected, abs=1e-12)
     assert seen_pairs(train, test).tolist() == [r in pair for r in rows[300:]]
 
@@ -115,3 +134,33 @@ def test_floors_say_what_they_cannot_do():
 def test_floors_of_one_class_stay_finite():
     train = split([(2, 2), (3, 3)], [1, 1])
     assert all(floor().fit(train).predict(train).isfinite().all() for floor in FLOORS.values())
+
+
+def test_counts_alone_reach_0970_on_frappe(data_dir):
+    folder = data_dir("frappe_x1")
+    names = {"train": "train_resampled_negatives", "test": "test"}
+    frames = {name: pl.read_parquet(folder / f"{file}.parquet") for name, file in names.items()}
+    columns = [c for c in frames["train"].columns if c != "label"]
+    values = {c: np.unique(frames["train"][c].to_numpy()) for c in columns}
+    schema = Schema(dataset="frappe_x1", labels=("label",), user="user", item="item", columns=tuple(
+        Column(name=c, kind="categorical", vocab_size=len(values[c]) + 2) for c in columns))
+
+    def encoded(frame: pl.DataFrame) -> Split:
+        ids = []
+        for c in columns:
+            raw = frame[c].to_numpy()
+            at = np.searchsorted(values[c], raw).clip(max=len(values[c]) - 1)
+            ids.append(np.where(values[c][at] == raw, at + 2, 1))
+        return Split(schema, np.stack(ids, 1), None, frame["label"].to_numpy())
+
+    train, test = encoded(frames["train"]), encoded(frames["test"])
+    labels = torch.from_numpy(test.labels[:, 0])
+    assert schema.table_size == 5389
+    seen = seen_pairs(train, test)
+    assert (int(seen.sum()), len(test)) == (8344, 28860)
+    assert labels[seen].all()  # every repeated pair is a positive
+    found = {name: auc(floor().fit(train).predict(test), labels) for name, floor in FLOORS.items()}
+    # train negatives re-drawn
+    assert found["base_rate"] == 0.5
+    assert found["column_rates"] == pytest.approx(0.9238, abs=5e-5)
+    assert found["pair_memory"] == pytest.approx(0.9701, abs=5e-5)

@@ -1,4 +1,4 @@
-"""The embedding layer: which rows each column reads, how they are pooled, shared, frozen, replaced and baked."""
+"""The embedding layer: the rows a column reads, and how they are pooled, shared, frozen, replaced, baked."""
 
 from __future__ import annotations
 

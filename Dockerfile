@@ -1,0 +1,22 @@
+# CPU by default:   docker build -t recsys-zoo .
+# CUDA:             docker build -t recsys-zoo --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+# The main job:     docker run --rm -v "$PWD/runs:/work/runs" recsys-zoo demo
+FROM python:3.11-slim
+
+# g++ is for torch.compile
+RUN apt-get update && apt-get install -y --no-install-recommends g++ git && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/recsys_zoo
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+COPY constraints.txt ./
+RUN pip install --no-cache-dir -c constraints.txt --index-url "$TORCH_INDEX" torch
+COPY pyproject.toml README.md LICENSE ./
+COPY recsys_zoo ./recsys_zoo
+COPY data_prep ./data_prep
+COPY benchmarks ./benchmarks
+RUN pip install --no-cache-dir -c constraints.txt .
+
+RUN useradd --create-home zoo && mkdir /work && chown zoo /work
+USER zoo
+WORKDIR /work
+ENTRYPOINT ["recsys-zoo"]
+CMD ["--help"]
