@@ -191,12 +191,12 @@ def _one_board(rows: Sequence[Row]) -> Row:
 
 def _entries(rows: Sequence[Row], others: Sequence[Row], metric: str,
              quoted: Sequence[Quoted]) -> list[Entry]:
-    groups: dict[tuple[str, str], dict[int, Row]] = {}
+    groups: dict[tuple[str, str, str], dict[int, Row]] = {}
     for row in rows:  # of a repeated seed the last row counts
-        groups.setdefault((row.label, row.config_digest), {})[row.seed] = row
-    labels = [label for label, _ in groups]
+        groups.setdefault((row.label, row.config_digest, row.role), {})[row.seed] = row
+    labels = [label for label, _, _ in groups]
     entries = []
-    for (label, digest), seeds in groups.items():
+    for (label, digest, _), seeds in groups.items():
         same = [row for row in others if (row.label, row.config_digest) == (label, digest)]
         lost = tuple(row for row in same if row.status != "done")
         shown = f"{label} [{digest[:6]}]" if labels.count(label) > 1 else label

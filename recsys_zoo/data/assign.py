@@ -42,7 +42,8 @@ class Assigner:
     """Gives each row the number of its split in `names`.
 
     Rules that need all rows first (time by fractions, user) are shown every chunk with `observe`, then
-    `settle`. They hold 8 (time) or 16 (user) bytes a row in memory; the other rules hold nothing.
+    `settle`. They hold 8 (time) or 16 (user) bytes a row in memory, for a moment 24 or 80; the other rules
+    hold nothing.
     """
 
     def __init__(self, spec: SplitSpec, names: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Raw files to a prepared folder in two streaming passes; memory does not grow with the number of rows.
+"""Raw files to a prepared folder in two streaming passes, with one byte of memory a row beside the batches.
 
 Pass 1 checks labels, decides the split of every row and counts values on training rows; pass 2 encodes. The
 folder appears whole or not at all, and the same files and spec give the same bytes whatever the batch size.

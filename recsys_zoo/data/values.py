@@ -130,7 +130,7 @@ def is_missing(series: pl.Series) -> np.ndarray:
     """Rows without a value: null or, in text, nothing but blanks."""
     missing = series.is_null()
     if series.dtype == pl.String:
-        missing = missing | (series.str.strip_chars() == "").fill_null(True)
+        missing = missing | (series.str.strip_chars() == "")
     return missing.to_numpy()
 
 

@@ -186,8 +186,8 @@ def _order_codes(scores: Tensor) -> Tensor:
 
 
 def _group_codes(group: Tensor) -> Tensor:
-    """The group ids as int64 in [0, 2^31), their order kept."""
-    if bool((group < 0).any()) or bool((group >= 2**31).any()):
+    """The group ids as int64 within 32 bits, their order kept."""
+    if group.dtype == torch.int64 and bool(((group < -(2**31)) | (group >= 2**31)).any()):
         return torch.unique(group, return_inverse=True)[1]
     return group.to(torch.int64)
 

@@ -110,7 +110,7 @@ def test_conditions_notes_and_what_is_left_out_are_said():
 
 def test_text_from_rows_is_text():
     evil = '<script>alert("x")</script>'
-    rows = [row("lr", 0.8, note=evil, device=evil, command=evil), reference(evil, 0.5)]
+    rows = [row(evil, 0.8, note=evil, device=evil, command=evil), reference(evil, 0.5)]
     text = render([rank(rows)], title=evil)
     assert "<script" not in text
     assert text.count("&lt;script&gt;") >= 5

@@ -114,6 +114,9 @@ def test_references_stand_apart():
         ("ceiling", "bayes_optimal"), ("floor", "pair_memory"), ("floor", "column_rates"),
         ("floor", "base_rate")]
     assert all(entry.role == "model" for entry in ranking.entries)
+    namesake = rank([row("lr", 0.8, 1), reference("lr", 0.5)])
+    assert [e.mean() for e in namesake.entries] == [0.8]
+    assert [e.mean() for e in namesake.references] == [0.5]
 
 
 def test_differences_below_the_interval_are_ties_with_the_best_of_the_rank():

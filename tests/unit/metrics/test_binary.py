@@ -156,7 +156,7 @@ def gauc_by_loop(scores, labels, group, weight):
 
 
 @pytest.mark.parametrize("levels", [0, 5])
-@pytest.mark.parametrize("shift", [0, -7, 2**40])
+@pytest.mark.parametrize("shift", [0, -7, 2**40, -(2**40)])
 def test_gauc_equals_a_loop_over_groups(levels, shift):
     scores, labels, group = sample(levels + 1, rows=200, levels=levels)
     group = group.long() * 3 + shift
@@ -187,6 +187,8 @@ def test_gauc_without_a_two_class_group_is_nan():
     scores, labels = torch.tensor([0.1, 0.9]), torch.tensor([0.0, 1.0])
     assert math.isnan(binary.gauc(scores, labels, torch.tensor([0, 1])))
     assert binary.gauc(scores, labels, torch.tensor([5, 5])) == 1.0
+    for far in (2**32, -(2**32)):  # ids wider than their part of the sort key
+        assert math.isnan(binary.gauc(scores, labels, torch.tensor([5, 5 + far])))
 
 
 def calibration_by_loop(scores, labels, weight):

@@ -90,6 +90,9 @@ def test_seeds_add_their_own_spread_to_a_paired_difference():
     assert found.value == pytest.approx(gap / 2, abs=1e-12)
     # two seeds drawn from two: both good (1/4), one of each (1/2), both bad (1/4)
     assert found.std == pytest.approx(gap * math.sqrt(1 / 8), rel=0.15)
+    both = bootstrap.paired_bootstrap(lucky, lucky, labels, replicates=400)["auc"]
+    assert both.value == 0  # but the seeds of either side are drawn on their own
+    assert both.std == pytest.approx(gap * math.sqrt(2 / 8), rel=0.15)
 
 
 def test_what_cannot_be_resampled_is_said():
