@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from . import launch, runs
@@ -52,7 +53,9 @@ def run_demo(out: Path, rows: int = 0) -> None:
         train = TRAIN.model_copy(update={"table_l2": table_l2})
         model = {"name": name, "embedding": {"dim": 8, "init_std": 0.01}, **settings}
         cfg = RunConfig(board="planted", data=str(out / "prepared"), model=model, train=train).resolved()
-        row = runs.train(cfg, data, launch.default_folder(cfg, out), command="recsys-zoo demo", say=lambda _: None)
+        row = runs.train(
+            cfg, data, launch.default_folder(cfg, out), command="recsys-zoo demo", say=lambda _: None
+        )
         append_row(file, row)
     ranking = rank(read_rows(file), scores=score_files(out))
     print()
@@ -61,7 +64,7 @@ def run_demo(out: Path, rows: int = 0) -> None:
     print(f"\nrows: {file}\npage: {out / 'board.html'}")
 
 
-def _add_ceiling(data: Prepared, truth, file: Path) -> None:
+def _add_ceiling(data: Prepared, truth: np.ndarray, file: Path) -> None:
     """A row of the true click probabilities: the Bayes-optimal scores, which no model beats but by luck."""
     scores = torch.from_numpy(truth.astype("float32"))
     found = BinaryTask(data).metrics(scores, data.split("test"))

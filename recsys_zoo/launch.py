@@ -159,7 +159,8 @@ def _rows(path: Path) -> list[Row]:
 
 
 def rankings(files: list[Path], metric: str, scores: Path | None = None) -> list[Ranking]:
-    """One ranking a board; per-example scores below `scores` (run folders) decide ties where they are at hand."""
+    """One ranking a board; per-example scores below `scores` (run folders) decide ties where they are at
+    hand."""
     rows = [row for file in files for row in read_rows(file)]
     at_hand = score_files(scores) if scores is not None and scores.is_dir() else {}
     found = []

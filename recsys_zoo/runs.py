@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from .errors import InputError
 from .files import locked, write_whole
 from .metrics.binary import auc
 from .metrics.bootstrap import bootstrap
-from .models.ctr.floors import BaseRate, ColumnRates, PairMemory, seen_pairs
+from .models.floors import BaseRate, ColumnRates, PairMemory, seen_pairs
 from .registry import merge
 from .tasks.binary import BinaryTask
 from .train import backend
@@ -214,19 +215,21 @@ def _device(asked: str) -> str:
 
 
 def git_commit() -> str:
-    """Commit of the checkout the package runs from ("-dirty" with changed files), or "" outside of one."""
+    """Commit of the checkout the package runs from ("-dirty" with changed files), else the release
+    ("v0.1.0")."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
+        git(
+            "ls-files", "--error-unmatch", here.name
+        )  # not somebody else's repository around an installed package
+        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return found.stdout.strip()
+        return f"v{version('recsys-zoo')}"
 
 
 def test_extras(scores: Tensor, data: Prepared, place: int, replicates: int) -> dict[str, float]:

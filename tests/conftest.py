@@ -24,7 +24,8 @@ def known_state() -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
     torch.set_default_dtype(torch.float32)
 
 

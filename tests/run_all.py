@@ -21,13 +21,17 @@ def main() -> int:
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     since = time.perf_counter()
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", "not gpu"]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
+    )
     last = ""
     for line in process.stdout or ():
         print(line, end="", flush=True)
         last = line if re.search(r"\d+ (passed|failed)", line) else last
     code = process.wait()
-    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", last)}
+    counts = {
+        word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", last)
+    }
     summary = {"commit": commit, **counts, "seconds": round(time.perf_counter() - since), "exit_code": code}
     out.write_text(json.dumps(summary) + "\n", encoding="utf-8")
     return code

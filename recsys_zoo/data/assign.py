@@ -76,10 +76,10 @@ class Assigner:
             self._cuts = cut_times(np.concatenate(self._times), self.spec.fractions)
         self._times, self._users = [], []
 
-    def assign(self, chunk: Chunk, first: int, number: int, split: str) -> np.ndarray:
+    def assign(self, chunk: Chunk, first: int, before: int, split: str) -> np.ndarray:
         """Split numbers (uint8) of a chunk.
 
-        first: how many rows came before; number: the same, dropped rows counted; split: the file's own.
+        first: rows assigned so far; before: rows of the earlier files, dropped ones counted; split: the file's.
         """
         rule = self.spec
         if rule.method == "files":
@@ -91,7 +91,7 @@ class Assigner:
         if rule.method == "user":
             return self._decided[first:first + len(chunk)]
         keys = [needed_text(chunk, key, "split by hash", empty="").to_numpy() for key in rule.keys]
-        unit = hash_unit(keys or [(number + np.arange(len(chunk))).astype(np.str_)], rule.salt)
+        unit = hash_unit(keys or [(before + chunk.rows - 1).astype(np.str_)], rule.salt)
         return self._numbers(by_fractions(unit, rule.fractions))
 
     def _by_column(self, chunk: Chunk) -> np.ndarray:

@@ -1,19 +1,18 @@
 """A click problem with known probabilities, made by seed: what can be learnt from it, and no more, is known.
 
-Ten categorical columns are drawn independently of each other, value k of a column with probability proportional to
-(k + 1)^-s (Zipf). The probability of a click is
+Ten categorical columns are drawn independently of each other, value k of a column with probability proportional
+to (k + 1)^-s (Zipf). The probability of a click is
 
     sigmoid(b + sum_c a_c[x_c] + sum_(c,d) G_cd[g_cd(x_c), h_cd(x_d)])
 
-a_c: one number a value, Gaussian. For every planted pair of columns, g and h sort the values of both columns into
-`GROUPS` hidden groups, and G is a Gaussian table over pairs of groups. Single effects have mean 0, pair effects mean 0
-in every row and column of G (all under the popularities), so a sum of single effects knows nothing of the pairs;
-each effect is scaled to the standard deviation given below. Labels and the split of a row are independent draws.
+a_c: one Gaussian number a value. For every planted pair of columns, g and h sort the values of both columns into
+`GROUPS` hidden groups, and G is a Gaussian table over pairs of groups. Single effects have mean 0, pair effects
+mean 0 in every row and column of G (all under the popularities), so a sum of single effects knows nothing of the
+pairs; each effect is scaled to the standard deviation given below. Labels and splits are independent draws.
 """
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple

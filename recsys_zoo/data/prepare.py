@@ -73,14 +73,15 @@ class _Preparation:
         self._record(encoder, splits, folder)
 
     def _chunks(self, what: str, columns: Sequence[str]) -> Iterator[tuple[str, int, Chunk, np.ndarray]]:
-        """Split, rows read before, chunk and labels; rows that a label drops are left out."""
-        number, total = 0, int(self.rows.sum())
+        """Split, rows of earlier files, chunk and labels; rows that a label drops are left out."""
+        rows, total = 0, int(self.rows.sum())
         for split, path in self.plan:
+            before = rows
             for chunk in read_chunks(path, columns, self.spec.read, self.batch_rows):
                 labels, kept = read_labels(chunk, self.spec)
-                yield split, number, chunk.filter(kept), labels[kept]
-                number += len(kept)
-                self.progress(what, number, total)
+                yield split, before, chunk.filter(kept), labels[kept]
+                rows += len(kept)
+                self.progress(what, rows, total)
 
     def _look_ahead(self) -> None:
         names = [*self.spec.split.reads, *(label.raw for label in self.spec.labels)]
@@ -91,8 +92,8 @@ class _Preparation:
 
     def _count(self) -> Encoder:
         fitter, done = Fitter(self.spec), 0
-        for split, number, chunk, labels in self._chunks("count", self.spec.raw_columns()):
-            assigned = self.assigner.assign(chunk, done, number, split)
+        for split, before, chunk, labels in self._chunks("count", self.spec.raw_columns()):
+            assigned = self.assigner.assign(chunk, done, before, split)
             done += len(chunk)
             self.assigned.append(assigned)
             self.rows += np.bincount(assigned, minlength=len(self.names))

@@ -200,7 +200,7 @@ def test_labels_by_threshold_drop_the_rows_between(tmp_path: Path):
     both = np.concatenate([data.split("train").labels, data.split("test").labels])
     assert data.schema.labels == ("liked", "best")
     assert len(both) == 48  # 12 of 60 rows have rating 3
-    unit = hash_unit([np.arange(60).astype(str)])  # the rows' numbers in the file, dropped ones counted
+    unit = hash_unit([np.arange(60).astype(str)])  # row numbers count the dropped rows too
     held = [k % 5 > 2 for k in range(60) if unit[k] >= 0.8 and k % 5 != 2]
     assert data.split("test").labels[:, 0].tolist() == held
     assert both.sum(0).tolist() == [24, 12]

@@ -13,7 +13,7 @@ import torch
 from recsys_zoo.data.store import Split
 from recsys_zoo.errors import InputError
 from recsys_zoo.metrics.binary import auc
-from recsys_zoo.models.ctr.floors import FLOORS, BaseRate, ColumnRates, PairMemory, seen_pairs
+from recsys_zoo.models.floors import FLOORS, BaseRate, ColumnRates, PairMemory, seen_pairs
 from recsys_zoo.schema import Column, Schema
 
 SCHEMA = Schema(
@@ -142,8 +142,13 @@ def test_counts_alone_reach_0970_on_frappe(data_dir):
     frames = {name: pl.read_parquet(folder / f"{file}.parquet") for name, file in names.items()}
     columns = [c for c in frames["train"].columns if c != "label"]
     values = {c: np.unique(frames["train"][c].to_numpy()) for c in columns}
-    schema = Schema(dataset="frappe_x1", labels=("label",), user="user", item="item", columns=tuple(
-        Column(name=c, kind="categorical", vocab_size=len(values[c]) + 2) for c in columns))
+    schema = Schema(
+        dataset="frappe_x1",
+        labels=("label",),
+        user="user",
+        item="item",
+        columns=tuple(Column(name=c, kind="categorical", vocab_size=len(values[c]) + 2) for c in columns),
+    )
 
     def encoded(frame: pl.DataFrame) -> Split:
         ids = []

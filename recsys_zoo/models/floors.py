@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.store import Split
-from ...errors import InputError
-from ...schema import PADDING, UNKNOWN
+from ..data.store import Split
+from ..errors import InputError
+from ..schema import PADDING, UNKNOWN
 
 
 class Floor(Protocol):
