@@ -79,7 +79,7 @@ class Assigner:
     def assign(self, chunk: Chunk, first: int, before: int, split: str) -> np.ndarray:
         """Split numbers (uint8) of a chunk.
 
-        first: rows assigned so far; before: rows of the earlier files, dropped ones counted; split: the file's.
+        first: rows assigned so far; before: rows of earlier files, dropped ones counted; split: the file's.
         """
         rule = self.spec
         if rule.method == "files":

@@ -1,14 +1,15 @@
-"""A click problem with known probabilities, made by seed: what can be learnt from it, and no more, is known.
+"""A click problem with known probabilities, made by seed: what can be learnt from it is known.
 
-Ten categorical columns are drawn independently of each other, value k of a column with probability proportional
-to (k + 1)^-s (Zipf). The probability of a click is
+Ten categorical columns are drawn independently of each other, value k of a column with probability
+proportional to (k + 1)^-s (Zipf). The probability of a click is
 
     sigmoid(b + sum_c a_c[x_c] + sum_(c,d) G_cd[g_cd(x_c), h_cd(x_d)])
 
-a_c: one Gaussian number a value. For every planted pair of columns, g and h sort the values of both columns into
-`GROUPS` hidden groups, and G is a Gaussian table over pairs of groups. Single effects have mean 0, pair effects
-mean 0 in every row and column of G (all under the popularities), so a sum of single effects knows nothing of the
-pairs; each effect is scaled to the standard deviation given below. Labels and splits are independent draws.
+a_c: one Gaussian number a value. For every planted pair of columns, g and h sort the values of both columns
+into `GROUPS` hidden groups, and G is a Gaussian table over pairs of groups. Single effects have mean 0, pair
+effects mean 0 in every row and column of G (all under the popularities), so a sum of single effects knows
+nothing of the pairs; each effect is scaled to the standard deviation given below. Labels and splits are
+independent draws.
 """
 
 from __future__ import annotations
@@ -102,27 +103,29 @@ class Planted:
             codes, size = _encode(self.texts(column.name), train)
             ids.append(codes)
             columns.append(Column(name=column.name, kind="categorical", side=column.side, vocab_size=size))
-        schema = Schema(dataset="planted", columns=tuple(columns), labels=("click",), group="user", user="user",
-                        item="item")
-        matrix, group = np.stack(ids, 1), _dense(self.values["user"])
-        splits = {name: Split(schema, matrix[rows], None, self.labels[rows].astype(np.float32), None, group[rows])
-                  for name, rows in ((name, self.split == name) for name in SPLITS)}
+        schema = Schema(dataset="planted", columns=tuple(columns), labels=("click",), group="user",
+                        user="user", item="item")
+        matrix, group, splits = np.stack(ids, 1), _dense(self.values["user"]), {}
+        for name in SPLITS:
+            rows = self.split == name
+            splits[name] = Split(schema, matrix[rows], None, self.labels[rows].astype(np.float32), None,
+                                 group[rows])
         return Prepared.in_memory(schema, splits)
 
 
-def planted_ctr(rows: int = 200_000, seed: int = 1) -> Prepared:
+def planted_ctr(rows: int = 120_000, seed: int = 1) -> Prepared:
     """A planted problem ready to train on; see `plant`."""
     return plant(rows, seed).prepared()
 
 
-def plant(rows: int = 200_000, seed: int = 1) -> Planted:
+def plant(rows: int = 120_000, seed: int = 1) -> Planted:
     """Draw a planted problem; the effects depend on the seed alone, the rows on seed and number."""
     if rows < 100:
         raise InputError(f"rows={rows}: a planted problem needs at least 100")
     rng = np.random.default_rng(seed)
     popularity = {c.name: _zipf(c) for c in COLUMNS}
     single = {c.name: _single(rng, popularity[c.name], c.deviation) for c in COLUMNS}
-    pairs = {(c, d): _pair(rng, popularity[c], popularity[d], deviation) for (c, d), deviation in PAIRS.items()}
+    pairs = {(c, d): _pair(rng, popularity[c], popularity[d], sd) for (c, d), sd in PAIRS.items()}
     values = {c.name: rng.choice(c.size, rows, p=popularity[c.name]) for c in COLUMNS}
     logit = INTERCEPT + sum(single[name][values[name]] for name in values)
     for (c, d), (table, left, right) in pairs.items():

@@ -116,7 +116,7 @@ class SplitSpec(Frozen):
         "hash, time: share of the rows; for time in time order"))
     cuts: dict[str, float | str] = Field({}, description=(
         "time: first moment of each later split, a number or date: {valid = 2020-05-01, test = 2020-06-01}"))
-    keys: tuple[str, ...] = Field((), description="hash: columns hashed together; empty: the row number, from 0")
+    keys: tuple[str, ...] = Field((), description="hash: columns hashed together; empty: row number from 0")
     salt: str = Field("", description="hash: another salt is another draw")
     user: str = Field("", description="user: the user column")
     last: dict[str, float] = Field({"valid": 1, "test": 1}, description=(

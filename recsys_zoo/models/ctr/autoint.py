@@ -149,7 +149,7 @@ class AutoInt(CTRModel):
             )
         self.embedding = Embedding(schema, cfg.embedding)
         fields, width = self.embedding.num_fields, self.embedding.dim
-        self.dropout = nn.Dropout(cfg.embedding_dropout)
+        self.dropout, self.attention_dropout = nn.Dropout(cfg.embedding_dropout), cfg.attention_dropout
         inputs = [width, *[cfg.attention_dim] * cfg.layers]
         self.layers = nn.ModuleList(InteractingLayer(size, cfg) for size in inputs[:-1])
         self.out = linear(fields * inputs[-1], 1, bias_init=cfg.bias_init)
@@ -160,7 +160,7 @@ class AutoInt(CTRModel):
 
     def forward(self, x: Inputs) -> Tensor:
         e = z = self.dropout(self.embedding(x))  # [B, F, D]
-        rate = self.cfg.attention_dropout if self.training else 0.0
+        rate = self.attention_dropout if self.training else 0.0
         for layer in self.layers:
             z, _ = layer(z, rate)  # [B, F, attention_dim]
         logit = self.out(z.flatten(1))

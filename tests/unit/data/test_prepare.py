@@ -74,11 +74,21 @@ def test_any_table_in_any_batches(tmp_path: Path, rows: list[Row], size: int):
     _check_against_loops(_prepared(rows, tmp_path, batch_rows=size), rows)
 
 
-def test_the_bytes_do_not_depend_on_batches_or_runs(tmp_path: Path):
+LABELS = [{"name": "liked", "column": "rating", "above": 3, "drop_equal": True}]
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"split": {"method": "hash"}, "labels": LABELS}, {"split": {"method": "hash", "keys": ["item"]}},
+    {"split": {"method": "user", "user": "user", "column": "count"}},
+    {"split": {"method": "time", "column": "count"}}])
+def test_the_bytes_do_not_depend_on_batches_or_runs(tmp_path: Path, changes: dict):
     rows = toy_rows(100)
-    first = _bytes(_prepared(rows, tmp_path, batch_rows=3).folder)
+    for k, row in enumerate(rows):
+        row["rating"] = 1 + k % 5
+    spec = toy_spec(**changes)
+    first = _bytes(_prepared(rows, tmp_path, batch_rows=3, spec=spec).folder)
     for size in (1000, 17):
-        assert _bytes(_prepared(rows, tmp_path, batch_rows=size).folder) == first
+        assert _bytes(_prepared(rows, tmp_path, batch_rows=size, spec=spec).folder) == first
     assert set(first) == {
         "schema.json", "prepared.json", "encoding/spec.json", "encoding/numeric.json",
         *(f"encoding/{name}.parquet" for name in ("user", "item", "tags", "bucket", "level")),
