@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -249,16 +249,6 @@ def board_page(
 
     launch.write_board_page(rows, out, metric, scores)
     print(f"wrote {out}")
-
-
-def settings(assignments: list[str]) -> dict[str, Any]:
-    """Nested settings of the --set options."""
-    from .config import set_dotted
-
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        set_dotted(values, assignment)
-    return values
 
 
 if __name__ == "__main__":

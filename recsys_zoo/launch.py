@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from . import catalog, runs
 from .board.rank import Ranking, by_board, rank, read_quoted
 from .board.rows import Row, append_row, config_digest, read_rows
 from .board.scores import score_files
-from .config import read_toml
+from .config import read_toml, set_dotted
 from .data.store import Prepared
 from .errors import InputError
 from .files import disk_errors
@@ -19,8 +20,6 @@ from .runs import RunConfig
 
 def configure(target: str, data: str, assignments: list[str], seed: int, device: str = "") -> RunConfig:
     """The settings of `recsys-zoo train TARGET DATA --set ...`."""
-    from .cli import settings
-
     overrides = settings(assignments)
     unknown = set(overrides) - set(RunConfig.model_fields)
     if unknown:
@@ -45,6 +44,14 @@ def configure(target: str, data: str, assignments: list[str], seed: int, device:
     if not cfg.data:
         raise InputError(f"train {target}: name the data: recsys-zoo train {target} PREPARED_FOLDER")
     return cfg.resolved()
+
+
+def settings(assignments: list[str]) -> dict[str, Any]:
+    """Nested settings of the --set options."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        set_dotted(values, assignment)
+    return values
 
 
 def default_folder(cfg: RunConfig, parent: Path = Path("runs")) -> Path:
