@@ -117,6 +117,7 @@ def prepare(
         return
     if schema is None or out is None:
         raise InputError("prepare needs --schema FILE and --out DIR (or --infer to draft the schema file)")
+    from . import display
     from .data.describe import describe
     from .data.prepare import prepare as prepare_files
     from .data.spec import DataSpec
@@ -128,7 +129,9 @@ def prepare(
         if not equals:
             raise InputError(f"--split {entry}: write it as NAME=FILE, for example --split test=test.csv")
         split_files.setdefault(name, []).append(Path(path))
-    data = prepare_files(list(files), spec, out, split_files=split_files or None)
+    data = prepare_files(
+        list(files), spec, out, split_files=split_files or None, progress=display.preparing()
+    )
     print(describe(data))
 
 

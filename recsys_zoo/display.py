@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,19 @@ def _settings(cfg: Any, prefix: str) -> None:
             _settings(value, f"{prefix}{key}.")
         else:
             print(f"  {prefix + key} = {value!r}".ljust(44) + f"  {info.description or ''}")
+
+
+def preparing() -> Callable[[str, int, int], None] | None:
+    """A line that counts the rows of each pass on a terminal; None elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(what: str, done: int, total: int) -> None:
+        of = f" of {total:,}" if total else ""
+        end = "\n" if done == total else ""
+        print(f"\r{what}: {done:,}{of} rows\x1b[K", end=end, file=sys.stderr, flush=True)
+
+    return show
 
 
 def show_row(row: Row, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,31 +15,38 @@ from .schema import Schema
 from .train.checkpoint import load_weights, read_config
 from .zoo import create
 
+if TYPE_CHECKING:
+    from .data.encode import Encoder
+
 
 class Predictor:
     """A model with the encoders of its training data."""
 
     def __init__(self, model: Model, folder: Path, config: dict[str, Any]) -> None:
         self.model, self.folder, self.config = model.eval(), folder, config
-        self._encoder: Any = None
+        self._encoder: Encoder | None = None
 
     @property
     def schema(self) -> Schema:
         return self.model.schema
 
-    def encode(self, frame: Any) -> Inputs:
-        """Model inputs of a raw polars or pandas frame (or dict of lists): the columns of the raw training
-        files."""
+    @property
+    def encoder(self) -> Encoder:
+        """The encoders of the training data; InputError when the checkpoint has none."""
         if self._encoder is None:
             from .data.encode import Encoder
 
             if not (self.folder / "vocab").is_dir():
                 raise InputError(
                     f"{self.folder}: holds no encoders (it was trained on generated data); "
-                    "score prepared inputs with `predictor.model` instead"
+                    "score prepared inputs with `predict_inputs` instead"
                 )
             self._encoder = Encoder.open(self.folder / "vocab")
-        return self._encoder.encode(frame)
+        return self._encoder
+
+    def encode(self, frame: Any) -> Inputs:
+        """Model inputs of a raw polars or pandas frame (or dict of lists) with the raw input columns."""
+        return self.encoder.encode(frame)
 
     def predict(self, frame: Any, batch_size: int = 16384) -> np.ndarray:
         """Click probabilities [rows], float32, in row order. Values unseen in training count as unknown."""

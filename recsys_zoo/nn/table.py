@@ -7,6 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def record(table: Table, rows: Tensor) -> Tensor:
+    """A lookup whose vectors are a leaf of autograd, remembered on the table's tape."""
+    leaf = F.embedding(rows, table.weight).requires_grad_()
+    table.tape.append((rows, leaf))
+    return leaf
+
+
 class Table(nn.Module):
     """weight [R, D]; row 0 is padding: zero, never counted, never trained.
 
@@ -19,18 +26,13 @@ class Table(nn.Module):
         self.weight = nn.Parameter(torch.zeros(rows, dim))
         self.taped = False
         self.tape: list[tuple[Tensor, Tensor]] = []
+        self.lookup = record  # training hides it from torch.compile
 
     def forward(self, rows: Tensor) -> Tensor:
         """Vectors [..., D] of the row numbers [...]."""
         if self.taped and self.training and torch.is_grad_enabled():
-            return self._record(rows)
+            return self.lookup(self, rows)
         return F.embedding(rows, self.weight, padding_idx=0)
-
-    @torch.compiler.disable
-    def _record(self, rows: Tensor) -> Tensor:
-        leaf = F.embedding(rows, self.weight).requires_grad_()
-        self.tape.append((rows, leaf))
-        return leaf
 
     def whole(self) -> Tensor:
         """The weight, for reads of the whole table; raises while taped, where its gradient would be lost."""

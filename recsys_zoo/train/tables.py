@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..nn.table import Table
+from ..nn.table import Table, record
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 _BLOCK = 1 << 18  # numbers a block of the dense pass: 1 MiB, so that gradient and rows stay in the cache
@@ -41,6 +41,7 @@ class TableAdam:
         self.touched: Touched | None = None
         weight.requires_grad_(False)
         table.taped = True
+        table.lookup = torch.compiler.disable(record)  # here, not in nn: it costs a second of import
 
     @torch.no_grad()
     def collect(self) -> Tensor:
@@ -87,6 +88,7 @@ class TableAdam:
         """Give the table back to autograd."""
         self.table.tape.clear()
         self.table.taped = False
+        self.table.lookup = record
         self.table.weight.requires_grad_(True)
 
 

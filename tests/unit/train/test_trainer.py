@@ -143,7 +143,7 @@ def test_stages_move_only_their_parameters():
     assert moved == {"hidden.weight", "hidden.bias", "out.weight", "out.bias"}
 
 
-def test_bf16_and_compile_run_close_to_fp32():
+def test_bf16_runs_close_to_fp32():
     scores = {}
     for name, more in {"fp32": {}, "bf16": {"precision": "bf16"}}.items():
         model = toys.toy()
@@ -152,6 +152,25 @@ def test_bf16_and_compile_run_close_to_fp32():
         scores[name] = BinaryTask(data()).scores(model, data().split("valid"), 128)
     difference = (scores["fp32"] - scores["bf16"]).abs().max()
     assert 0 < difference < 0.02  # 8 bits of mantissa in the forward pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["autograd", "exact", "rows"])
+def test_compiled_steps_train_the_same_model(mode):
+    results = []
+    for compiled in (False, True):
+        model = toys.toy()
+        model.dropout.p = 0.0  # the compiler draws its masks elsewhere
+        Trainer(BinaryTask(data()), config(mode, epochs=2, compile=compiled)).fit(model)
+        results.append(model)
+    assert toys.difference(*results) < 5e-5  # the compiler sums in another order; eight steps of 1e-2
+
+
+def test_deterministic_mode_is_set_and_said():
+    said = []
+    Trainer(BinaryTask(data()), config("exact", epochs=1, deterministic=True), say=said.append).fit(toys.toy())
+    assert torch.are_deterministic_algorithms_enabled()
+    assert any(line.startswith("deterministic:") for line in said)
 
 
 def test_several_labels_and_weights():

@@ -1,0 +1,81 @@
+"""What importing costs, and what works without the optional packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+MODULES = (
+    "recsys_zoo.train.trainer, recsys_zoo.tasks.binary, recsys_zoo.metrics.bootstrap, recsys_zoo.data.store"
+)
+
+
+def run(code: str) -> str:
+    """Output of a program in a process of its own."""
+    found = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_help_is_quick_and_leaves_torch_alone():
+    code = """
+        import sys, time
+        sys.argv = ["recsys-zoo", "--help"]
+        try:
+            from recsys_zoo.cli import main
+            main()
+        except SystemExit:
+            pass
+        print("loaded:", sorted({"torch", "polars", "numpy", "sklearn"} & set(sys.modules)))
+        print("seconds:", time.process_time())
+    """
+    outputs = [run(code) for _ in range(3)]
+    assert "Usage" in outputs[0]
+    assert "loaded: []" in outputs[0]
+    # CPU seconds of the whole process, interpreter start included; wall time depends on what else runs
+    assert min(float(out.rpartition("seconds:")[2]) for out in outputs) <= 0.5
+
+
+def test_import_and_create_cost_little_more_than_torch():
+    code = """
+        import time
+        import torch
+        since = time.process_time()
+        import recsys_zoo
+        columns = (recsys_zoo.Column(name="a", kind="categorical", vocab_size=9),)
+        recsys_zoo.create("autoint", recsys_zoo.Schema(dataset="d", labels=("y",), columns=columns))
+        print(time.process_time() - since)
+    """
+    assert min(float(run(code)) for _ in range(3)) <= 0.3
+
+
+@pytest.mark.parametrize("missing", ["polars", "faiss", "sklearn", "tensorboard", "pandas"])
+def test_models_trainer_and_metrics_do_without(missing):
+    code = f"""
+        import sys
+        sys.modules[{missing!r}] = None  # any import of it now fails
+        import torch
+        import {MODULES}
+        import recsys_zoo
+        from recsys_zoo.batch import Inputs
+        columns = (recsys_zoo.Column(name="a", kind="categorical", vocab_size=9),)
+        schema = recsys_zoo.Schema(dataset="d", labels=("y",), columns=columns)
+        for name in recsys_zoo.list_models():
+            model = recsys_zoo.create(name, schema).eval()
+            model(Inputs(torch.ones(2, 1, dtype=torch.int32), torch.zeros(2, 0), {{}}))
+        print("fine")
+    """
+    assert run(code).strip() == "fine"
+
+
+def test_create_imports_one_model_file():
+    code = """
+        import sys, recsys_zoo
+        columns = (recsys_zoo.Column(name="a", kind="categorical", vocab_size=9),)
+        recsys_zoo.create("fm", recsys_zoo.Schema(dataset="d", labels=("y",), columns=columns))
+        print(sorted(m for m in sys.modules if m.startswith("recsys_zoo.models.ctr.")))
+    """
+    assert run(code).strip() == "['recsys_zoo.models.ctr.fm']"
