@@ -163,12 +163,13 @@ def test_compiled_steps_train_the_same_model(mode):
         model.dropout.p = 0.0  # the compiler draws its masks elsewhere
         Trainer(BinaryTask(data()), config(mode, epochs=2, compile=compiled)).fit(model)
         results.append(model)
-    assert toys.difference(*results) < 5e-5  # the compiler sums in another order; eight steps of 1e-2
+    assert toys.difference(*results) < 5e-5  # another order of sums, eight steps of 1e-2
 
 
 def test_deterministic_mode_is_set_and_said():
-    said = []
-    Trainer(BinaryTask(data()), config("exact", epochs=1, deterministic=True), say=said.append).fit(toys.toy())
+    said: list[str] = []
+    cfg = config("exact", epochs=1, deterministic=True)
+    Trainer(BinaryTask(data()), cfg, say=said.append).fit(toys.toy())
     assert torch.are_deterministic_algorithms_enabled()
     assert any(line.startswith("deterministic:") for line in said)
 
