@@ -19,9 +19,8 @@ LAYERS = [
     {"runs", "catalog", "launch", "display", "demo", "cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-HEAVY = set(
-    "sklearn tensorboard matplotlib jinja2 pandas torch_geometric faiss transformers optuna onnx rich".split()
-)
+HEAVY = {"sklearn", "tensorboard", "matplotlib", "jinja2", "pandas", "rich", "onnx", "optuna"}
+HEAVY |= {"torch_geometric", "transformers", "faiss"}
 WITHOUT_POLARS = ("nn", "losses", "metrics", "models", "tasks", "train", "data/store.py", "zoo.py")
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 
