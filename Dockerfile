@@ -8,7 +8,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ git && rm -
 WORKDIR /opt/recsys_zoo
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY constraints.txt ./
-RUN pip install --no-cache-dir -c constraints.txt --index-url "$TORCH_INDEX" torch
+# A further index, not the only one: it does not hold the pinned versions of what torch depends on
+RUN pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" torch
 COPY pyproject.toml README.md LICENSE ./
 COPY recsys_zoo ./recsys_zoo
 COPY data_prep ./data_prep

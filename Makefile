@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each sets up .venv by itself, once.
 # PYTHON: an interpreter of version 3.11 or later.  VENV: where the environment goes.
-# TORCH_INDEX: package index of torch's CPU build, where the default one only has CUDA builds, e.g.
-#   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# TORCH_INDEX: a further package index with torch's CPU build, where the default one only has CUDA builds, e.g.
+#   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu      (2.13.0+cpu goes before 2.13.0)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 TORCH_INDEX ?=
@@ -34,7 +34,7 @@ lint: $(VENV)/.installed-dev
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed: make PYTHON=...')"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch numpy
+	$(VENV)/bin/pip install -q -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch numpy
 	$(VENV)/bin/pip install -q -c constraints.txt -e .
 	touch $@
 

@@ -18,27 +18,36 @@ from .data.describe import describe
 from .data.planted import plant
 from .data.prepare import prepare
 from .data.store import Prepared
+from .errors import InputError
+from .files import disk_errors
 from .runs import RunConfig
 from .tasks.binary import BinaryTask
 from .train.config import TrainConfig
 
 SEED = 1
-TRAIN = TrainConfig(epochs=30, batch_size=2048, lr=2e-3, seed=SEED)
+TRAIN = {"epochs": 20, "batch_size": 2048, "lr": 2e-3, "seed": SEED}
+EMBEDDING = {"dim": 8, "init_std": 0.01}
 _MLP = {"hidden": [128, 128], "dropout": 0.2}
 MODELS = {
-    "lr": ({}, 0.0),
-    "fm": ({}, 1e-4),
-    "dnn": (_MLP, 1e-3),
-    "deepfm": (_MLP, 1e-3),
-    "autoint": ({"layers": 2, "attention_dim": 32}, 1e-3),
-}  # settings of the model, table_l2
+    "lr": ({}, {}),
+    "fm": ({}, {"table_l2": 1e-4}),
+    "dnn": (_MLP, {"table_l2": 1e-3}),
+    "deepfm": (_MLP, {"table_l2": 1e-3}),
+    "autoint.official": (
+        {"layers": 2, "attention_dim": 32},
+        {"table_l2": 1e-4, "batch_size": 1024, "lr": 3e-3},
+    ),
+}  # settings of the model, settings of its training
 
 
 def run_demo(out: Path, rows: int = 0) -> None:
     """Raw CSV -> prepared data -> five models -> rows, ranked table and page, all below `out` (made anew)."""
     if out.exists():
+        if not (out / "clicks.csv").is_file():
+            raise InputError(f"{out}: exists and is no folder of an earlier demo; choose another --out")
         shutil.rmtree(out)
-    out.mkdir(parents=True)
+    with disk_errors(out):
+        out.mkdir(parents=True)
     planted = plant(rows or 200_000, SEED)
     planted.write_csv(out / "clicks.csv")
     print(f"wrote {out / 'clicks.csv'}: {len(planted.labels):,} rows of a planted click problem")
@@ -48,10 +57,10 @@ def run_demo(out: Path, rows: int = 0) -> None:
     for row in runs.floors(data, "planted", command="recsys-zoo demo"):
         append_row(file, row)
     _add_ceiling(data, planted.probability[planted.split == "test"], file)
-    for name, (settings, table_l2) in MODELS.items():
-        print(f"\n{name}")
-        train = TRAIN.model_copy(update={"table_l2": table_l2})
-        model = {"name": name, "embedding": {"dim": 8, "init_std": 0.01}, **settings}
+    for name, (settings, training) in MODELS.items():
+        print(f"\n{name}", flush=True)
+        train = TrainConfig(**{**TRAIN, **training})
+        model = {"name": name, "embedding": EMBEDDING, **settings}
         cfg = RunConfig(board="planted", data=str(out / "prepared"), model=model, train=train).resolved()
         row = runs.train(
             cfg, data, launch.default_folder(cfg, out), command="recsys-zoo demo", say=lambda _: None

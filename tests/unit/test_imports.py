@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -52,11 +54,11 @@ def test_import_and_create_cost_little_more_than_torch():
     assert min(float(run(code)) for _ in range(3)) <= 0.3
 
 
-@pytest.mark.parametrize("missing", ["polars", "faiss", "sklearn", "tensorboard", "pandas"])
-def test_models_trainer_and_metrics_do_without(missing):
+def test_models_trainer_and_metrics_do_without_optional_packages():
+    missing = ("polars", "faiss", "sklearn", "tensorboard", "pandas", "jinja2", "rich", "torch_geometric")
     code = f"""
         import sys
-        sys.modules[{missing!r}] = None  # any import of it now fails
+        sys.modules.update(dict.fromkeys({missing!r}))  # any import of them now fails
         import torch
         import {MODULES}
         import recsys_zoo
@@ -79,3 +81,22 @@ def test_create_imports_one_model_file():
         print(sorted(m for m in sys.modules if m.startswith("recsys_zoo.models.ctr.")))
     """
     assert run(code).strip() == "['recsys_zoo.models.ctr.fm']"
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_recipes_tables_and_data_recipes(tmp_path):
+    """So that `recsys-zoo train BOARD/MODEL` needs no path after `pip install`."""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=root,
+                   check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        inside = set(opened.namelist())
+    wanted = {f"recsys_zoo/_catalog/{p.relative_to(root / 'benchmarks')}"
+              for folder, pattern in (("recipes", "*/*.toml"), ("published", "*.csv"))
+              for p in (root / "benchmarks" / folder).glob(pattern)}
+    wanted |= {str(p.relative_to(root)) for package in ("recsys_zoo", "data_prep")
+               for p in (root / package).rglob("*") if p.suffix in (".py", ".html")}
+    assert any(name.endswith("recipes/frappe_x1/autoint.toml") for name in wanted)
+    assert wanted <= inside, sorted(wanted - inside)
+    assert not [name for name in inside if name.startswith(("tests/", "runs/")) or name.endswith(".pyc")]
