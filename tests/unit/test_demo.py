@@ -13,7 +13,8 @@ from recsys_zoo import cli
 def test_the_demo_ranks_five_models_between_floor_and_ceiling(tmp_path, monkeypatch, capsys):
     from recsys_zoo import demo
     monkeypatch.setitem(demo.TRAIN, "epochs", 2)
-    monkeypatch.setattr(sys, "argv", ["recsys-zoo", "demo", "--out", str(tmp_path / "demo"), "--rows", "3000"])
+    words = ["recsys-zoo", "demo", "--out", str(tmp_path / "demo"), "--rows", "3000"]
+    monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code
