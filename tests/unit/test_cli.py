@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import polars as pl
 import pytest
 
@@ -204,7 +205,7 @@ def test_predict_scores_raw_rows_with_unknown_values(prepared, run):
     assert len(np.unique(scores)) > 10
     from recsys_zoo import load
 
-    direct = load("run").predict(frame.to_pandas())
+    direct = load("run").predict(pandas.DataFrame(frame.to_dict(as_series=False)))
     np.testing.assert_allclose(scores, direct, atol=1e-6)
 
 
