@@ -143,7 +143,7 @@ def train(
     data: Annotated[str, typer.Argument(help="prepared folder, or the name of a data recipe")] = "",
     set_: Set = [],  # noqa: B006
     seed: Annotated[int, typer.Option(help="train.seed")] = 0,
-    out: Annotated[Path | None, typer.Option(help="run folder; default runs/BOARD/MODEL/seedN")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; default: one below runs/")] = None,
     raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with this interrupted run")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "",

@@ -55,8 +55,9 @@ def settings(assignments: list[str]) -> dict[str, Any]:
 
 
 def default_folder(cfg: RunConfig, parent: Path = Path("runs")) -> Path:
-    """runs/BOARD/MODEL/seedN."""
-    return parent / cfg.board / cfg.model["name"] / f"seed{cfg.train.seed}"
+    """runs/BOARD/MODEL/SETTINGS-seedN, where SETTINGS is the beginning of their digest."""
+    settings_digest = config_digest(cfg.model_dump(mode="json"))[:8]
+    return parent / cfg.board / cfg.model["name"] / f"{settings_digest}-seed{cfg.train.seed}"
 
 
 def open_data(name: str, raw: Path | None = None) -> Prepared:
@@ -143,6 +144,8 @@ def run_board(
             command = f"recsys-zoo train {recipe} --seed {seed}" + "".join(f" --set {a}" for a in assignments)
             if (folder / "row.json").is_file():
                 row = runs.read_row(folder)
+                if row.config_digest != config_digest(runs.identity(cfg, data)):
+                    raise InputError(f"{folder}: holds a run on other data; choose another --out")
             else:
                 row = runs.train(
                     cfg, data, folder, resume=(folder / "config.toml").is_file(), command=command
@@ -151,10 +154,11 @@ def run_board(
 
 
 def _add_floors(data: Prepared, board: str, target: Path) -> None:
-    held = {(r.model, r.data_digest) for r in _rows(target)}
+    """Rows that need no learning, once a data set."""
+    if any(row.role == "floor" and row.data_digest == data.data_digest for row in _rows(target)):
+        return
     for row in runs.floors(data, board, command=f"recsys-zoo board run --floors (board {board})"):
-        if (row.model, row.data_digest) not in held:
-            append_row(target, row)
+        append_row(target, row)
 
 
 def _has(target: Path, cfg: RunConfig, data: Prepared) -> bool:

@@ -232,6 +232,11 @@ def test_board_run_adds_a_row_per_seed_once(prepared, run):
     assert sorted((r["model"], r["seed"]) for r in rows if r["hparams"] != "none") == [("lr", 1), ("lr", 2)]
     assert {"pair_memory", "base_rate"} <= {r["model"] for r in rows}
     assert len({r["config_digest"] for r in rows if r["model"] == "lr"}) == 1
+    other = ("board", "run", recipe, "--seeds", "1", "--rows", "rows.jsonl", "--set", "train.lr=0.1")
+    assert run(*other)[0] == 0  # other settings are another run, whatever folders exist
+    last = json.loads(Path("rows.jsonl").read_text().splitlines()[-1])
+    assert last["config"]["train"]["lr"] == 0.1
+    assert last["metrics"] != next(r["metrics"] for r in rows if r["model"] == "lr")
     code, out, _ = run("board", "show", "rows.jsonl")
     assert code == 0
     assert "lr" in out
