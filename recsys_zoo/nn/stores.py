@@ -20,7 +20,9 @@ from ..errors import InputError
 class StoreConfig(Frozen):
     """How the vectors of large vocabularies are stored."""
 
-    name: Literal["dense", "hashed", "quotient_remainder"] = "dense"
+    name: Literal["dense", "hashed", "quotient_remainder"] = Field(
+        "dense", description="one row a value, rows shared by a hash, or products of two shared rows"
+    )
     buckets: int = Field(
         0, ge=0, description="rows of a hashed vocabulary, or the divisor of quotient-remainder"
     )
