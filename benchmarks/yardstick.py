@@ -35,10 +35,15 @@ PEER_NAMES = {
 
 
 def display_name(row: Row) -> str:
-    """The model's name on the board; the preset "plus" is AutoInt+, other presets are spellings of the same
-    model."""
-    plus = "plus" in row.variant.split(".") if row.variant else False
-    return PEER_NAMES.get(f"{row.model}.plus" if plus else row.model, row.model)
+    """The model's name on the board; the preset "plus" is AutoInt+, "fuxi" is the peer's form of it.
+
+    Any other preset is another network or other settings than the peer's: it is shown under its own name and
+    compared with nothing.
+    """
+    presets = set(row.variant.split(".")) - {"", "plus", "fuxi"}
+    plus = "plus" in row.variant.split(".")
+    name = PEER_NAMES.get(f"{row.model}.plus" if plus else row.model, row.model)
+    return f"{name} ({', '.join(sorted(presets))})" if presets else name
 
 
 def spread(values: list[float]) -> str:
@@ -107,7 +112,7 @@ def report(
         ]
         lines.append(
             f"| {name} | {spread(ours)} | {spread(theirs)} | {'-' if gap is None else f'{gap:+.6f}'} | "
-            f"{verdict} | {values.get(name, '-')} | {spread(unseen)} | {spread(theirs_unseen)} | "
+            f"{verdict} | {values.get(name.partition(' (')[0], '-')} | {spread(unseen)} | {spread(theirs_unseen)} | "
             f"{spread([r.metrics['test.logloss'] for r in models[name]])} |"
         )
     lines += [
