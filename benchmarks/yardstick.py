@@ -112,7 +112,8 @@ def report(
         ]
         lines.append(
             f"| {name} | {spread(ours)} | {spread(theirs)} | {'-' if gap is None else f'{gap:+.6f}'} | "
-            f"{verdict} | {values.get(name.partition(' (')[0], '-')} | {spread(unseen)} | {spread(theirs_unseen)} | "
+            f"{verdict} | {values.get(name.partition(' (')[0], '-')} | {spread(unseen)} | "
+            f"{spread(theirs_unseen)} | "
             f"{spread([r.metrics['test.logloss'] for r in models[name]])} |"
         )
     lines += [
