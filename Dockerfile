@@ -1,6 +1,7 @@
 # CPU by default:   docker build -t recsys-zoo .
 # CUDA:             docker build -t recsys-zoo --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
-# The main job:     docker run --rm -v "$PWD/runs:/work/runs" recsys-zoo demo
+# The main job:     mkdir -p runs && docker run --rm --user "$(id -u):$(id -g)" -e HOME=/tmp \
+#                       -v "$PWD/runs:/work/runs" recsys-zoo demo --out runs/demo
 FROM python:3.11-slim
 
 # g++ is for torch.compile

@@ -50,8 +50,8 @@ def spread(values: list[float]) -> str:
     """Mean, standard deviation over seeds and their number."""
     if not values:
         return "-"
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.6f} ± {deviation:.6f} ({len(values)})"
+    deviation = f" ± {statistics.stdev(values):.6f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.6f}{deviation} ({len(values)})"
 
 
 def peer_rows(path: Path | None) -> dict[str, list[dict[str, str]]]:
@@ -82,7 +82,7 @@ def report(
     for row in rows:
         if row.hparams != "none":
             models[display_name(row)].append(row)
-    notes = "; ".join(sorted({r.note for r in rows if r.note}))
+    notes = "; ".join(dict.fromkeys(part for r in rows for part in r.note.split("; ") if part))
     lines = [
         f"# {board}: ours beside FuxiCTR on the same files",
         "",

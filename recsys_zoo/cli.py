@@ -32,11 +32,6 @@ def main() -> None:
         app()
     except InputError as error:
         sys.exit(_complain(str(error)))
-    except KeyboardInterrupt:
-        print("\nstopped; a training goes on with `recsys-zoo train --resume RUN`", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -142,7 +137,7 @@ def train(
     ] = "",
     data: Annotated[str, typer.Argument(help="prepared folder, or the name of a data recipe")] = "",
     set_: Set = [],  # noqa: B006
-    seed: Annotated[int, typer.Option(help="train.seed")] = 0,
+    seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
     out: Annotated[Path | None, typer.Option(help="run folder; default: one below runs/")] = None,
     raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with this interrupted run")] = None,
@@ -152,10 +147,8 @@ def train(
     from . import display, launch
 
     if resume is not None:
-        if target or set_ or seed or out:
-            raise InputError(
-                "--resume takes the settings of the run itself; give no target, --set, --seed or --out"
-            )
+        if target or set_ or seed is not None or out or raw or device:
+            raise InputError("--resume takes the settings of the run itself; give nothing else")
         row = launch.resume(resume)
         display.show_row(row, resume)
         return

@@ -25,6 +25,7 @@ from .tasks.binary import BinaryTask
 from .train.config import TrainConfig
 
 SEED = 1
+MARKER = ".recsys-zoo-demo"  # only a folder that holds it is ever deleted
 TRAIN = {"epochs": 20, "batch_size": 2048, "lr": 2e-3, "seed": SEED}
 EMBEDDING = {"dim": 8, "init_std": 0.01}
 _MLP = {"hidden": [128, 128], "dropout": 0.2}
@@ -43,11 +44,12 @@ MODELS = {
 def run_demo(out: Path, rows: int = 0) -> None:
     """Raw CSV -> prepared data -> five models -> rows, ranked table and page, all below `out` (made anew)."""
     if out.exists():
-        if not (out / "clicks.csv").is_file():
+        if any(out.iterdir()) and not (out / MARKER).is_file():
             raise InputError(f"{out}: exists and is no folder of an earlier demo; choose another --out")
         shutil.rmtree(out)
     with disk_errors(out):
         out.mkdir(parents=True)
+        (out / MARKER).touch()
     planted = plant(rows or 200_000, SEED)
     planted.write_csv(out / "clicks.csv")
     print(f"wrote {out / 'clicks.csv'}: {len(planted.labels):,} rows of a planted click problem")

@@ -95,13 +95,11 @@ def draw_attention(folder: Path, data_folder: Path | None, rows: int) -> str:
     from .files import write_whole
     from .launch import data_of
     from .predictor import load
+    from .runs import check_same_encoding
 
     predictor = load(folder)
     data = data_of(folder, str(data_folder) if data_folder else "")
-    if predictor.schema.columns != data.schema.columns:
-        raise InputError(
-            f"{data.folder}: its columns differ from those of {folder}; give the data it was trained on"
-        )
+    check_same_encoding(predictor.config, predictor.schema, data)
     split = data.split("test")
     total: Any = 0
     count = min(rows, len(split))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from .board.scores import score_files
 from .config import read_toml, set_dotted
 from .data.store import Prepared
 from .errors import InputError
-from .files import disk_errors
 from .registry import merge
 from .runs import RunConfig
 
 
-def configure(target: str, data: str, assignments: list[str], seed: int, device: str = "") -> RunConfig:
+def configure(
+    target: str, data: str, assignments: list[str], seed: int | None, device: str = ""
+) -> RunConfig:
     """The settings of `recsys-zoo train TARGET DATA --set ...`."""
     overrides = settings(assignments)
     unknown = set(overrides) - set(RunConfig.model_fields)
@@ -32,7 +34,7 @@ def configure(target: str, data: str, assignments: list[str], seed: int, device:
         )
     if data:
         overrides["data"] = data
-    if seed:
+    if seed is not None:
         overrides = merge(overrides, {"train": {"seed": seed}})
     if device:
         overrides = merge(overrides, {"train": {"device": device}})
@@ -73,8 +75,6 @@ def open_data(name: str, raw: Path | None = None) -> Prepared:
 def run(cfg: RunConfig, folder: Path, raw: Path | None = None) -> Row:
     """Train one configured run."""
     data = open_data(cfg.data, raw)
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
     return runs.train(cfg, data, folder, command=runs.run_command())
 
 
@@ -137,11 +137,12 @@ def run_board(
             data = open_data(cfg.data, raw)
             target = rows or parent / cfg.board / "rows.jsonl"
             if floors:
-                _add_floors(data, cfg.board, target)
+                _add_floors(data, recipe, cfg.board, target)
             if _has(target, cfg, data):
                 continue
             folder = default_folder(cfg, parent)
-            command = f"recsys-zoo train {recipe} --seed {seed}" + "".join(f" --set {a}" for a in assignments)
+            words = ["recsys-zoo", "train", recipe, "--seed", str(seed)]
+            command = shlex.join([*words, *(word for a in assignments for word in ("--set", a))])
             if (folder / "row.json").is_file():
                 row = runs.read_row(folder)
                 if row.config_digest != config_digest(runs.identity(cfg, data)):
@@ -153,11 +154,11 @@ def run_board(
             append_row(target, row)
 
 
-def _add_floors(data: Prepared, board: str, target: Path) -> None:
+def _add_floors(data: Prepared, recipe: str, board: str, target: Path) -> None:
     """Rows that need no learning, once a data set."""
     if any(row.role == "floor" and row.data_digest == data.data_digest for row in _rows(target)):
         return
-    for row in runs.floors(data, board, command=f"recsys-zoo board run --floors (board {board})"):
+    for row in runs.floors(data, board, command=f"recsys-zoo board run {recipe} --floors"):
         append_row(target, row)
 
 

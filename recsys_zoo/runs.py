@@ -23,13 +23,14 @@ from .board.scores import write_scores
 from .config import Frozen, read_toml, write_toml
 from .data.store import Prepared, Split
 from .errors import InputError
-from .files import locked, write_whole
+from .files import locked, sha256_file, write_whole
 from .metrics.binary import auc
 from .metrics.bootstrap import bootstrap
 from .models.floors import BaseRate, ColumnRates, PairMemory, seen_pairs
 from .registry import merge
+from .schema import Schema
 from .tasks.binary import BinaryTask
-from .train import backend
+from .train.backend import device_of
 from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
 from .train.checkpoint import save_checkpoint
 from .train.config import TrainConfig
@@ -88,19 +89,25 @@ def train(
     """
     out = Path(out)
     cfg = cfg.resolved()
+    data.verify()
+    task = BinaryTask(data, cfg.label)
+    device_of(cfg.train)
+    model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
     with locked(out):
-        _open_run(cfg, data, out, resume)
-        task = BinaryTask(data, cfg.label)
-        backend.apply(cfg.train)
-        model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
+        commit = _open_run(cfg, data, out, resume)
         watchers = [JsonLines(out / "log.jsonl"), TensorBoard(out / "tb"), *(callbacks or [Progress()])]
-        fit = Trainer(task, cfg.train, out / "state", watchers, say).fit(model, resume=resume)
+        try:
+            fit = Trainer(task, cfg.train, out / "state", watchers, say).fit(model, resume=resume)
+        except KeyboardInterrupt:
+            say(f"stopped; go on with: recsys-zoo train --resume {out}")
+            raise SystemExit(130) from None
         scores = {
             name: task.scores(model, data.split(name), cfg.train.eval_batch_size, cfg.train.precision)
             for name in data.names
-            if name != "train"
+            if name != "train" and fit.valid  # a run that died in its first epoch has nothing to score
         }
         row = _row(cfg, data, task, fit, scores, model, out, command)
+        row = row.model_copy(update={"git": commit})
         encoding = data.folder / "encoding" if data.folder else None
         save_checkpoint(
             out / "checkpoint",
@@ -118,8 +125,11 @@ def _settings(cfg: RunConfig) -> dict[str, Any]:
     return {key: value for key, value in cfg.model.items() if key != "name"}
 
 
-def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> None:
-    """Write config.toml, or check that a resumed folder belongs to the same run."""
+def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> str:
+    """Write config.toml and the commit, or check that a resumed folder belongs to the same run.
+
+    Returns the commit for the row: "first..now" when the program changed before the resume.
+    """
     text = write_toml(identity(cfg, data))
     path = out / "config.toml"
     if not path.is_file():
@@ -132,6 +142,11 @@ def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> None:
         raise InputError(
             f"{out}: its config.toml differs from this run's settings or data; resume it as it was"
         )
+    now, held = git_commit(), out / "commit"
+    if not held.is_file():
+        write_whole(held, now)
+    first = held.read_text(encoding="utf-8")
+    return now if first == now else f"{first}..{now}"
 
 
 def _row(
@@ -309,14 +324,26 @@ def evaluate(run: Path, data: Prepared, split: str = "test", label: str = "") ->
     from .predictor import load
 
     predictor = load(run)
-    if predictor.schema.columns != data.schema.columns:
-        raise InputError(
-            f"{data.folder}: its columns or vocabularies differ from those {run} was trained on; "
-            "evaluate on data prepared together, or use `recsys-zoo predict`"
-        )
+    check_same_encoding(predictor.config, predictor.schema, data)
     task = BinaryTask(data, label or predictor.config.get("label", ""))
     part: Split = data.split(split)
     return task.metrics(task.scores(predictor.model, part, 16384), part)
+
+
+def check_same_encoding(config: dict[str, Any], schema: Schema, data: Prepared) -> None:
+    """InputError unless the data were encoded with the vocabularies and numeric rules of the checkpoint."""
+    same = schema.columns == data.schema.columns
+    if same and data.data_digest != config.get("data_digest") and data.folder is not None:
+        same = all(
+            sha256_file(data.folder / "encoding" / Path(name).name) == digest
+            for name, digest in config["encoders_sha256"].items()
+            if (data.folder / "encoding" / Path(name).name).is_file()
+        )
+    if not same:
+        raise InputError(
+            f"{data.folder}: its columns or vocabularies are not those the model was trained with; "
+            "evaluate on data prepared together, or use `recsys-zoo predict`"
+        )
 
 
 def run_command() -> str:

@@ -18,9 +18,9 @@ class Stage(Frozen):
     train: str = Field(".*", description="regular expression of the parameter names that move")
     epochs: int = Field(0, ge=0, description="at most so many epochs; 0: the run's `epochs`")
     lr: float = Field(0.0, ge=0, description="learning rate; 0: the run's `lr`")
-    start_from: Literal["last", "best", "initial"] = Field(
+    start_from: Literal["last", "best"] = Field(
         "last",
-        description="weights the stage begins with: the ones at hand, the best so far, or the initial ones",
+        description="weights the stage begins with: the ones at hand, or the best of the stage before",
     )
 
     @field_validator("train")

@@ -7,6 +7,7 @@ import platform
 
 import torch
 
+from ..errors import InputError
 from .config import TrainConfig
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc <malloc.h>
@@ -14,11 +15,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc <malloc.h>
 
 def apply(cfg: TrainConfig) -> tuple[torch.device, list[str]]:
     """Make the settings; returns the device and one line a setting."""
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    )
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"train.device={cfg.device!r}: no CUDA device here; use cpu")
+    device = device_of(cfg)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     lines = [
@@ -30,6 +27,14 @@ def apply(cfg: TrainConfig) -> tuple[torch.device, list[str]]:
         torch.use_deterministic_algorithms(True)
         lines.append("deterministic: operations without a reproducible result are refused (slower on a GPU)")
     return device, [line for line in lines if line]
+
+
+def device_of(cfg: TrainConfig) -> torch.device:
+    """The device of a training; InputError when it is not there."""
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    if name != "cpu" and not torch.cuda.is_available():
+        raise InputError(f"train.device={cfg.device!r}: no CUDA device here; use cpu")
+    return torch.device(name)
 
 
 def _matmul(choice: str, device: torch.device) -> str:

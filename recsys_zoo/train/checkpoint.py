@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ..config import json_digest
 from ..errors import InputError
 from ..files import sha256_file, whole_folder, write_whole
 from ..models.base import Model
@@ -74,7 +75,7 @@ def save_checkpoint(
             "encoders_sha256": encoders,
             **(extra or {}),
         }
-        write_whole(building / "config.json", json.dumps(config, indent=1))
+        write_whole(building / "config.json", json.dumps({**config, "digest": json_digest(config)}, indent=1))
         write_whole(building / "card.json", model.card.model_dump_json(indent=1))
 
 
@@ -83,16 +84,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = Path(folder) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        found = config["format"]
+        digest, found = config.pop("digest", ""), config["format"]
     except FileNotFoundError:
         raise InputError(f"{folder}: no config.json here; give the checkpoint folder of a run") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: damaged; use another copy or train again") from None
     if found != FORMAT:
         raise InputError(f"{path}: format {found!r} is not known to this version (it reads {FORMAT})")
-    for name, digest in config["encoders_sha256"].items():
+    if digest != json_digest(config):
+        raise InputError(f"{path}: damaged (its digest differs); use another copy or train again")
+    for name, expected in config["encoders_sha256"].items():
         file = Path(folder) / name
-        if not file.is_file() or sha256_file(file) != digest:
+        if not file.is_file() or sha256_file(file) != expected:
             raise InputError(f"{file}: missing or damaged (SHA-256 differs); use another copy or train again")
     return config
 

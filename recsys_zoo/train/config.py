@@ -47,8 +47,10 @@ class TrainConfig(Frozen):
     )
     compile: bool = Field(False, description="torch.compile of the step")
     deterministic: bool = Field(False, description="refuse operations without a reproducible result")
-    device: str = Field("auto", description="auto: cuda when there is one, else cpu")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: cuda when there is one, else cpu"
+    )
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: as the environment says")
     save_every_s: float = Field(60.0, ge=0, description="seconds between two saves of the training state")
-    seed: int = Field(1, description="initial weights, order of examples, dropout")
+    seed: int = Field(1, ge=0, lt=2**31, description="initial weights, order of examples, dropout")
     stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="stages in their order")

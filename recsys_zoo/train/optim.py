@@ -7,6 +7,7 @@ import re
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..models.base import Model
 from ..nn.embedding import Embedding
 from .config import TrainConfig
@@ -43,7 +44,7 @@ class Optimizer:
             else:
                 self.dense[name], self.l2[name] = parameter, l2
         if not matched:
-            raise ValueError(f"no trainable parameter matches {pattern!r}")
+            raise InputError(f"stage: no trainable parameter matches {pattern!r}")
         self.adam = (
             torch.optim.Adam(list(self.dense.values()), lr=lr, betas=BETAS, eps=EPS, fused=True)
             if self.dense

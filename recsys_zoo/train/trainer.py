@@ -100,7 +100,8 @@ class Trainer:
         self.best_weights: dict[str, Tensor] = {}
 
     def fit(self, model: Model, resume: bool = False) -> Fit:
-        """Train in place; afterwards the model holds the weights of its best epoch, on the device used."""
+        """Train in place; afterwards the model holds the best weights of the last stage, on the device
+        used."""
         if model.whole_table and self.cfg.table_update != "autograd":
             raise InputError(f"{model.name} reads whole tables; set train.table_update='autograd'")
         self.device, lines = backend.apply(self.cfg)
@@ -155,7 +156,9 @@ class Trainer:
 
     def _run_epoch(self) -> None:
         at, cfg = self.at, self.cfg
-        generator = torch.Generator().manual_seed((cfg.seed * 1_000_003 + at.stage) * 1_000_003 + at.epoch)
+        generator = torch.Generator().manual_seed(
+            ((cfg.seed * 1_000_003 + at.stage) * 1_000_003 + at.epoch) % 2**63
+        )
         order = torch.randperm(len(self.train), generator=generator).numpy()
         self.model.train()
         self._tell("on_epoch_start", {"step": at.step})
@@ -212,6 +215,9 @@ class Trainer:
             return
         valid = self.task.metrics(scores, self.valid)
         value, constant = monitored(valid, cfg.monitor), bool(scores.min() == scores.max())
+        if not math.isfinite(value):
+            at.dead = f"train.monitor={cfg.monitor!r} is {value} on the valid split; choose another monitor"
+            return
         if constant:
             self.say(f"epoch {at.epoch + 1}: every validation score is {float(scores[0]):.6f}")
         lr, train_loss = at.lr, at.loss_sum / self.steps

@@ -275,6 +275,8 @@ MISTAKES = {
     "no run": (("evaluate", "nowhere"), r"nowhere"),
     "resume nothing": (("train", "--resume", "data"), r"no run here"),
     "resume with settings": (("train", "lr", "--resume", "data"), r"--resume takes the settings of the run"),
+    "no such device": (("train", "lr", "data", "--device", "cuda"), r"no CUDA device here; use cpu"),
+    "no device": (("train", "lr", "data", "--device", "gpu"), r"train.device = 'gpu'"),
     "bad output": (("predict", "data", "shop.csv", "--out", "x.txt"), r"must end in .csv or .parquet"),
     "explain a name": (("show", "lr", "--explain"), r"--explain needs a run folder"),
     "bad seeds": (("board", "run", "frappe_x1/lr", "--seeds", "one"), r"write whole numbers with commas"),
@@ -366,6 +368,45 @@ def test_infer_drafts_a_schema_that_prepares(folder, run):
     code, _, err = run("prepare", "shop.csv", "--infer", "--schema", "draft.toml")
     assert code == 2
     assert "exists already" in err
+
+
+def test_a_failed_start_does_not_block_the_folder(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK, "--set", "label=buy")[0] == 2
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+
+
+def test_seed_zero_is_a_seed(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK, "--seed", "0")[0] == 0
+    assert json.loads(Path("run/row.json").read_text())["seed"] == 0
+
+
+def test_a_run_that_dies_at_once_has_a_row_that_says_so(prepared, run):
+    settings = (*QUICK, "--set", "model.embedding.init_std=1e38", "--set", "train.lr=1e30")
+    code, out, err = run("train", "fm", "data", "--out", "run", *settings)
+    assert code == 0, err
+    row = json.loads(Path("run/row.json").read_text())
+    assert row["status"] == "dead"
+    assert row["metrics"] == {}
+    assert "dead run: " in out
+
+
+def test_foreign_data_of_the_same_shape_are_refused(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    shop().with_columns(item=pl.col("item").str.replace("i", "j")).write_csv("shop.csv")
+    assert run("prepare", "shop.csv", "--schema", "shop.toml", "--out", "other")[0] == 0
+    code, _, err = run("evaluate", "run", "--data", "other")
+    assert code == 2
+    assert "not those the model was trained with" in err
+
+
+def test_changed_bytes_of_prepared_data_are_refused(prepared, run):
+    path = Path("data/train/ids.npy")
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1
+    path.write_bytes(content)
+    code, _, err = run("train", "lr", "data", "--out", "run", *QUICK)
+    assert code == 2
+    assert "ids.npy" in err
 
 
 def test_a_run_folder_is_never_overwritten(prepared, run):

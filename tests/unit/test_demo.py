@@ -33,6 +33,7 @@ def test_the_demo_ranks_five_models_between_floor_and_ceiling(tmp_path, monkeypa
 
 def test_the_demo_never_deletes_a_folder_it_did_not_make(tmp_path, monkeypatch, capsys):
     (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "clicks.csv").write_text("click,user\n")
     monkeypatch.setattr(sys, "argv", ["recsys-zoo", "demo", "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         cli.main()

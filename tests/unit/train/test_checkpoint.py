@@ -58,6 +58,9 @@ def test_missing_and_damaged_parts_are_named(saved, tmp_path):
     with pytest.raises(InputError, match=r"model.safetensors: no such file; the checkpoint is incomplete"):
         load(folder)
     config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "name": "fm"}))
+    with pytest.raises(InputError, match=r"config.json: damaged \(its digest differs\)"):
+        load(folder)
     (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
     with pytest.raises(InputError, match=r"format 99 is not known to this version"):
         load(folder)
