@@ -1,0 +1,184 @@
+"""One sentence and exit code 2 for every mistake, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from .shop import QUICK, shop
+
+MISTAKES = {
+    "unknown model": (("train", "autoin", "data"), r"no model named 'autoin'; did you mean \['autoint'"),
+    "unknown recipe": (("train", "frappe_x1/autoin"), r"no recipe named 'frappe_x1/autoin'; did you mean"),
+    "unknown setting": (
+        ("train", "lr", "data", "--set", "train.epoch=3"),
+        r"no setting named 'train.epoch'; did you mean \['train.epochs'",
+    ),
+    "unknown model setting": (
+        ("train", "lr", "data", "--set", "model.layers=3"),
+        r"no setting named 'layers'",
+    ),
+    "unknown group": (("train", "lr", "data", "--set", "modl.layers=3"), r"did you mean \['model'\]"),
+    "wrong value": (("train", "lr", "data", "--set", "train.lr=fast"), r"train.lr = 'fast': input should be"),
+    "no value": (("train", "lr", "data", "--set", "train.lr"), r"write it as key=value"),
+    "no data": (("train", "lr"), r"name the data"),
+    "no such data": (("train", "lr", "nowhere"), r"nowhere"),
+    "not prepared": (("train", "lr", "."), r"prepared"),
+    "no target": (("train",), r"needs a recipe or a model name"),
+    "no run": (("evaluate", "nowhere"), r"nowhere"),
+    "resume nothing": (("train", "--resume", "data"), r"no run here"),
+    "resume with settings": (("train", "lr", "--resume", "data"), r"--resume takes the settings of the run"),
+    "no such device": (("train", "lr", "data", "--device", "cuda"), r"no CUDA device here; use cpu"),
+    "no device": (("train", "lr", "data", "--device", "gpu"), r"train.device = 'gpu'"),
+    "bad output": (("predict", "data", "shop.csv", "--out", "x.txt"), r"must end in .csv or .parquet"),
+    "explain a name": (("show", "lr", "--explain"), r"--explain needs a run folder"),
+    "bad seeds": (("board", "run", "frappe_x1/lr", "--seeds", "one"), r"write whole numbers with commas"),
+    "no rows": (("board", "show", "none.jsonl"), r"none.jsonl"),
+    "missing file": (("prepare", "none.csv", "--schema", "shop.toml", "--out", "new"), r"none.csv"),
+    "no schema": (("prepare", "shop.csv", "--out", "new"), r"--schema"),
+}
+
+
+@pytest.mark.parametrize(("words", "sentence"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_sentence_and_exit_code_2(words, sentence, prepared, run):
+    import re
+
+    before = sorted(p.name for p in prepared.iterdir())
+    code, _, err = run(*words)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert re.search(sentence, err), err
+    assert sorted(p.name for p in prepared.iterdir()) == before  # nothing half-written
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+DAMAGE = {
+    "missing column": (lambda f: f.drop("item").write_csv("bad.csv"), "bad.csv", r"bad.csv: .*'item'"),
+    "text in numbers": (
+        lambda f: f.with_columns(price=pl.lit("dear")).write_csv("bad.csv"),
+        "bad.csv",
+        r"bad.csv.*price.*dear",
+    ),
+    "NaN": (
+        lambda f: f.with_columns(price=pl.lit(float("nan"))).write_csv("bad.csv"),
+        "bad.csv",
+        r"bad.csv.*price.*NaN",
+    ),
+    "label": (
+        lambda f: f.with_columns(click=pl.lit(2)).write_csv("bad.csv"),
+        "bad.csv",
+        r"bad.csv.*click.*2",
+    ),
+    "no positives": (lambda f: f.with_columns(click=pl.lit(0)).write_csv("bad.csv"), "bad.csv", r"positive"),
+    "empty": (lambda f: Path("bad.csv").write_text(""), "bad.csv", r"bad.csv.*empty"),
+    "truncated": (
+        lambda f: (f.write_parquet("bad.parquet"), _cut(Path("bad.parquet"))),
+        "bad.parquet",
+        r"bad.parquet",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "name", "sentence"), DAMAGE.values(), ids=DAMAGE)
+def test_bad_data_is_one_sentence_and_leaves_nothing(spoil, name, sentence, folder, run):
+    import re
+
+    spoil(shop(100))
+    before = sorted(p.name for p in folder.iterdir())
+    code, _, err = run("prepare", name, "--schema", "shop.toml", "--out", "data")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert re.search(sentence, err), err
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+def test_a_full_disk_in_training_is_one_sentence(prepared, run, monkeypatch):
+    import errno
+
+    from recsys_zoo.train import checkpoint
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "state")
+
+    monkeypatch.setattr(checkpoint, "write_whole", full)
+    code, _, err = run("train", "lr", "data", "--out", "run", *QUICK)
+    assert code == 2
+    assert "No space left on device; free some space" in err
+
+
+def test_infer_drafts_a_schema_that_prepares(folder, run):
+    code, out, err = run("prepare", "shop.csv", "--infer", "--schema", "draft.toml")
+    assert code == 0, err
+    assert "prepare shop.csv --schema draft.toml" in out
+    code, out, err = run("prepare", "shop.csv", "--schema", "draft.toml", "--out", "drafted")
+    assert code == 0, err
+    assert Path("drafted/schema.json").is_file()
+    code, _, err = run("prepare", "shop.csv", "--infer", "--schema", "draft.toml")
+    assert code == 2
+    assert "exists already" in err
+
+
+def test_a_failed_start_does_not_block_the_folder(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK, "--set", "label=buy")[0] == 2
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+
+
+def test_seed_zero_is_a_seed(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK, "--seed", "0")[0] == 0
+    assert json.loads(Path("run/row.json").read_text())["seed"] == 0
+
+
+def test_a_run_that_dies_at_once_has_a_row_that_says_so(prepared, run):
+    settings = (*QUICK, "--set", "model.embedding.init_std=1e38", "--set", "train.lr=1e30")
+    code, out, err = run("train", "fm", "data", "--out", "run", *settings)
+    assert code == 0, err
+    row = json.loads(Path("run/row.json").read_text())
+    assert row["status"] == "dead"
+    assert row["metrics"] == {}
+    assert "dead run: " in out
+
+
+def test_foreign_data_of_the_same_shape_are_refused(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    shop().with_columns(item=pl.col("item").str.replace("i", "j")).write_csv("shop.csv")
+    assert run("prepare", "shop.csv", "--schema", "shop.toml", "--out", "other")[0] == 0
+    code, _, err = run("evaluate", "run", "--data", "other")
+    assert code == 2
+    assert "not those the model was trained with" in err
+
+
+def test_changed_bytes_of_prepared_data_are_refused(prepared, run):
+    path = Path("data/train/ids.npy")
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1
+    path.write_bytes(content)
+    code, _, err = run("train", "lr", "data", "--out", "run", *QUICK)
+    assert code == 2
+    assert "ids.npy" in err
+
+
+def test_a_run_folder_is_never_overwritten(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    code, _, err = run("train", "lr", "data", "--out", "run", *QUICK)
+    assert code == 2
+    assert "already holds a run" in err
+
+
+def test_a_damaged_checkpoint_is_refused(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    path = Path("run/checkpoint/model.safetensors")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    code, _, err = run("evaluate", "run")
+    assert code == 2
+    assert "SHA-256" in err
