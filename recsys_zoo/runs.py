@@ -27,6 +27,7 @@ from .files import locked, sha256_file, write_whole
 from .metrics.binary import auc
 from .metrics.bootstrap import bootstrap
 from .models.floors import BaseRate, ColumnRates, PairMemory, seen_pairs
+from .nn import kernels
 from .registry import merge
 from .schema import Schema
 from .tasks.binary import BinaryTask
@@ -202,6 +203,7 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
         "device": _device(cfg.train.device),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "kernels": "c++" if kernels.enabled else "torch",
         "torch": torch.__version__,
         "git": git_commit(),
         "config": identity(cfg, data),

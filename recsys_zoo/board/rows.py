@@ -45,6 +45,7 @@ class Row(Frozen):
     device: str = ""
     threads: int = 0
     cpu_capability: str = ""
+    kernels: Literal["torch", "c++"] = Field("torch", description="what layers that have a kernel ran with")
     torch: str = ""
     git: str = Field("", description="commit of this program; ends in -dirty when files were changed")
     config: dict[str, Any] = Field(default_factory=dict, description="all settings, defaults written out")
@@ -78,9 +79,12 @@ class Row(Frozen):
 
 
 def config_digest(config: dict[str, Any]) -> str:
-    """SHA-256 of a run's settings without `train.seed`, so that the seeds of one setting share it."""
-    train = config.get("train", {})
-    return json_digest({**config, "train": {key: value for key, value in train.items() if key != "seed"}})
+    """SHA-256 of a run's settings without `train.seed`, so that the seeds of one setting share it.
+
+    `train.kernels` is left out too: which code does the same sums is a fact of the row, like the machine.
+    """
+    train = {key: value for key, value in config.get("train", {}).items() if key not in ("seed", "kernels")}
+    return json_digest({**config, "train": train})
 
 
 def append_row(path: Path, row: Row) -> None:

@@ -8,6 +8,7 @@ import platform
 import torch
 
 from ..errors import InputError
+from ..nn import kernels
 from .config import TrainConfig
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc <malloc.h>
@@ -22,6 +23,7 @@ def apply(cfg: TrainConfig) -> tuple[torch.device, list[str]]:
         f"device {device}, {torch.get_num_threads()} CPU threads, {torch.backends.cpu.get_cpu_capability()}",
         _matmul(cfg.matmul, device),
         _allocator(device),
+        _kernels(cfg.kernels, device),
     ]
     if cfg.deterministic:
         torch.use_deterministic_algorithms(True)
@@ -76,3 +78,16 @@ def _allocator(device: torch.device) -> str:
     if libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1):
         return "allocator: blocks up to 1 GiB are kept for reuse (no page faults in the step)"
     return "allocator: glibc refused the thresholds; steps with large blocks will be slower"
+
+
+def _kernels(choice: str, device: torch.device) -> str:
+    if device.type != "cpu":
+        kernels.disable()
+        return ""
+    if choice == "torch":
+        kernels.disable()
+        return "kernels torch: as set"
+    reason = kernels.enable()
+    if reason:
+        return f"kernels torch: {reason}; attention over fields takes longer"
+    return "kernels C++: attention over fields, compiled at first use for this CPU"

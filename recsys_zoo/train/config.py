@@ -45,6 +45,9 @@ class TrainConfig(Frozen):
         "auto",
         description="float32 matmul of torch; auto measures the error and takes the fastest that keeps fp32",
     )
+    kernels: Literal["auto", "torch"] = Field(
+        "auto", description="auto: C++ kernels on a CPU with a compiler; torch: torch operations alone"
+    )
     compile: bool = Field(False, description="torch.compile of the step")
     deterministic: bool = Field(False, description="refuse operations without a reproducible result")
     device: str = Field(

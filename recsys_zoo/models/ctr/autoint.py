@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...batch import Inputs
 from ...card import Card, Published
 from ...errors import InputError
-from ...nn.attention import attend
+from ...nn.attention import attend, attend_with_weights
 from ...nn.embedding import Embedding, FirstOrder
 from ...nn.mlp import MLP, BiasInit, MLPSettings, WeightInit, Width, linear
 from ...registry import register
@@ -56,7 +56,7 @@ class AutoIntConfig(ModelConfig, MLPSettings):
 
 
 class InteractingLayer(nn.Module):
-    """[B, F, inputs] -> [B, F, attention_dim] and attention weights [H, B, F keys, F queries] (eq. 5-8)."""
+    """[B, F, inputs] -> [B, F, attention_dim] (eq. 5-8)."""
 
     def __init__(self, inputs: int, cfg: AutoIntConfig) -> None:
         super().__init__()
@@ -70,15 +70,21 @@ class InteractingLayer(nn.Module):
         self.activation = nn.ReLU() if cfg.proj_relu else nn.Identity()
         self.norm = nn.Identity() if cfg.norm == "none" else nn.LayerNorm(width, cfg.norm_eps)
 
-    def forward(self, x: Tensor, dropout: float) -> tuple[Tensor, Tensor]:
-        out, weights = attend(self.activation(self.project(x)), self.cfg.heads, self.factor, dropout)
+    def forward(self, x: Tensor, dropout: float) -> Tensor:
+        projected = self.activation(self.project(x))
+        return self._combine(x, attend(projected, self.cfg.heads, self.factor, dropout))
+
+    def explain(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output and the attention weights [H, B, F keys, F queries]."""
+        out, weights = attend_with_weights(self.activation(self.project(x)), self.cfg.heads, self.factor)
+        return self._combine(x, out), weights
+
+    def _combine(self, x: Tensor, out: Tensor) -> Tensor:
         if self.residual is not None:
             out = out + self.activation(self.residual(x))
         elif self.cfg.res != "none":
             out = out + x
-        if self.cfg.norm == "pre_relu":
-            return self.norm(out).relu(), weights
-        return self.norm(out.relu()), weights
+        return self.norm(out).relu() if self.cfg.norm == "pre_relu" else self.norm(out.relu())
 
 
 @register
@@ -162,7 +168,7 @@ class AutoInt(CTRModel):
         e = z = self.dropout(self.embedding(x))  # [B, F, D]
         rate = self.attention_dropout if self.training else 0.0
         for layer in self.layers:
-            z, _ = layer(z, rate)  # [B, F, attention_dim]
+            z = layer(z, rate)  # [B, F, attention_dim]
         logit = self.out(z.flatten(1))
         if self.mlp is not None:
             logit = logit + self.mlp(e.flatten(1))
@@ -174,6 +180,6 @@ class AutoInt(CTRModel):
         """attention [layers, B, H, F, F]: how much field m (last but one) draws from field k (last)."""
         z, maps = self.embedding(x), []
         for layer in self.layers:
-            z, weights = layer(z, dropout=0.0)
+            z, weights = layer.explain(z)
             maps.append(weights.permute(1, 0, 3, 2))
         return {"attention": torch.stack(maps)} if maps else {}

@@ -140,5 +140,6 @@ def test_fields_are_checked():
 def test_the_settings_digest_is_that_of_all_seeds_of_one_setting():
     base = {"model": {"name": "lr"}, "train": {"seed": 1, "lr": 0.1}}
     assert config_digest(base) == config_digest({"model": {"name": "lr"}, "train": {"lr": 0.1, "seed": 2}})
+    assert config_digest(base) == config_digest({**base, "train": {**base["train"], "kernels": "torch"}})
     assert config_digest(base) != config_digest({"model": {"name": "lr"}, "train": {"lr": 0.2, "seed": 1}})
     assert config_digest(base) != config_digest({"model": {"name": "lr", "seed": 3}, "train": {"lr": 0.1}})

@@ -71,21 +71,21 @@ def layer_norm(layer: InteractingLayer, z: torch.Tensor) -> torch.Tensor:
 def test_layer_equals_its_equations(name, inputs):
     layer, x = layer_and_input(name, inputs)
     expected = torch.stack([by_equations(layer, row) for row in x])
-    torch.testing.assert_close(layer(x, 0.0)[0], expected)
+    torch.testing.assert_close(layer(x, 0.0), expected)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_permuting_fields_permutes_the_layer(name):
     layer, x = layer_and_input(name, 4)
     order = torch.randperm(5)
-    torch.testing.assert_close(layer(x[:, order], 0.0)[0], layer(x, 0.0)[0][:, order])
+    torch.testing.assert_close(layer(x[:, order], 0.0), layer(x, 0.0)[:, order])
 
 
 def test_without_queries_attention_is_uniform():
     layer, x = layer_and_input("autoint.paper", 4)
     with torch.no_grad():
         layer.project.weight[:8] = 0.0
-    out, weights = layer(x, 0.0)
+    out, weights = layer.explain(x)
     torch.testing.assert_close(weights, torch.full_like(weights, 1 / 5))
     values = x @ layer.project.weight[16:].T
     expected = values.mean(1, keepdim=True) + x @ layer.residual.weight.T
@@ -108,7 +108,7 @@ def test_hand_example():
     # scores [[1, 1], [1, 5]]: 1 / (1 + e^4) = 0.01799
     expected = torch.tensor([[0.5, 0.5], [0.01799, 0.98201]], dtype=torch.float64)
     torch.testing.assert_close(attention[0, 0, 0], expected, rtol=0, atol=5e-6)
-    out = model.layers[0](model.embedding(x), 0.0)[0]
+    out = model.layers[0](model.embedding(x), 0.0)
     expected = torch.tensor([[[2.0, 1.0], [2.0, 3.96403]]], dtype=torch.float64)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
 
@@ -185,7 +185,7 @@ def test_residual_has_weights_only_where_the_width_changes():
     without = create("autoint.fuxi", toys.MIXED, layers=3, attention_dim=8, res="none")
     assert all(layer.residual is None for layer in without.layers)
     layer, x = layer_and_input("autoint.paper", 8, res="none")
-    torch.testing.assert_close(layer(x, 0.0)[0], torch.stack([by_equations(layer, row) for row in x]))
+    torch.testing.assert_close(layer(x, 0.0), torch.stack([by_equations(layer, row) for row in x]))
 
 
 def test_attention_maps_are_those_before_dropout_in_any_mode():
@@ -199,7 +199,7 @@ def test_attention_maps_are_those_before_dropout_in_any_mode():
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 9, 4, 4))
     assert torch.equal(model.train().explain(x)["attention"], maps)
     assert model.training
-    first = model.layers[0](model.embedding(x), 0.0)[1]
+    first = model.layers[0].explain(model.embedding(x))[1]
     torch.testing.assert_close(
         maps[0, 2, 1, 3, 0], first[1, 2, 0, 3]
     )  # row 2, head 1: field 3 draws from field 0

@@ -1,0 +1,118 @@
+"""C++ kernels for the CPU, compiled at first use for the shape and processor at hand, kept in a cache folder.
+
+They are off until a training switches them on (`train.kernels`); where there is no compiler, or a shape or
+device is not theirs, torch operations do the same work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from ..files import sha256_file, write_whole
+
+enabled = False
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC")
+_ROWS_A_THREAD = 128  # fewer are not worth a thread
+
+
+def compiler() -> str | None:
+    """The C++ compiler: CXX of the environment, else the first of c++, g++, clang++ on the path."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))), None)
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: RECSYS_ZOO_CACHE, else recsys_zoo in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("RECSYS_ZOO_CACHE") or Path(base, "recsys_zoo"))
+
+
+def enable() -> str:
+    """Switch the kernels on if a small one can be compiled and loaded; else the reason in a few words."""
+    global enabled
+    enabled = False
+    if compiler() is None:
+        return "no C++ compiler here"
+    try:
+        library("field_attention", FIELDS=1, SIZE=1)
+    except subprocess.CalledProcessError as error:
+        return f"the compiler failed: {(error.stderr.strip().splitlines() or ['it said nothing'])[0][:200]}"
+    except OSError as error:
+        return f"compiled code cannot be kept or loaded: {error}"
+    enabled = True
+    return ""
+
+
+def disable() -> None:
+    """Leave the work to torch operations."""
+    global enabled
+    enabled = False
+
+
+@functools.cache
+def library(name: str, **macros: int) -> ctypes.CDLL:
+    """The kernel compiled with these macros, from the cache folder where it is there.
+
+    OSError or CalledProcessError when it cannot be compiled, kept or loaded.
+    """
+    source, tool = Path(__file__).parent / "native" / f"{name}.cpp", compiler() or "c++"
+    options = [*_FLAGS, *(f"-D{key}={value}" for key, value in macros.items())]
+    text = source.read_bytes() + "\n".join([*options, tool, _processor()]).encode()
+    path = cache_folder() / f"{name}-{hashlib.sha256(text).hexdigest()[:16]}.so"
+    if not _is_whole(path):
+        _compile([tool, *options, str(source)], path)
+    return ctypes.CDLL(str(path))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file has the SHA-256 written beside it: loading half a library ends the process."""
+    beside = path.with_suffix(".sha256")
+    return path.is_file() and beside.is_file() and beside.read_text(encoding="utf-8") == sha256_file(path)
+
+
+def _compile(command: list[str], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        built = Path(folder, path.name)
+        subprocess.run([*command, "-o", str(built)], check=True, capture_output=True, text=True)
+        write_whole(path.with_suffix(".sha256"), sha256_file(built))
+        os.replace(built, path)
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    facts = {line for line in lines if line.startswith(("flags", "Features", "model name"))}
+    return "\n".join([platform.machine(), platform.processor(), *sorted(facts)])
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
+def over_rows(rows: int, part: Callable[[int, int], object]) -> None:
+    """part(first, last) over consecutive parts of 0..rows, in as many threads as torch has.
+
+    They run side by side because ctypes gives the interpreter's lock away during a call.
+    """
+    threads = max(1, min(torch.get_num_threads(), rows // _ROWS_A_THREAD))
+    if threads == 1:
+        part(0, rows)
+        return
+    bounds = [rows * i // threads for i in range(threads + 1)]
+    list(_pool(threads).map(part, bounds[:-1], bounds[1:]))

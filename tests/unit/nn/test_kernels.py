@@ -1,0 +1,174 @@
+"""The C++ attention kernel against torch in double precision, and what happens where it cannot be used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recsys_zoo.nn import kernels
+from recsys_zoo.nn.attention import attend, attend_with_weights
+
+needs_compiler = pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler on this machine")
+SHAPES = [(1, 1, 4), (2, 3, 1), (10, 4, 32), (16, 2, 16), (17, 1, 10), (39, 2, 20), (64, 1, 40)]
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """An empty cache folder and no library loaded; the switch goes back afterwards."""
+    monkeypatch.setattr(kernels, "enabled", False)
+    monkeypatch.setenv("RECSYS_ZOO_CACHE", str(tmp_path))
+    kernels.library.cache_clear()
+    yield tmp_path
+    kernels.library.cache_clear()
+
+
+@pytest.fixture
+def on(monkeypatch):
+    monkeypatch.setattr(kernels, "enabled", True)
+
+
+def used(projected: torch.Tensor, heads: int) -> bool:
+    """Whether the kernel took part: its node stands behind the output."""
+    node = attend(projected, heads).grad_fn
+    return any("field_attention" in type(n).__name__ for n in (node, *(n for n, _ in node.next_functions)))
+
+
+@needs_compiler
+@pytest.mark.parametrize(("fields", "heads", "columns"), SHAPES)
+def test_forward_and_backward_equal_torch_in_double_precision(on, fields, heads, columns):
+    exact = torch.randn(37, fields, 3 * heads * columns, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(37, fields, heads * columns, dtype=torch.float64)
+    projected = exact.detach().float().requires_grad_()
+    assert used(projected, heads)
+    out, expected = attend(projected, heads, 0.7), attend_with_weights(exact, heads, 0.7)[0]
+    # float32 sums of up to 64 products of numbers around 1
+    torch.testing.assert_close(out.double(), expected, rtol=2e-5, atol=2e-5)
+    (gradient,) = torch.autograd.grad((out * weight.float()).sum(), projected)
+    (wanted,) = torch.autograd.grad((expected * weight).sum(), exact)
+    torch.testing.assert_close(gradient.double(), wanted, rtol=2e-4, atol=2e-4)
+
+
+@needs_compiler
+def test_large_scores_and_nan(on):
+    projected = torch.randn(3, 10, 24, requires_grad=True) * 1e3
+    out = attend(projected, 2)
+    torch.testing.assert_close(out, attend_with_weights(projected, 2)[0], rtol=1e-3, atol=1e-2)
+    spoiled = projected.detach().clone()
+    spoiled[1, 4, 0] = float("nan")  # a query: its own output alone
+    bad = attend(spoiled, 2).isnan()
+    assert bad[1, 4, :4].all()
+    assert int(bad.sum()) == 4
+
+
+def dropped_weights(projected: torch.Tensor, heads: int, rate: float) -> torch.Tensor:
+    """Weights after dropout [B, F queries, F keys] of a one-headed input, read off with values = identity."""
+    fields = projected.shape[1]
+    probe = torch.cat([projected[..., : 2 * fields], torch.eye(fields).expand(len(projected), -1, -1)], 2)
+    return attend(probe.contiguous(), heads, 1.0, rate)
+
+
+@needs_compiler
+def test_dropout_rate_scaling_and_seed(on):
+    projected = torch.randn(800, 12, 36, requires_grad=True)
+    torch.manual_seed(3)
+    first = dropped_weights(projected, 1, 0.3)
+    torch.manual_seed(3)
+    again = dropped_weights(projected, 1, 0.3)
+    other = dropped_weights(projected, 1, 0.3)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    plain = dropped_weights(projected, 1, 0.0)
+    gone = first == 0
+    # 115,200 draws: the standard deviation of their share is 0.00135
+    assert abs(gone.double().mean() - 0.3) < 0.006
+    for axis in (0, 1, 2):  # no row, query or key is favoured
+        others = [a for a in range(3) if a != axis]
+        share, count = gone.double().mean(others), gone.numel() / gone.shape[axis]
+        assert (share - 0.3).abs().max() < 5 * (0.21 / count) ** 0.5
+    torch.testing.assert_close(first[~gone], plain[~gone] / 0.7)
+
+
+@needs_compiler
+def test_backward_repeats_the_dropout_of_forward(on):
+    projected = torch.randn(20, 6, 3 * 2 * 6, requires_grad=True)
+    weight = torch.randn(20, 6, 12)
+    torch.manual_seed(5)
+    (gradient,) = torch.autograd.grad((attend(projected, 2, 0.5, 0.4) * weight).sum(), projected)
+    torch.manual_seed(5)
+    eye = torch.eye(6).repeat(1, 2).expand(20, -1, -1)
+    probe = torch.cat([projected[..., :24], eye], 2)
+    with torch.no_grad():
+        dropped = attend(probe, 2, 0.5, 0.4).unflatten(2, (2, 6)).permute(2, 0, 1, 3)  # [H, B, queries, keys]
+    exact = projected.detach().double().requires_grad_()
+    q, k, v = exact.unflatten(2, (3, 2, 6)).permute(2, 3, 0, 1, 4)
+    weights = (0.5 * q @ k.transpose(2, 3)).softmax(3) * (dropped != 0) / 0.6
+    out = (weights @ v).permute(1, 2, 0, 3).flatten(2)
+    (wanted,) = torch.autograd.grad((out * weight).sum(), exact)
+    torch.testing.assert_close(gradient.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+def test_threads_do_not_change_the_result(on):
+    projected = torch.randn(700, 10, 48, requires_grad=True)
+    held, results = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        torch.manual_seed(1)
+        out = attend(projected, 2, 1.0, 0.2)
+        results.append((out, *torch.autograd.grad(out.square().sum(), projected)))
+    torch.set_num_threads(held)
+    for out, gradient in results[1:]:
+        assert torch.equal(out, results[0][0])
+        assert torch.equal(gradient, results[0][1])
+
+
+@needs_compiler
+def test_compiled_step_uses_it_and_agrees(on):
+    projected = torch.randn(9, 5, 24, requires_grad=True)
+    step = torch.compile(lambda p: attend(p, 2, 0.5).square().sum(), backend="aot_eager", fullgraph=True)
+    (compiled,) = torch.autograd.grad(step(projected), projected)
+    (eager,) = torch.autograd.grad(attend(projected, 2, 0.5).square().sum(), projected)
+    torch.testing.assert_close(compiled, eager)
+
+
+def test_other_types_and_shapes_take_torch(on):
+    for projected in (torch.randn(2, 3, 12, dtype=torch.float64), torch.randn(2, 3, 12).bfloat16()):
+        assert not used(projected.requires_grad_(), 2)
+    assert not used(torch.randn(2, 129, 12, requires_grad=True), 2)
+
+
+def test_without_a_compiler_torch_does_the_work(fresh, monkeypatch):
+    monkeypatch.setattr(kernels, "compiler", lambda: None)
+    assert kernels.enable() == "no C++ compiler here"
+    assert not used(torch.randn(2, 3, 12, requires_grad=True), 2)
+
+
+def test_a_failing_compiler_is_told(fresh, monkeypatch, tmp_path):
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho 'no such option' >&2\nexit 1\n", encoding="utf-8")
+    broken.chmod(0o755)
+    monkeypatch.setattr(kernels, "compiler", lambda: str(broken))
+    assert kernels.enable() == "the compiler failed: no such option"
+    assert not used(torch.randn(2, 3, 12, requires_grad=True), 2)
+    assert not list(tmp_path.glob("*.so"))
+
+
+def test_a_cache_folder_that_cannot_be_made_is_told(fresh, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("RECSYS_ZOO_CACHE", str(tmp_path / "file"))
+    assert kernels.enable().startswith(("compiled code cannot be kept", "no C++ compiler"))
+    assert not kernels.enabled
+
+
+@needs_compiler
+def test_a_damaged_cache_is_compiled_again(fresh, monkeypatch):
+    kernels.library("field_attention", FIELDS=3, SIZE=2)
+    (built,) = fresh.glob("*.so")
+    path = fresh / "other" / built.name
+    path.parent.mkdir()
+    path.write_bytes(built.read_bytes()[:1000])
+    path.with_suffix(".sha256").write_text(built.with_suffix(".sha256").read_text(encoding="utf-8"))
+    monkeypatch.setenv("RECSYS_ZOO_CACHE", str(path.parent))
+    kernels.library.cache_clear()
+    kernels.library("field_attention", FIELDS=3, SIZE=2)
+    assert path.stat().st_size == built.stat().st_size
