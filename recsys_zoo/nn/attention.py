@@ -11,7 +11,7 @@ from torch import Tensor
 from . import kernels
 
 _LANES = 16  # of a vector in native/field_attention.cpp
-_MOST_FIELDS, _MOST_COLUMNS = 128, 128  # beyond these a head's scores leave the first-level cache
+_MOST_FIELDS, _MOST_NUMBERS = 128, 1 << 17  # the kernel keeps a row (fields x 3 W) and its scores on the stack
 
 
 def attend(projected: Tensor, heads: int, scale: float = 1.0, dropout: float = 0.0) -> Tensor:
@@ -47,23 +47,22 @@ def attend_with_weights(
 
 
 def _has_kernel(projected: Tensor, heads: int) -> bool:
-    fields, columns = projected.shape[1], projected.shape[2] // 3 // heads
+    fields, triple = projected.shape[1:]
     return (
         kernels.enabled
         and projected.device.type == "cpu"
         and projected.dtype == torch.float32
         and fields <= _MOST_FIELDS
-        and columns <= _MOST_COLUMNS
+        and fields * triple <= _MOST_NUMBERS
         and not torch.compiler.is_exporting()  # an exported program runs where this package is not
     )
 
 
 def _call(name: str, tensors: list[Tensor], seed: Tensor, heads: int, scale: float, rate: float) -> None:
     rows, fields, triple = tensors[0].shape
-    library = kernels.library("field_attention", FIELDS=fields, SIZE=triple // 3 // heads)
+    library = kernels.library("field_attention", FIELDS=fields, HEADS=heads, SIZE=triple // 3 // heads)
     pointers = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
     settings = (
-        ctypes.c_int64(heads),
         ctypes.c_float(scale),
         ctypes.c_uint64(int(seed)),
         ctypes.c_uint32(round(rate * 2**32)),

@@ -45,7 +45,7 @@ def enable() -> str:
     if compiler() is None:
         return "no C++ compiler here"
     try:
-        library("field_attention", FIELDS=1, SIZE=1)
+        library("field_attention", FIELDS=1, HEADS=1, SIZE=1)
     except subprocess.CalledProcessError as error:
         return f"the compiler failed: {(error.stderr.strip().splitlines() or ['it said nothing'])[0][:200]}"
     except OSError as error:

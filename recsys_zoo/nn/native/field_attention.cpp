@@ -1,10 +1,11 @@
 // Attention of the fields of a row to each other, forward and backward: one row and one head at a time, all of it in the
-// first-level cache. Compiled for one shape: FIELDS and SIZE (columns of a head) are macros, so that every loop has a
-// known length. Queries lie in the lanes of the vectors, so that the softmax over keys needs no sum across lanes.
+// first-level cache. Compiled for one shape: FIELDS, HEADS and SIZE (columns of a head) are macros, so that every loop has
+// a known length. Queries lie in the lanes of the vectors, so that the softmax over keys needs no sum across lanes.
 // Rows are independent: the result does not depend on how they are divided among threads.
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace {
 
@@ -12,7 +13,8 @@ typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 
-constexpr int F = FIELDS, D = SIZE, LANES = 16;
+constexpr int F = FIELDS, H = HEADS, D = SIZE, LANES = 16;
+constexpr int WIDTH = H * D, STRIDE = 3 * WIDTH;  // numbers a field: of one factor, of queries, keys and values
 constexpr int QV = (F + LANES - 1) / LANES;  // vectors that hold one number a query
 constexpr int DV = (D + LANES - 1) / LANES;  // vectors that hold one number a column of the head
 constexpr int QUERIES = QV * LANES;
@@ -60,14 +62,14 @@ struct Dropout {
     }
 };
 
-inline void read(const float* from, int64_t stride, Columns& to) {
+inline void read(const float* from, int stride, Columns& to) {
     for (int i = 0; i < F; ++i) {
         to[i][DV - 1] = Floats{};
         std::memcpy(to[i], from + i * stride, D * sizeof(float));
     }
 }
 
-inline void write(const Columns& from, float* to, int64_t stride) {
+inline void write(const Columns& from, float* to, int stride) {
     for (int i = 0; i < F; ++i) std::memcpy(to + i * stride, from[i], D * sizeof(float));
 }
 
@@ -82,11 +84,38 @@ inline void blocks(const Part& part) {
 
 inline float scalar(const Floats* vectors, int place) { return reinterpret_cast<const float*>(vectors)[place]; }
 
+// One stage of a 16 x 16 transposition: the lanes with bit S of a and those without it of b change places.
+template <int S, int... LANE>
+inline void exchange(Floats& a, Floats& b, std::integer_sequence<int, LANE...>) {
+    const Floats low = __builtin_shufflevector(a, b, ((LANE & S) ? LANES + LANE - S : LANE)...);
+    b = __builtin_shufflevector(a, b, ((LANE & S) ? LANES + LANE : LANE + S)...);
+    a = low;
+}
+
+template <int S>
+inline void stage(Floats (&block)[LANES]) {
+    for (int i = 0; i < LANES; ++i)
+        if (!(i & S)) exchange<S>(block[i], block[i + S], std::make_integer_sequence<int, LANES>{});
+}
+
+// out[t][i] = in[i][t]
+inline void transpose(const Columns& in, Floats (&out)[DV * LANES][QV]) {
+    for (int c = 0; c < QV; ++c)
+        for (int e = 0; e < DV; ++e) {
+            Floats block[LANES];
+            for (int i = 0; i < LANES; ++i) block[i] = c * LANES + i < F ? in[c * LANES + i][e] : Floats{};
+            stage<8>(block);
+            stage<4>(block);
+            stage<2>(block);
+            stage<1>(block);
+            for (int t = 0; t < LANES; ++t) out[e * LANES + t][c] = block[t];
+        }
+}
+
 // out[j][i] = <left[j], right[i]>, i in the lanes
 inline void products(const Columns& left, const Columns& right, Scores& out) {
-    Floats turned[D][QV] = {};
-    for (int i = 0; i < F; ++i)
-        for (int t = 0; t < D; ++t) reinterpret_cast<float*>(turned[t])[i] = scalar(right[i], t);
+    Floats turned[DV * LANES][QV];
+    transpose(right, turned);
     blocks([&](int first, auto n) {
         Floats sum[n][QV] = {};
         for (int t = 0; t < D; ++t)
@@ -120,68 +149,81 @@ inline void over_queries(const Scores& weights, const Columns& in, Columns& out)
 
 }  // namespace
 
-// projected [rows, F, 3, heads, D] -> out [rows, F, heads, D], weights [rows, heads, F keys, QUERIES] before dropout.
-extern "C" void forward(const float* projected, float* out, float* weights, int64_t first, int64_t last, int64_t heads,
-                        float scale, uint64_t seed, uint32_t threshold, float kept) {
-    const int64_t width = heads * D, stride = 3 * width;
+// A row is put together here and copied out at once: whole lines in order cost half of scattered ones.
+//
+// projected [rows, F, 3, H, D] -> out [rows, F, H, D], weights [rows, H, F keys, QUERIES] before dropout.
+extern "C" void forward(const float* projected, float* out, float* weights, int64_t first, int64_t last, float scale,
+                        uint64_t seed, uint32_t threshold, float kept) {
     const Dropout dropout{seed, threshold, kept};
     Columns q, k, v, o;
     Scores w;
-    for (int64_t unit = first * heads; unit < last * heads; ++unit) {
-        const int64_t row = unit / heads, head = unit % heads;
-        const float* at = projected + row * F * stride + head * D;
-        read(at, stride, q);
-        read(at + width, stride, k);
-        read(at + 2 * width, stride, v);
-        products(k, q, w);
-        for (int c = 0; c < QV; ++c) {
-            Floats top = w[0][c], total = {};
-            for (int j = 1; j < F; ++j) top = w[j][c] > top ? w[j][c] : top;
-            for (int j = 0; j < F; ++j) total += w[j][c] = exp_negative((w[j][c] - top) * scale);
-            const Floats inverse = 1.0f / total;
-            for (int j = 0; j < F; ++j) w[j][c] *= inverse;
+    alignas(64) float finished[F * WIDTH];
+    for (int64_t row = first; row < last; ++row) {
+        for (int head = 0; head < H; ++head) {
+            const float* at = projected + row * F * STRIDE + head * D;
+            const int64_t unit = row * H + head;
+            read(at, STRIDE, q);
+            read(at + WIDTH, STRIDE, k);
+            read(at + 2 * WIDTH, STRIDE, v);
+            products(k, q, w);
+            for (int c = 0; c < QV; ++c) {
+                Floats top = w[0][c], total = {};
+                for (int j = 1; j < F; ++j) top = w[j][c] > top ? w[j][c] : top;
+                for (int j = 0; j < F; ++j) total += w[j][c] = exp_negative((w[j][c] - top) * scale);
+                const Floats inverse = 1.0f / total;
+                for (int j = 0; j < F; ++j) w[j][c] *= inverse;
+            }
+            std::memcpy(weights + unit * F * QUERIES, w, sizeof w);
+            if (threshold)
+                for (int j = 0; j < F; ++j)
+                    for (int c = 0; c < QV; ++c) w[j][c] *= dropout.factors((unit * F + j) * QV + c);
+            over_keys(w, v, o);
+            write(o, finished + head * D, WIDTH);
         }
-        std::memcpy(weights + unit * F * QUERIES, w, sizeof w);
-        if (threshold)
-            for (int j = 0; j < F; ++j)
-                for (int c = 0; c < QV; ++c) w[j][c] *= dropout.factors((unit * F + j) * QV + c);
-        over_keys(w, v, o);
-        write(o, out + row * F * width + head * D, width);
+        std::memcpy(out + row * F * WIDTH, finished, sizeof finished);
     }
 }
 
-// gradient [rows, F, heads, D] of out -> d_projected, of the shape of projected.
+// gradient [rows, F, H, D] of out -> d_projected, of the shape of projected.
 extern "C" void backward(const float* projected, const float* weights, const float* gradient, float* d_projected,
-                         int64_t first, int64_t last, int64_t heads, float scale, uint64_t seed, uint32_t threshold,
-                         float kept) {
-    const int64_t width = heads * D, stride = 3 * width;
+                         int64_t first, int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
     const Dropout dropout{seed, threshold, kept};
     Columns in, g, result;
-    Scores w, d;
-    for (int64_t unit = first * heads; unit < last * heads; ++unit) {
-        const int64_t row = unit / heads, head = unit % heads, place = row * F * stride + head * D;
-        const float* at = projected + place;
-        float* to = d_projected + place;
-        read(gradient + row * F * width + head * D, width, g);
-        read(at + 2 * width, stride, in);
-        std::memcpy(w, weights + unit * F * QUERIES, sizeof w);
-        products(in, g, d);
-        for (int c = 0; c < QV; ++c) {
-            Floats mean = {};
-            if (threshold)
-                for (int j = 0; j < F; ++j) d[j][c] *= dropout.factors((unit * F + j) * QV + c);
-            for (int j = 0; j < F; ++j) mean += w[j][c] * d[j][c];
-            for (int j = 0; j < F; ++j) d[j][c] = w[j][c] * (d[j][c] - mean) * scale;
-            if (threshold)
-                for (int j = 0; j < F; ++j) w[j][c] *= dropout.factors((unit * F + j) * QV + c);
+    Scores before, w, d;  // weights before and after dropout, gradients of the scores
+    alignas(64) float finished[F * STRIDE];
+    for (int64_t row = first; row < last; ++row) {
+        for (int head = 0; head < H; ++head) {
+            const float* at = projected + row * F * STRIDE + head * D;
+            float* to = finished + head * D;
+            const int64_t unit = row * H + head;
+            read(gradient + row * F * WIDTH + head * D, WIDTH, g);
+            read(at + 2 * WIDTH, STRIDE, in);
+            std::memcpy(w, weights + unit * F * QUERIES, sizeof w);
+            products(in, g, d);
+            for (int c = 0; c < QV; ++c) {
+                Floats mean = {};
+                for (int j = 0; j < F; ++j) {
+                    const Floats undropped = w[j][c];
+                    if (threshold) {
+                        const Floats factors = dropout.factors((unit * F + j) * QV + c);
+                        d[j][c] *= factors;
+                        w[j][c] *= factors;
+                    }
+                    d[j][c] *= undropped;
+                    mean += d[j][c];
+                    before[j][c] = undropped;
+                }
+                for (int j = 0; j < F; ++j) d[j][c] = (d[j][c] - before[j][c] * mean) * scale;
+            }
+            over_queries(w, g, result);
+            write(result, to + 2 * WIDTH, STRIDE);
+            read(at + WIDTH, STRIDE, in);
+            over_keys(d, in, result);
+            write(result, to, STRIDE);
+            read(at, STRIDE, in);
+            over_queries(d, in, result);
+            write(result, to + WIDTH, STRIDE);
         }
-        over_queries(w, g, result);
-        write(result, to + 2 * width, stride);
-        read(at + width, stride, in);
-        over_keys(d, in, result);
-        write(result, to, stride);
-        read(at, stride, in);
-        over_queries(d, in, result);
-        write(result, to + width, stride);
+        std::memcpy(d_projected + row * F * STRIDE, finished, sizeof finished);
     }
 }

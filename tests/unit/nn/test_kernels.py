@@ -162,7 +162,7 @@ def test_a_cache_folder_that_cannot_be_made_is_told(fresh, monkeypatch, tmp_path
 
 @needs_compiler
 def test_a_damaged_cache_is_compiled_again(fresh, monkeypatch):
-    kernels.library("field_attention", FIELDS=3, SIZE=2)
+    kernels.library("field_attention", FIELDS=3, HEADS=1, SIZE=2)
     (built,) = fresh.glob("*.so")
     path = fresh / "other" / built.name
     path.parent.mkdir()
@@ -170,5 +170,5 @@ def test_a_damaged_cache_is_compiled_again(fresh, monkeypatch):
     path.with_suffix(".sha256").write_text(built.with_suffix(".sha256").read_text(encoding="utf-8"))
     monkeypatch.setenv("RECSYS_ZOO_CACHE", str(path.parent))
     kernels.library.cache_clear()
-    kernels.library("field_attention", FIELDS=3, SIZE=2)
+    kernels.library("field_attention", FIELDS=3, HEADS=1, SIZE=2)
     assert path.stat().st_size == built.stat().st_size
