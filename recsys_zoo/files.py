@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import os
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from .errors import InputError
+
+_NEW, _OLD = "~new~", "~old~"  # in the names of folders that are being built, or moved away
 
 
 @contextlib.contextmanager
@@ -61,18 +64,20 @@ def write_whole(path: Path, content: bytes | str) -> None:
 def whole_folder(final: Path) -> Iterator[Path]:
     """Yield an empty folder beside `final`; on success it replaces `final`, on any error it is removed.
 
-    One process at a time may build the same folder: a second one gets InputError at once.
+    One process at a time may build the same folder: a second one gets InputError at once. What a killed
+    process left is cleared by the next one; a kill between the two renames of a replacement loses nothing.
     """
     final = Path(final)
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
     with locked(final), disk_errors(final):
-        building = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        _clear_leftovers(final)
+        building = Path(tempfile.mkdtemp(prefix=f".{final.name}{_NEW}", dir=final.parent))
         os.chmod(building, 0o755)
         try:
             yield building
             if final.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
+                old = Path(tempfile.mkdtemp(prefix=f".{final.name}{_OLD}", dir=final.parent))
                 os.replace(final, old / "old")
                 os.replace(building, final)
                 shutil.rmtree(old)
@@ -81,6 +86,24 @@ def whole_folder(final: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
+
+
+def _clear_leftovers(final: Path) -> None:
+    """Remove what killed processes left beside `final`, whose lock is held; put a moved-away folder back."""
+    for path in final.parent.glob(f".{glob.escape(final.name)}{_OLD}*"):
+        if not final.exists() and (path / "old").exists():
+            os.replace(path / "old", final)
+        shutil.rmtree(path, ignore_errors=True)
+    for path in final.parent.glob(f".{glob.escape(final.name)}{_NEW}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def restore(final: Path) -> None:
+    """Put back a folder that a kill between two renames left moved away, where nobody is at work on it."""
+    final = Path(final)
+    if not final.exists() and any(final.parent.glob(f".{glob.escape(final.name)}{_OLD}*")):
+        with locked(final):
+            _clear_leftovers(final)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from .board.scores import score_files
 from .config import read_toml, set_dotted
 from .data.store import Prepared
 from .errors import InputError
+from .machine import run_command
 from .registry import merge
 from .runs import RunConfig
 
@@ -68,14 +69,16 @@ def open_data(name: str, raw: Path | None = None) -> Prepared:
         if raw is not None:
             raise InputError(f"--raw belongs to data recipes; {name} is a prepared folder")
         return Prepared.open(name)
-    parent = Path(os.environ.get("RECSYS_ZOO_PREPARED", "prepared"))
-    return Prepared.open(catalog.prepared_by_recipe(name, raw, parent / name))
+    folder = Path(os.environ.get("RECSYS_ZOO_PREPARED", "prepared")) / name
+    if raw is not None and (folder / "prepared.json").is_file():
+        print(f"--raw {raw} is not read: {folder} was prepared before; remove it to prepare again")
+    return Prepared.open(catalog.prepared_by_recipe(name, raw, folder))
 
 
 def run(cfg: RunConfig, folder: Path, raw: Path | None = None) -> Row:
     """Train one configured run."""
     data = open_data(cfg.data, raw)
-    return runs.train(cfg, data, folder, command=runs.run_command())
+    return runs.train(cfg, data, folder, command=run_command())
 
 
 def run_config(folder: Path) -> RunConfig:
@@ -92,7 +95,7 @@ def resume(folder: Path) -> Row:
     cfg = run_config(folder)
     if (folder / "row.json").is_file():
         return runs.read_row(folder)
-    return runs.train(cfg, open_data(cfg.data), folder, resume=True, command=runs.run_command())
+    return runs.train(cfg, open_data(cfg.data), folder, resume=True, command=run_command())
 
 
 def data_of(run_folder: Path, given: str) -> Prepared:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import resource
-import subprocess
-import sys
 import time
 import tomllib
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +19,7 @@ from .config import Frozen, read_toml, write_toml
 from .data.store import Prepared, Split
 from .errors import InputError
 from .files import locked, sha256_file, write_whole
+from .machine import device_name, git_commit, peak_mib, reset_peak
 from .metrics.binary import auc
 from .metrics.bootstrap import bootstrap
 from .models.floors import BaseRate, ColumnRates, PairMemory, seen_pairs
@@ -91,6 +87,7 @@ def train(
     out = Path(out)
     cfg = cfg.resolved()
     data.verify()
+    reset_peak()
     task = BinaryTask(data, cfg.label)
     device_of(cfg.train)
     model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
@@ -199,8 +196,8 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
         "model": name,
         "variant": variant,
         "metrics": metrics,
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "device": _device(cfg.train.device),
+        "peak_mib": round(peak_mib(), 1),
+        "device": device_name(cfg.train.device),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "kernels": "c++" if kernels.enabled else "torch",
@@ -223,30 +220,6 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
 def identity(cfg: RunConfig, data: Prepared) -> dict[str, Any]:
     """All that decides a run: resolved settings and the digest of the data."""
     return {**cfg.model_dump(mode="json"), "data_digest": data.data_digest}
-
-
-def _device(asked: str) -> str:
-    if asked != "cpu" and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return "cpu"
-
-
-def git_commit() -> str:
-    """Commit of the checkout the package runs from ("-dirty" with changed files), else the release
-    ("v0.1.0")."""
-    here = Path(__file__)
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(here.parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-
-    try:
-        git(
-            "ls-files", "--error-unmatch", here.name
-        )  # not somebody else's repository around an installed package
-        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return f"v{version('recsys-zoo')}"
 
 
 def test_extras(scores: Tensor, data: Prepared, place: int, replicates: int) -> dict[str, float]:
@@ -346,10 +319,3 @@ def check_same_encoding(config: dict[str, Any], schema: Schema, data: Prepared) 
             f"{data.folder}: its columns or vocabularies are not those the model was trained with; "
             "evaluate on data prepared together, or use `recsys-zoo predict`"
         )
-
-
-def run_command() -> str:
-    """The command line of this process, as it can be typed again."""
-    import shlex
-
-    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])

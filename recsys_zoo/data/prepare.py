@@ -19,7 +19,7 @@ from .assign import Assigner, DenseCodes, needed_text, split_of_files
 from .encode import Encoder, vocabulary_file
 from .fit import Fitter
 from .labels import read_labels, read_weights
-from .read import column_names, read_chunks
+from .read import check_lines, column_names, read_chunks
 from .spec import DataSpec
 from .store import FORMAT, Prepared, record_digest, table_sizes
 from .values import Chunk, missing_column
@@ -65,6 +65,8 @@ class _Preparation:
             for name in self.spec.raw_columns():
                 if name not in known:
                     raise missing_column(str(path), name, known)
+        for path in dict.fromkeys(path for _, path in self.plan):
+            check_lines(path, self.spec.read)
         if self.assigner.looks_ahead:
             self._look_ahead()
         encoder = self._count()

@@ -15,6 +15,7 @@ from .values import Chunk, missing_column
 
 _PARQUET, _TABS, _TEXT = (".parquet", ".pq"), (".tsv", ".tab"), (".csv", ".txt")
 _PACKED = (".gz", ".zst", ".zlib")
+_LINES = 1 << 15  # lines looked at together
 
 
 def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: int) -> Iterator[Chunk]:
@@ -40,9 +41,39 @@ def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: 
         raise InputError(f"{path}: has no rows; give a file with data")
 
 
+def check_lines(path: Path, read: ReadSpec) -> None:
+    """InputError for the first line of a text file with too few fields, which would read as missing values.
+
+    Lines with quotes are passed over, and nothing is checked behind one that opens a field of several lines.
+    """
+    path = Path(path)
+    names = column_names(path, read)
+    if _is_parquet(path) or len(names) == 1:
+        return
+    separator, text, done = read.separator or _separator(path), pl.col("line"), 0
+    facts = {"fields": text.str.count_matches(separator, literal=True) + 1,
+             "quotes": text.str.count_matches('"', literal=True), "blank": text.str.strip_chars() == ""}
+    with _readable(path):
+        lines = pl.scan_csv(path, glob=False, infer_schema=False, has_header=False, new_columns=["line"],
+                            separator="\x01", quote_char=None, truncate_ragged_lines=True)
+        for part in lines.collect_batches(chunk_size=_LINES, maintain_order=True):
+            found = part.lazy().select(text.is_null().alias("null"), **facts).with_row_index(offset=done + 1)
+            short = (pl.col("fields") < len(names)) & ~pl.col("null") & ~pl.col("blank")
+            opens = pl.col("quotes") % 2 == 1
+            first = found.filter((short & (pl.col("quotes") == 0)) | opens).head(1).collect()
+            done += part.height
+            if first.height and first["quotes"][0] == 0:
+                line, count = first["index"][0], first["fields"][0]
+                raise InputError(f"{path}, line {line}: has {count} of {len(names)} fields; "
+                                 "an empty one still needs its separator")
+            if first.height:
+                return
+
+
 def read_frame(path: Path, read: ReadSpec | None = None) -> pl.DataFrame:
     """A whole file with all its columns, for files that fit into memory; texts come as texts."""
     read = read or ReadSpec()
+    check_lines(path, read)
     names = column_names(path, read)
     return pl.concat([chunk.frame for chunk in read_chunks(path, names, read, 1 << 18)])
 

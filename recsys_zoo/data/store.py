@@ -20,7 +20,7 @@ from torch import Tensor
 from ..batch import Batch, Inputs
 from ..config import json_digest
 from ..errors import InputError, unknown_name
-from ..files import sha256_file
+from ..files import restore, sha256_file
 from ..schema import Schema
 
 FORMAT = 1
@@ -115,6 +115,7 @@ class Prepared:
     def open(cls, folder: Path | str) -> Prepared:
         """Map a prepared folder; InputError when it is missing, damaged or foreign (bytes: see `verify`)."""
         folder = Path(folder)
+        restore(folder)
         record = _read_record(folder)
         schema = Schema.load(folder / "schema.json")
         splits = {name: _open_split(folder, name, entry, schema) for name, entry in record["splits"].items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 from . import kernels
 
 _LANES = 16  # of a vector in native/field_attention.cpp
-_MOST_FIELDS, _MOST_NUMBERS = 128, 1 << 17  # the kernel keeps a row (fields x 3 W) and its scores on the stack
+_MOST_FIELDS, _MOST_NUMBERS = 128, 1 << 17  # the kernel keeps a row (F x 3 W) and its scores on the stack
 
 
 def attend(projected: Tensor, heads: int, scale: float = 1.0, dropout: float = 0.0) -> Tensor:

@@ -31,6 +31,18 @@ def apply(cfg: TrainConfig) -> tuple[torch.device, list[str]]:
     return device, [line for line in lines if line]
 
 
+def conditions(device: torch.device) -> dict[str, str | int]:
+    """What must be equal for two trainings to be bit-identical, beside settings, data and program."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "kernels": "c++" if kernels.enabled else "torch",
+        "matmul": torch.get_float32_matmul_precision(),
+    }
+
+
 def device_of(cfg: TrainConfig) -> torch.device:
     """The device of a training; InputError when it is not there."""
     name = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..config import json_digest
 from ..errors import InputError
-from ..files import sha256_file, whole_folder, write_whole
+from ..files import restore, sha256_file, whole_folder, write_whole
 from ..models.base import Model
 
 FORMAT = 1
@@ -81,6 +81,7 @@ def save_checkpoint(
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a checkpoint; InputError when the folder is no checkpoint or of an unknown format."""
+    restore(folder)
     path = Path(folder) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

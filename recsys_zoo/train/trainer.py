@@ -272,14 +272,19 @@ class Trainer:
         self.at.total_s, self.began = self.at.total_s + now - self.began, now
         tensors = {f"model/{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"optim/{name}": t for name, t in self.optimizer.state().items()}
-        self.state.save(tensors | rng_state(self.device), asdict(self.at))
+        made_with = backend.conditions(self.device)
+        self.state.save(tensors | rng_state(self.device), {**asdict(self.at), "made_with": made_with})
         self.saved_at = time.perf_counter()
 
     def _resume(self) -> dict[str, Tensor]:
         tensors, values = self.state.load()
+        before, now = values.pop("made_with", {}), backend.conditions(self.device)
         self.at = Position(**{k: v for k, v in values.items() if k not in ("now", "best_file")})
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k[:6] == "model/"})
         self.say(f"resumed at epoch {self.at.epochs_done + 1}, step {self.at.step} of {self.steps}")
+        changed = [f"{k} {before.get(k)} -> {now[k]}" for k in now if before.get(k) != now[k]]
+        if changed:
+            self.say(f"not bit-identical to an undisturbed run: {', '.join(changed)}")
         return tensors
 
     def _result(self) -> Fit:

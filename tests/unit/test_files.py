@@ -6,12 +6,13 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
 
 import pytest
 
 from recsys_zoo.errors import InputError
-from recsys_zoo.files import locked, sha256_file, whole_folder, write_whole
+from recsys_zoo.files import locked, restore, sha256_file, whole_folder, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -86,3 +87,47 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
 def _die(target):
     with locked(target):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_kill_during_a_replacement_loses_nothing(tmp_path, renames):
+    """Killed before the first rename, between the two, and after both."""
+    final = tmp_path / "out"
+    with whole_folder(final) as building:
+        (building / "old").write_text("x")
+    child = multiprocessing.get_context("fork").Process(target=_die_renaming, args=(final, renames))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    restore(final)
+    assert [p.name for p in final.iterdir()] == (["new"] if renames == 2 else ["old"])
+    with whole_folder(final) as building:
+        (building / "third").write_text("x")
+    assert [p.name for p in final.iterdir()] == ["third"]
+    assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == ["out"]
+
+
+def _die_renaming(final, renames):
+    replace, done = os.replace, []
+
+    def counted(source, target):
+        if len(done) == renames:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+        done.append(target)
+
+    with whole_folder(final) as building:
+        (building / "new").write_text("x")
+        os.replace = counted
+        if renames == 2:
+            shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_restoring_does_not_disturb_work_in_progress(tmp_path):
+    final = tmp_path / "out"
+    with whole_folder(final) as building:
+        (building / "half").write_text("x")
+        restore(final)
+        assert (building / "half").exists()
+        assert not final.exists()
+    assert (final / "half").exists()

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "recsys_zoo"
 LAYERS = [
-    {"errors", "config", "schema", "batch", "card", "registry", "stage", "files"},
+    {"errors", "config", "schema", "batch", "card", "registry", "stage", "files", "machine"},
     {"nn", "losses", "metrics", "data"},
     {"models"},
     {"tasks"},

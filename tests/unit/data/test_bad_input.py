@@ -14,6 +14,8 @@ import polars as pl
 import pytest
 
 from recsys_zoo.data.prepare import prepare
+from recsys_zoo.data.read import check_lines
+from recsys_zoo.data.spec import ReadSpec
 from recsys_zoo.errors import InputError
 
 from .tables import as_frame, toy_rows, toy_spec
@@ -66,6 +68,30 @@ def _put(column: str, row: int, value: object) -> Callable[[pl.DataFrame], pl.Da
 ])
 def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, change: Callable, said: str):
     assert said in _refusal(tmp_path, [_csv(tmp_path, change)])
+
+
+def test_a_line_with_too_few_fields_is_refused(tmp_path: Path):
+    path = _csv(tmp_path, lambda frame: frame)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    place = next(i for i in range(20, 60) if '"' not in lines[i])
+    lines[place] = lines[place].rpartition(",")[0]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    fields = lines[0].count(",") + 1
+    said = f"toy.csv, line {place + 1}: has {fields - 1} of {fields} fields; an empty one still needs"
+    assert said in _refusal(tmp_path, [path])
+
+
+@pytest.mark.parametrize("text", [
+    "a,b,c\n1,2,3\n\n4,5,\n",  # a blank line, an empty last field
+    'a,b,c\n1,2,"x\ny"\n4,5,6\n',  # one field on two lines
+    'a,b,c\n1,2,"x,\nwhole\nstory"\n4,5,6\n',
+    "a\n1\n\n2\n",
+    "a,b,c\r\n1,2,3\r\n",
+])
+def test_whole_lines_are_not_refused(tmp_path: Path, text: str):
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    check_lines(path, ReadSpec())
 
 
 @pytest.mark.parametrize("value", ["-1", "nan", "inf", None, "much"])

@@ -170,3 +170,38 @@ def test_without_dropout_state_a_resume_would_differ(undisturbed, tmp_path):
     state.save(tensors, {k: v for k, v in values.items() if k not in ("now", "best_file")})
     other = finish(tmp_path, cfg)[2]
     assert any(not torch.equal(other[name], t) for name, t in undisturbed("autograd")[2].items())
+
+
+def test_other_conditions_are_said_at_resume(tmp_path):
+    cfg, said = config("exact"), []
+    killed(tmp_path, cfg, "step", 6)
+    state = TrainingState(tmp_path / "state")
+    tensors, values = state.load()
+    values["made_with"] |= {"torch": "2.1.0", "threads": 64}
+    state.save(tensors, {k: v for k, v in values.items() if k not in ("now", "best_file")})
+    Trainer(BinaryTask(data()), cfg, tmp_path / "state", say=said.append).fit(toys.toy(), resume=True)
+    (line,) = [line for line in said if "bit-identical" in line]
+    assert line == (
+        f"not bit-identical to an undisturbed run: threads 64 -> {torch.get_num_threads()}, "
+        f"torch 2.1.0 -> {torch.__version__}"
+    )
+
+
+def test_the_same_conditions_need_no_word(tmp_path):
+    cfg, said = config("exact"), []
+    killed(tmp_path, cfg, "step", 6)
+    Trainer(BinaryTask(data()), cfg, tmp_path / "state", say=said.append).fit(toys.toy(), resume=True)
+    assert any("resumed at epoch 2, step 1 of 4" in line for line in said)
+    assert not any("bit-identical" in line for line in said)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_resumes_bit_identical(tmp_path):
+    cfg = config("exact", compile=True)
+    whole = finish(tmp_path / "whole", cfg)
+    arguments = (tmp_path / "cut", cfg, "step", 9)
+    child = multiprocessing.get_context("spawn").Process(target=_child, args=arguments)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert_same(finish(tmp_path / "cut", cfg), whole)

@@ -1,0 +1,59 @@
+"""Facts of this machine, process and checkout that go into a row."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+def device_name(asked: str) -> str:
+    """What a training with this setting runs on."""
+    if asked != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "cpu"
+
+
+def reset_peak() -> None:
+    """Let `peak_mib` begin anew, where the kernel can (Linux); elsewhere it stays that of the process."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_mib() -> float:
+    """Largest resident memory of the process since `reset_peak`, in MiB."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def git_commit() -> str:
+    """Commit of the checkout the package runs from ("-dirty" with changed files), else the release
+    ("v0.1.0")."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
+    try:
+        git(
+            "ls-files", "--error-unmatch", here.name
+        )  # not somebody else's repository around an installed package
+        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return f"v{version('recsys-zoo')}"
+
+
+def run_command() -> str:
+    """The command line of this process, as it can be typed again."""
+    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
