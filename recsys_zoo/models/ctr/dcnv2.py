@@ -1,4 +1,4 @@
-"""DCN-V2: cross layers with a full matrix, alone or with a multi-layer perceptron (Wang et al., WWW 2021)."""
+"""DCN-V2: cross layers of full or low rank, alone or with a perceptron (Wang et al., WWW 2021)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,37 @@ class CrossNet(nn.Module):
         return x
 
 
+class CrossMixture(nn.Module):
+    """x_{l+1} = x_0 * (sum_k p_k U_k tanh(C_k tanh(V_k^T x_l)) + b) + x_l with p = softmax_k(g_k . x_l).
+
+    Eq. 3-4; [B, width] -> [B, width]. The bias stands outside the sum because the p_k sum to one.
+    """
+
+    def __init__(self, width: int, layers: int, experts: int, rank: int, share_gates: bool) -> None:
+        super().__init__()
+        self.experts, self.rank = experts, rank
+        self.down = nn.ModuleList(linear(width, rank, False, blocks=experts) for _ in range(layers))  # V_k^T
+        self.inner = nn.ParameterList(self._draw(experts, rank, rank) for _ in range(layers))  # C_k^T
+        self.up = nn.ParameterList(self._draw(experts, rank, width) for _ in range(layers))  # U_k^T
+        self.bias = nn.ParameterList(nn.Parameter(torch.zeros(width)) for _ in range(layers))
+        self.gates = nn.ModuleList(linear(width, experts, False) for _ in range(1 if share_gates else layers))
+
+    @staticmethod
+    def _draw(experts: int, rows: int, columns: int) -> nn.Parameter:
+        drawn = [nn.init.xavier_normal_(torch.empty(rows, columns)) for _ in range(experts)]
+        return nn.Parameter(torch.stack(drawn))
+
+    def forward(self, x0: Tensor) -> Tensor:
+        x = x0
+        for place, down in enumerate(self.down):
+            gate = self.gates[place % len(self.gates)](x).softmax(1)  # [B, K]
+            z = down(x).tanh().unflatten(1, (self.experts, self.rank)).transpose(0, 1)  # [K, B, r]
+            z = torch.bmm(z, self.inner[place]).tanh().transpose(0, 1) * gate.unsqueeze(2)  # [B, K, r]
+            mixed = torch.addmm(self.bias[place], z.flatten(1), self.up[place].flatten(0, 1))
+            x = torch.addcmul(x, x0, mixed)
+        return x
+
+
 @register
 class DCNv2(CTRModel):
     """Crosses of x_0 = [e_1; ...; e_F] and up to two MLPs, joined by one linear layer; widths may differ."""
@@ -47,7 +78,9 @@ class DCNv2(CTRModel):
         "stacked: w^T MLP(x_L) + b; stacked_parallel: w^T [MLP(x_L); MLP'(x_0)] + b; "
         "crossnet_only: w^T x_L + b",
         notes=(
-            "Full matrices W_l; the paper's mixture of low-rank experts is not here.",
+            "Preset mixture: low-rank experts (eq. 3-4), 4 of rank 32 and one gate for all layers, as in "
+            "FuxiCTR; share_gates=false gives each layer its own, as the paper writes. Each matrix is drawn "
+            "by Xavier for itself; FuxiCTR's draw takes the experts for a dimension of one tensor.",
             "The MLPs end with their last hidden layer (activation and dropout included), as in FuxiCTR.",
         ),
         published=(
@@ -71,17 +104,29 @@ class DCNv2(CTRModel):
             "parallel", description="how cross layers and MLPs are joined; FuxiCTR: parallel"
         )
         layers: int = Field(3, ge=1, description="cross layers; FuxiCTR: 3")
+        experts: int = Field(0, ge=0, description="low-rank experts K of a cross layer; 0: one full matrix")
+        rank: int = Field(32, ge=1, description="rank r of an expert; FuxiCTR: 32")
+        share_gates: bool = Field(
+            True, description="one gate for all layers (FuxiCTR); false: one a layer (paper)"
+        )
         stacked_hidden: tuple[Width, ...] = Field(
             (400, 400, 400), description="hidden widths of the MLP on the cross layers (stacked structures)"
         )
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"crossnet": {"structure": "crossnet_only"}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "crossnet": {"structure": "crossnet_only"},
+        "mixture": {"experts": 4},
+    }
 
     def __init__(self, cfg: Config, schema: Schema) -> None:
         super().__init__(cfg, schema)
         self.embedding = Embedding(schema, cfg.embedding)
         width = self.embedding.flat_dim
-        self.cross = CrossNet(width, cfg.layers)
+        self.cross = (
+            CrossMixture(width, cfg.layers, cfg.experts, cfg.rank, cfg.share_gates)
+            if cfg.experts
+            else CrossNet(width, cfg.layers)
+        )
         stacked = cfg.stacked_hidden if cfg.structure.startswith("stacked") else ()
         self.stacked = MLP(width, stacked, 0, cfg.batch_norm, cfg.dropout)
         total = self.stacked.width

@@ -9,7 +9,7 @@ from torch import nn
 from recsys_zoo import create
 from recsys_zoo.batch import Inputs
 from recsys_zoo.errors import InputError
-from recsys_zoo.models.ctr.dcnv2 import CrossNet
+from recsys_zoo.models.ctr.dcnv2 import CrossMixture, CrossNet
 from tests import toys
 
 WIDE = {"dim": 4, "init_std": 0.5}
@@ -115,6 +115,31 @@ def test_cross_layers_are_a_polynomial_of_degree_layers_plus_1(layers):
         values = values.diff(dim=0)
     assert values.abs().min() > 1e-6
     torch.testing.assert_close(values.diff(dim=0), torch.zeros(2, 4, dtype=torch.float64), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("share_gates", [True, False])
+def test_low_rank_mixture_equals_the_loops(share_gates):
+    """Expert by expert, with its bias inside as the paper writes it."""
+    cross, x0 = CrossMixture(5, 3, 2, 4, share_gates), torch.randn(7, 5)
+    assert len(cross.gates) == (1 if share_gates else 3)
+    x = x0
+    for place in range(3):
+        nn.init.normal_(cross.bias[place])
+        gates = torch.softmax(x @ cross.gates[0 if share_gates else place].weight.T, 1)
+        total = x
+        for k in range(2):
+            v, c, u = cross.down[place].weight[4 * k : 4 * k + 4], cross.inner[place][k], cross.up[place][k]
+            expert = x0 * (torch.tanh(torch.tanh(x @ v.T) @ c) @ u + cross.bias[place])
+            total = total + gates[:, k : k + 1] * expert
+        x = total
+    torch.testing.assert_close(cross(x0), x)
+
+
+def test_parameters_of_the_low_rank_mixture():
+    """layers x (2 K r width + K r^2 + width) and K width of the gates, as FuxiCTR has them."""
+    cross = CrossMixture(100, 3, 4, 32, True)
+    counted = sum(p.numel() for p in cross.parameters())
+    assert counted == 3 * (2 * 4 * 32 * 100 + 4 * 32 * 32 + 100) + 4 * 100
 
 
 @pytest.mark.parametrize("structure", ["crossnet_only", "stacked", "parallel", "stacked_parallel"])
