@@ -54,7 +54,7 @@ def auc(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
     if len(scores) == 0:
         return math.nan
     # (code - 2^30) * 2 + label: 31 bits of score and 1 of label in a signed 32-bit key of the same order
-    keys = (_order_codes(scores) - 2**30) * 2 + labels.to(torch.int32)
+    keys = _order_codes(scores).sub_(2**30).mul_(2).add_(labels.to(torch.int32))
     if weight is not None:
         tp, fp, _ = _cumulative(keys, weight)
         doubled = (_steps(tp) * (fp + _shifted(fp))).sum().item()
@@ -66,14 +66,17 @@ def auc(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> float:
 
 def _doubled_wins(keys: Tensor) -> tuple[int, int]:
     """Pairs in order counted twice plus tied pairs once, and all pairs; keys sorted, the label in bit 0."""
-    hits = (keys & 1).nonzero().squeeze(1)
+    hits = _places((keys & 1) != 0)
     positives, negatives = len(hits), len(keys) - len(hits)
     # Among equal scores the negatives come first, so a positive's place counts negatives below and tied ...
     at_or_below = int(hits.sum()) - positives * (positives - 1) // 2
     # ... and tied pairs are taken off once: where a tie has both classes, an even key meets its successor.
-    seam = ((keys[1:] - keys[:-1] == 1) & (keys[:-1] & 1 == 0)).nonzero().squeeze(1)
-    first = torch.searchsorted(keys, keys[seam])
-    end = torch.searchsorted(keys, keys[seam + 1], right=True)
+    seam = _places((keys[1:] ^ keys[:-1]) == 1)
+    first, end = seam.clone(), seam + 2  # right where a tie has one row of each class; searched for elsewhere
+    longer = keys[(seam - 1).clamp_(min=0)] == keys[seam]
+    first[longer] = torch.searchsorted(keys, keys[seam[longer]])
+    longer = keys[(seam + 2).clamp_(max=len(keys) - 1)] == keys[seam + 1]
+    end[longer] = torch.searchsorted(keys, keys[seam[longer] + 1], right=True)
     tied = int(((seam + 1 - first) * (end - seam - 1)).sum())
     return 2 * at_or_below - tied, positives * negatives
 
@@ -160,7 +163,7 @@ def check(scores: Tensor, labels: Tensor, group: Tensor | None = None, weight: T
     if not scores.is_floating_point():
         raise InputError(f"scores are {scores.dtype}; give floating point numbers")
     _refuse(scores.isnan(), "scores", scores, "the model has diverged; lower the learning rate")
-    _refuse((labels != 0) & (labels != 1), "labels", labels, "labels must be 0 or 1; set a label threshold")
+    _refuse(labels * labels != labels, "labels", labels, "labels must be 0 or 1; set a label threshold")
     if weight is not None:
         _refuse(~(weight >= 0), "weight", weight, "weights must be 0 or more")
 
@@ -177,7 +180,10 @@ def _refuse(bad: Tensor, name: str, values: Tensor, way_out: str) -> None:
 
 
 def _order_codes(scores: Tensor) -> Tensor:
-    """Whole numbers in [0, 2^31), int32, in the order of the scores; equal exactly where the scores are."""
+    """Whole numbers in [0, 2^31), int32, in the order of the scores; equal exactly where the scores are.
+
+    A tensor of its own, which the caller may change.
+    """
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
     if scores.dtype == torch.float32 and bool((scores >= 0).all()):
@@ -214,10 +220,17 @@ def _sorted(values: Tensor) -> Tensor:
     return values.sort().values
 
 
+def _places(mask: Tensor) -> Tensor:
+    """Indices of the true elements; numpy's search is two to three times faster than torch's on a CPU."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero().squeeze(1)
+
+
 def _ends(values: Tensor) -> Tensor:
     """Index of the last element of each run of equal values."""
     more = torch.cat([values[1:] != values[:-1], values.new_ones(1, dtype=torch.bool)])
-    return more.nonzero().squeeze(1)
+    return _places(more)
 
 
 def _shifted(cumulative: Tensor) -> Tensor:
