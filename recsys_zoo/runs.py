@@ -200,7 +200,7 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
         "device": device_name(cfg.train.device),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "kernels": "c++" if kernels.enabled else "torch",
+        "kernels": "c++" if kernels.called else "torch",
         "torch": torch.__version__,
         "git": git_commit(),
         "config": identity(cfg, data),

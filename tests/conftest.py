@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from recsys_zoo.nn import kernels
+
 
 @pytest.fixture(autouse=True)
 def known_state() -> Iterator[None]:
@@ -20,10 +22,11 @@ def known_state() -> Iterator[None]:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-    threads = torch.get_num_threads()
+    threads, kernels_enabled = torch.get_num_threads(), kernels.enabled
     torch.set_float32_matmul_precision("highest")
     yield
     torch.set_num_threads(threads)
+    kernels.enabled = kernels_enabled
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)
     torch.set_default_dtype(torch.float32)

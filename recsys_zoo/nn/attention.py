@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 from . import kernels
 
 _LANES = 16  # of a vector in native/field_attention.cpp
-_MOST_FIELDS, _MOST_NUMBERS = 128, 1 << 17  # the kernel keeps a row (F x 3 W) and its scores on the stack
+_MOST_FIELDS, _MOST_NUMBERS = 128, 1 << 16  # the kernel keeps a row (F x 3 W) and its scores on the stack
 
 
 def attend(projected: Tensor, heads: int, scale: float = 1.0, dropout: float = 0.0) -> Tensor:
@@ -20,7 +21,7 @@ def attend(projected: Tensor, heads: int, scale: float = 1.0, dropout: float = 0
     On a CPU, and where kernels are enabled, a C++ kernel does it (float32; forward and backward agree with
     the torch operations to rounding; its dropout draws other numbers, from a seed of torch's generator).
     """
-    if _has_kernel(projected, heads):
+    if _has_kernel(projected, heads, scale):
         seed = torch.randint(2**62, (1,)) if dropout else torch.zeros(1, dtype=torch.int64)
         return _field_attention(projected, seed, heads, scale, dropout)[0]
     return attend_with_weights(projected, heads, scale, dropout)[0]
@@ -46,16 +47,30 @@ def attend_with_weights(
     return out.permute(1, 2, 0, 3).reshape(rows, fields, width), weights.view(heads, rows, fields, fields)
 
 
-def _has_kernel(projected: Tensor, heads: int) -> bool:
+def _has_kernel(projected: Tensor, heads: int, scale: float) -> bool:
     fields, triple = projected.shape[1:]
-    return (
+    fits = (
         kernels.enabled
+        and scale >= 0  # the kernel takes the largest score before it scales
         and projected.device.type == "cpu"
         and projected.dtype == torch.float32
         and fields <= _MOST_FIELDS
         and fields * triple <= _MOST_NUMBERS
         and not torch.compiler.is_exporting()  # an exported program runs where this package is not
     )
+    return fits and (torch.compiler.is_compiling() or _is_built(fields, heads, triple // 3 // heads))
+
+
+def _is_built(fields: int, heads: int, columns: int) -> bool:
+    reason = kernels.missing("field_attention", FIELDS=fields, HEADS=heads, SIZE=columns)
+    if reason:
+        kernels.disable()
+        warnings.warn(
+            f"kernels are off from here on: {reason}; torch operations do their work, slower and with other "
+            "rounding and dropout",
+            stacklevel=4,
+        )
+    return not reason
 
 
 def _call(name: str, tensors: list[Tensor], seed: Tensor, heads: int, scale: float, rate: float) -> None:

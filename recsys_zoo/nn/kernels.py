@@ -20,9 +20,11 @@ from pathlib import Path
 
 import torch
 
+from ..errors import InputError
 from ..files import sha256_file, write_whole
 
 enabled = False
+called = False  # whether a kernel has run since `enable`
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC")
 _ROWS_A_THREAD = 128  # fewer are not worth a thread
 
@@ -40,18 +42,11 @@ def cache_folder() -> Path:
 
 def enable() -> str:
     """Switch the kernels on if a small one can be compiled and loaded; else the reason in a few words."""
-    global enabled
-    enabled = False
-    if compiler() is None:
-        return "no C++ compiler here"
-    try:
-        library("field_attention", FIELDS=1, HEADS=1, SIZE=1)
-    except subprocess.CalledProcessError as error:
-        return f"the compiler failed: {(error.stderr.strip().splitlines() or ['it said nothing'])[0][:200]}"
-    except OSError as error:
-        return f"compiled code cannot be kept or loaded: {error}"
-    enabled = True
-    return ""
+    global enabled, called
+    called = False
+    reason = missing("field_attention", FIELDS=1, HEADS=1, SIZE=1)
+    enabled = not reason
+    return reason
 
 
 def disable() -> None:
@@ -60,13 +55,26 @@ def disable() -> None:
     enabled = False
 
 
+def missing(name: str, **macros: int) -> str:
+    """Why this kernel cannot be had, in a few words; empty when it can."""
+    try:
+        library(name, **macros)
+    except subprocess.CalledProcessError as error:
+        return f"the compiler failed: {(error.stderr.strip().splitlines() or ['it said nothing'])[0][:200]}"
+    except (OSError, InputError, RuntimeError) as error:  # no compiler, a full disk, a user without a home
+        return str(error)
+    return ""
+
+
 @functools.cache
 def library(name: str, **macros: int) -> ctypes.CDLL:
     """The kernel compiled with these macros, from the cache folder where it is there.
 
-    OSError or CalledProcessError when it cannot be compiled, kept or loaded.
+    CalledProcessError, OSError, InputError or RuntimeError when it cannot be compiled, kept or loaded.
     """
-    source, tool = Path(__file__).parent / "native" / f"{name}.cpp", compiler() or "c++"
+    source, tool = Path(__file__).parent / "native" / f"{name}.cpp", compiler()
+    if tool is None:
+        raise RuntimeError("no C++ compiler here")
     options = [*_FLAGS, *(f"-D{key}={value}" for key, value in macros.items())]
     text = source.read_bytes() + "\n".join([*options, tool, _processor()]).encode()
     path = cache_folder() / f"{name}-{hashlib.sha256(text).hexdigest()[:16]}.so"
@@ -101,7 +109,8 @@ def _processor() -> str:
 
 
 @functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """One a process: the threads of a pool do not survive a fork."""
     return ThreadPoolExecutor(threads)
 
 
@@ -110,9 +119,11 @@ def over_rows(rows: int, part: Callable[[int, int], object]) -> None:
 
     They run side by side because ctypes gives the interpreter's lock away during a call.
     """
+    global called
+    called = True
     threads = max(1, min(torch.get_num_threads(), rows // _ROWS_A_THREAD))
     if threads == 1:
         part(0, rows)
         return
     bounds = [rows * i // threads for i in range(threads + 1)]
-    list(_pool(threads).map(part, bounds[:-1], bounds[1:]))
+    list(_pool(threads, os.getpid()).map(part, bounds[:-1], bounds[1:]))

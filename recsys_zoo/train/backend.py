@@ -102,4 +102,4 @@ def _kernels(choice: str, device: torch.device) -> str:
     reason = kernels.enable()
     if reason:
         return f"kernels torch: {reason}; attention over fields takes longer"
-    return "kernels C++: attention over fields, compiled at first use for this CPU"
+    return "kernels C++ where a layer has one (attention over fields, fp32), compiled at first use"

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..errors import InputError
 from ..models.base import Model
+from ..nn import kernels
 from ..tasks.binary import BinaryTask
 from . import backend
 from .callbacks import Callback
@@ -105,6 +106,12 @@ class Trainer:
         if model.whole_table and self.cfg.table_update != "autograd":
             raise InputError(f"{model.name} reads whole tables; set train.table_update='autograd'")
         self.device, lines = backend.apply(self.cfg)
+        try:
+            return self._fit(model, resume, lines)
+        finally:
+            kernels.disable()  # what is scored afterwards is what `load` scores, to the last bit
+
+    def _fit(self, model: Model, resume: bool, lines: list[str]) -> Fit:
         for line in [*lines, f"table update: {self.cfg.table_update}"]:
             self.say(line)
         self.model = model.to(self.device)

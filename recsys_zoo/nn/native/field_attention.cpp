@@ -35,7 +35,9 @@ inline Floats exp_negative(Floats x) {
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.0f;
     const Ints bits = (n + 127) << 23;
-    return y * reinterpret_cast<const Floats&>(bits);
+    Floats power;
+    std::memcpy(&power, &bits, sizeof power);
+    return y * power;
 }
 
 inline Words mixed(Words x) {  // the finaliser of MurmurHash3

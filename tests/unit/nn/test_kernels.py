@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import torch
 
 from recsys_zoo.nn import kernels
 from recsys_zoo.nn.attention import attend, attend_with_weights
+from tests import toys
+from tests.contract import harness
 
 needs_compiler = pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler on this machine")
 SHAPES = [(1, 1, 4), (2, 3, 1), (10, 4, 32), (16, 2, 16), (17, 1, 10), (39, 2, 20), (64, 1, 40)]
@@ -156,7 +161,7 @@ def test_a_failing_compiler_is_told(fresh, monkeypatch, tmp_path):
 def test_a_cache_folder_that_cannot_be_made_is_told(fresh, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("RECSYS_ZOO_CACHE", str(tmp_path / "file"))
-    assert kernels.enable().startswith(("compiled code cannot be kept", "no C++ compiler"))
+    assert "file" in kernels.enable() or kernels.compiler() is None
     assert not kernels.enabled
 
 
@@ -172,3 +177,66 @@ def test_a_damaged_cache_is_compiled_again(fresh, monkeypatch):
     kernels.library.cache_clear()
     kernels.library("field_attention", FIELDS=3, HEADS=1, SIZE=2)
     assert path.stat().st_size == built.stat().st_size
+
+
+@needs_compiler
+def test_a_user_without_a_home_is_told(fresh, monkeypatch):
+    monkeypatch.delenv("RECSYS_ZOO_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def homeless() -> None:
+        raise RuntimeError("no home directory")
+
+    monkeypatch.setattr(kernels.Path, "home", homeless)
+    assert kernels.enable() == "no home directory"
+
+
+@needs_compiler
+def test_a_shape_that_cannot_be_compiled_falls_back_with_a_word(fresh, monkeypatch, tmp_path):
+    """A compiler that fails from the second call on, as one that runs out of memory would."""
+    assert kernels.enable() == ""
+    monkeypatch.setenv("CXX", str(tmp_path / "broken"))
+    (tmp_path / "broken").write_text("#!/bin/sh\necho 'out of memory' >&2\nexit 1\n", encoding="utf-8")
+    (tmp_path / "broken").chmod(0o755)
+    projected = torch.randn(2, 3, 12, requires_grad=True)
+    with pytest.warns(UserWarning, match="kernels are off from here on: the compiler failed: out of memory"):
+        out = attend(projected, 2)
+    assert torch.equal(out, attend_with_weights(projected, 2)[0])
+    assert not kernels.enabled
+
+
+@needs_compiler
+def test_a_forked_child_does_not_wait_for_its_parents_threads(on):
+    held = torch.get_num_threads()
+    torch.set_num_threads(2)
+    projected = torch.randn(600, 10, 48)
+    expected = attend(projected, 2)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        kernels.over_rows(600, lambda first, last: None)  # torch's own threads need not survive a fork
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    torch.set_num_threads(held)
+    assert torch.equal(attend(projected, 2), expected)
+
+
+@needs_compiler
+def test_a_negative_scale_takes_torch(on):
+    projected = (torch.randn(3, 5, 24) * 40).requires_grad_()
+    torch.testing.assert_close(attend(projected, 2, -0.5), attend_with_weights(projected, 2, -0.5)[0])
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["autoint", "autoint.plus.official"])
+def test_a_model_trains_the_same_with_and_without(monkeypatch, name):
+    """Losses of AutoInt over 30 steps: float32 rounding alone makes a difference."""
+    x, y = toys.planted(toys.MIXED, 64)
+    histories = []
+    for enabled in (False, True):
+        monkeypatch.setattr(kernels, "enabled", enabled)
+        monkeypatch.setattr(kernels, "called", False)
+        histories.append(harness.losses(harness.make(name), x, y, 30))
+        assert kernels.called == enabled
+    assert histories[1] == pytest.approx(histories[0], abs=2e-3)
+    assert histories[1][0] == pytest.approx(histories[0][0], abs=1e-6)
