@@ -54,7 +54,10 @@ def list_command(
 
     names = list_models(pattern, family)
     if not names:
-        raise unknown_name("model", pattern, list_models())
+        families = {model_class(name).card.family for name in list_models()}
+        if family and family not in families:
+            raise unknown_name("family", family, families)
+        raise unknown_name("model", pattern, list_models(family=family))
     width = max(map(len, names))
     for name in names:
         card = model_class(name).card
@@ -178,7 +181,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="run or checkpoint folder")],
     file: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet with the raw columns")],
     out: Annotated[Path, typer.Option(help="predictions to write (.csv or .parquet)")],
-    batch_size: Annotated[int, typer.Option(help="rows a forward pass")] = 16384,
+    batch_size: Annotated[int, typer.Option(min=1, help="rows a forward pass")] = 16384,
 ) -> None:
     """Click probabilities of raw rows, in their order."""
     from . import launch

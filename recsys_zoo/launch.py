@@ -13,7 +13,7 @@ from .board.rows import Row, append_row, config_digest, read_rows
 from .board.scores import score_files
 from .config import read_toml, set_dotted
 from .data.store import Prepared
-from .errors import InputError
+from .errors import InputError, UnknownName, unknown_name
 from .machine import run_command
 from .registry import merge
 from .runs import RunConfig
@@ -26,8 +26,6 @@ def configure(
     overrides = settings(assignments)
     unknown = set(overrides) - set(RunConfig.model_fields)
     if unknown:
-        from .errors import unknown_name
-
         raise InputError(
             f"--set {min(unknown)}: "
             f"{unknown_name('group of settings', min(unknown), RunConfig.model_fields)}; "
@@ -72,7 +70,10 @@ def open_data(name: str, raw: Path | None = None) -> Prepared:
     folder = Path(os.environ.get("RECSYS_ZOO_PREPARED", "prepared")) / name
     if raw is not None and (folder / "prepared.json").is_file():
         print(f"--raw {raw} is not read: {folder} was prepared before; remove it to prepare again")
-    return Prepared.open(catalog.prepared_by_recipe(name, raw, folder))
+    try:
+        return Prepared.open(catalog.prepared_by_recipe(name, raw, folder))
+    except UnknownName as error:
+        raise InputError(f"no prepared folder {name!r} here, and {error}") from None
 
 
 def run(cfg: RunConfig, folder: Path, raw: Path | None = None) -> Row:
@@ -95,11 +96,14 @@ def resume(folder: Path) -> Row:
     cfg = run_config(folder)
     if (folder / "row.json").is_file():
         return runs.read_row(folder)
-    return runs.train(cfg, open_data(cfg.data), folder, resume=True, command=run_command())
+    return runs.train(cfg, data_of(folder, ""), folder, resume=True, command=run_command())
 
 
 def data_of(run_folder: Path, given: str) -> Prepared:
-    """The data set named on the command line, else the one the run was trained on."""
+    """The data set named on the command line, else the one the run was trained on, wherever we are now."""
+    kept = run_folder / "data_path"
+    if not given and kept.is_file() and (folder := Path(kept.read_text(encoding="utf-8"))).is_dir():
+        return Prepared.open(folder)
     return open_data(given or run_config(run_folder).data)
 
 
@@ -135,12 +139,18 @@ def run_board(
     """Train recipes over seeds; rows already in the file (same settings, data and seed) are not trained
     again."""
     for recipe in recipes:
+        if catalog.find_recipe(recipe) is None:
+            raise unknown_name("recipe", recipe, catalog.recipes(), "see benchmarks/recipes")
+        for seed in seeds:
+            configure(recipe, "", assignments, seed)  # every mistake is told before the first run
+    for recipe in recipes:
         for seed in seeds:
             cfg = configure(recipe, "", assignments, seed)
             data = open_data(cfg.data, raw)
+            cfg = runs.with_label(cfg, data)
             target = rows or parent / cfg.board / "rows.jsonl"
             if floors:
-                _add_floors(data, recipe, cfg.board, target)
+                _add_floors(data, recipe, cfg, target)
             if _has(target, cfg, data):
                 continue
             folder = default_folder(cfg, parent)
@@ -157,11 +167,13 @@ def run_board(
             append_row(target, row)
 
 
-def _add_floors(data: Prepared, recipe: str, board: str, target: Path) -> None:
-    """Rows that need no learning, once a data set."""
-    if any(row.role == "floor" and row.data_digest == data.data_digest for row in _rows(target)):
-        return
-    for row in runs.floors(data, board, command=f"recsys-zoo board run {recipe} --floors"):
+def _add_floors(data: Prepared, recipe: str, cfg: RunConfig, target: Path) -> None:
+    """Rows that need no learning, once a data set and label."""
+    for row in _rows(target):
+        label = row.config.get("label", "")
+        if row.role == "floor" and row.data_digest == data.data_digest and label == cfg.label:
+            return
+    for row in runs.floors(data, cfg.board, cfg.label, command=f"recsys-zoo board run {recipe} --floors"):
         append_row(target, row)
 
 
@@ -178,6 +190,8 @@ def rankings(files: list[Path], metric: str, scores: Path | None = None) -> list
     """One ranking a board; per-example scores below `scores` (run folders) decide ties where they are at
     hand."""
     rows = [row for file in files for row in read_rows(file)]
+    if not rows:
+        raise InputError(f"{', '.join(map(str, files))}: holds no row yet; `recsys-zoo board run` adds some")
     at_hand = score_files(scores) if scores is not None and scores.is_dir() else {}
     found = []
     for board, members in by_board(rows).items():

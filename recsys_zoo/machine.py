@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 import shlex
@@ -36,9 +37,13 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
+@functools.cache
 def git_commit() -> str:
     """Commit of the checkout the package runs from ("-dirty" with changed files), else the release
-    ("v0.1.0")."""
+    ("v0.1.0").
+
+    Found out once a process: what is committed later is not the code that runs.
+    """
     here = Path(__file__)
 
     def git(*words: str) -> str:

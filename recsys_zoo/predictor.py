@@ -54,12 +54,16 @@ class Predictor:
 
     @torch.no_grad()
     def predict_inputs(self, x: Inputs, batch_size: int = 16384) -> np.ndarray:
-        """Click probabilities [rows] of encoded inputs."""
+        """Click probabilities [rows] of encoded inputs, in the precision of the training."""
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size}: give a number of rows from 1 on")
+        bf16 = self.config.get("precision") == "bf16"
         device = next(self.model.parameters()).device
-        parts = [
-            torch.sigmoid(self.model(x.rows(i, i + batch_size).to(device)).float()).cpu()
-            for i in range(0, len(x), batch_size)
-        ]
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            parts = [
+                torch.sigmoid(self.model(x.rows(i, i + batch_size).to(device)).float()).cpu()
+                for i in range(0, len(x), batch_size)
+            ]
         return torch.cat(parts).numpy() if parts else np.zeros(0, np.float32)
 
 
@@ -71,6 +75,8 @@ def checkpoint_folder(folder: Path) -> Path:
     inner = folder / "checkpoint"
     if inner.is_dir():
         return inner
+    if (folder / "row.json").is_file():
+        raise InputError(f"{folder}: its checkpoint folder is missing; train again into another folder")
     if (folder / "state").is_dir():
         raise InputError(
             f"{folder}: this run is not finished; go on with `recsys-zoo train --resume {folder}`"

@@ -31,7 +31,7 @@ from .train.backend import device_of
 from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
 from .train.checkpoint import save_checkpoint
 from .train.config import TrainConfig
-from .train.trainer import Fit, Trainer
+from .train.trainer import Fit, Trainer, check_stages
 from .zoo import create, resolve
 
 PROTOCOL = "ctr: best epoch on valid, test scored once"
@@ -85,12 +85,15 @@ def train(
     refused.
     """
     out = Path(out)
-    cfg = cfg.resolved()
+    cfg = with_label(cfg.resolved(), data)
     data.verify()
     reset_peak()
     task = BinaryTask(data, cfg.label)
     device_of(cfg.train)
     model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
+    check_stages(model, cfg.train)  # before there is a folder that looks like a run
+    if len(data.schema.labels) > 1:
+        say(f"label {task.label}, one of {list(data.schema.labels)}; another one by --set label=NAME")
     with locked(out):
         commit = _open_run(cfg, data, out, resume)
         watchers = [JsonLines(out / "log.jsonl"), TensorBoard(out / "tb"), *(callbacks or [Progress()])]
@@ -113,7 +116,7 @@ def train(
             cfg.model["name"],
             _settings(cfg),
             encoding,
-            {"data_digest": data.data_digest, "label": task.label},
+            {"data_digest": data.data_digest, "label": task.label, "precision": cfg.train.precision},
         )
         write_whole(out / "row.json", row.model_dump_json(indent=1))
     return row
@@ -123,6 +126,13 @@ def _settings(cfg: RunConfig) -> dict[str, Any]:
     return {key: value for key, value in cfg.model.items() if key != "name"}
 
 
+def with_label(cfg: RunConfig, data: Prepared) -> RunConfig:
+    """The settings with the label written out where the data have several."""
+    if len(data.schema.labels) > 1 and not cfg.label:
+        return cfg.model_copy(update={"label": data.schema.labels[0]})
+    return cfg
+
+
 def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> str:
     """Write config.toml and the commit, or check that a resumed folder belongs to the same run.
 
@@ -130,16 +140,20 @@ def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> str:
     """
     text = write_toml(identity(cfg, data))
     path = out / "config.toml"
-    if not path.is_file():
+    begun = (out / "row.json").is_file() or (out / "state" / "state.json").is_file()
+    if not path.is_file() or not (begun or resume):
         if resume:
             raise InputError(f"{out}: no run to resume here (config.toml is missing)")
         write_whole(path, text)
+        (out / "commit").unlink(missing_ok=True)
     elif not resume:
         raise InputError(f"{out}: already holds a run; resume it with --resume or choose another --out")
     elif read_toml(path) != tomllib.loads(text):
         raise InputError(
             f"{out}: its config.toml differs from this run's settings or data; resume it as it was"
         )
+    if data.folder is not None:
+        write_whole(out / "data_path", str(data.folder.resolve()))
     now, held = git_commit(), out / "commit"
     if not held.is_file():
         write_whole(held, now)
@@ -251,7 +265,7 @@ def floors(
     rows = []
     for kind in kinds:
         since = time.perf_counter()
-        floor = kind().fit(data.split("train"))
+        floor = kind().fit(data.split("train"), task.place)
         metrics: dict[str, float] = {}
         for name in data.names:
             if name == "train":
@@ -302,7 +316,8 @@ def evaluate(run: Path, data: Prepared, split: str = "test", label: str = "") ->
     check_same_encoding(predictor.config, predictor.schema, data)
     task = BinaryTask(data, label or predictor.config.get("label", ""))
     part: Split = data.split(split)
-    return task.metrics(task.scores(predictor.model, part, 16384), part)
+    precision = predictor.config.get("precision", "fp32")
+    return task.metrics(task.scores(predictor.model, part, 16384, precision), part)
 
 
 def check_same_encoding(config: dict[str, Any], schema: Schema, data: Prepared) -> None:
@@ -311,7 +326,7 @@ def check_same_encoding(config: dict[str, Any], schema: Schema, data: Prepared) 
     if same and data.data_digest != config.get("data_digest") and data.folder is not None:
         same = all(
             sha256_file(data.folder / "encoding" / Path(name).name) == digest
-            for name, digest in config["encoders_sha256"].items()
+            for name, digest in config["files_sha256"].items()
             if (data.folder / "encoding" / Path(name).name).is_file()
         )
     if not same:

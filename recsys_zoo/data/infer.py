@@ -26,8 +26,7 @@ _ITEMS = {"item", "item_id", "itemid", "iid", "movie", "movie_id", "movieid", "p
 _USER_SIDE = {"gender", "sex", "age", "occupation", "zip", "zipcode"}
 _ITEM_SIDE = {"genre", "genres", "brand", "price", "category", "categories", "title", "tags", "year"}
 _SEQUENCES = ("hist", "seq", "sequence", "history", "clicked_items", "last_items")
-_SPLITS = {"split", "fold", "set", "subset", "partition"}
-_WEIGHTS = {"weight", "sample_weight", "weights"}
+_WEIGHTS = {"weight", "sample_weight", "weights", "w"}
 
 
 @dataclass
@@ -103,7 +102,7 @@ def _special(sample: Chunk, name: str, present: pl.Series, numbers: np.ndarray |
         low, high = values[0], values[-1]
         why = f"a rating from {low:g} to {high:g}, cut at the middle of its scale"
         return Guess(name, "rating", why, {"above": float(low + high) / 2})
-    if lower in _SPLITS and {v.lower() for v in present.unique()} <= {"train", "valid", "test"}:
+    if {"train"} < {v.lower() for v in present.unique()} <= {"train", "valid", "test"}:
         return Guess(name, "split", "its values are names of splits", {})
     if lower in _WEIGHTS and len(values) and values[0] >= 0:
         return Guess(name, "weight", "numbers of at least 0 and a weight's name", {})

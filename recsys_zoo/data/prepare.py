@@ -65,8 +65,8 @@ class _Preparation:
             for name in self.spec.raw_columns():
                 if name not in known:
                     raise missing_column(str(path), name, known)
-        for path in dict.fromkeys(path for _, path in self.plan):
-            check_lines(path, self.spec.read)
+        paths = dict.fromkeys(path for _, path in self.plan)
+        self.blank_lines = {path: check_lines(path, self.spec.read) for path in paths}
         if self.assigner.looks_ahead:
             self._look_ahead()
         encoder = self._count()
@@ -79,7 +79,8 @@ class _Preparation:
         rows, total = 0, int(self.rows.sum())
         for split, path in self.plan:
             before = rows
-            for chunk in read_chunks(path, columns, self.spec.read, self.batch_rows):
+            keep_empty = self.blank_lines[path] == 0
+            for chunk in read_chunks(path, columns, self.spec.read, self.batch_rows, keep_empty):
                 labels, kept = read_labels(chunk, self.spec)
                 yield split, before, chunk.filter(kept), labels[kept]
                 rows += len(kept)

@@ -18,8 +18,11 @@ _PACKED = (".gz", ".zst", ".zlib")
 _LINES = 1 << 15  # lines looked at together
 
 
-def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: int) -> Iterator[Chunk]:
+def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: int,
+                keep_empty: bool = False) -> Iterator[Chunk]:
     """The rows of one file in order, `batch_rows` at a time, only these columns; texts come as texts.
+
+    Rows of a text file without any value in these columns are blank lines and left out, unless `keep_empty`.
 
     InputError names the file for what cannot be read: not there, empty, truncated, ragged, lacking a column.
     """
@@ -33,7 +36,7 @@ def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: 
     row = 1
     with _readable(path):
         for part in frame.select(columns).collect_batches(chunk_size=batch_rows, maintain_order=True):
-            if not _is_parquet(path):
+            if not keep_empty and not _is_parquet(path):
                 part = _without_blank_lines(part)
             yield Chunk(part, str(path), np.arange(row, row + part.height))
             row += part.height
@@ -41,16 +44,17 @@ def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: 
         raise InputError(f"{path}: has no rows; give a file with data")
 
 
-def check_lines(path: Path, read: ReadSpec) -> None:
+def check_lines(path: Path, read: ReadSpec) -> int | None:
     """InputError for the first line of a text file with too few fields, which would read as missing values.
 
-    Lines with quotes are passed over, and nothing is checked behind one that opens a field of several lines.
+    Returns the number of blank lines, None where that is not known. Lines with quotes are passed over, and
+    nothing is checked behind one that opens a field of several lines.
     """
     path = Path(path)
     names = column_names(path, read)
-    if _is_parquet(path) or len(names) == 1:
-        return
-    separator, text, done = read.separator or _separator(path), pl.col("line"), 0
+    if _is_parquet(path) or len(names) == 1:  # an empty line in a single column is a missing value
+        return 0
+    separator, text, done, blank = read.separator or _separator(path), pl.col("line"), 0, 0
     facts = {"fields": text.str.count_matches(separator, literal=True) + 1,
              "quotes": text.str.count_matches('"', literal=True), "blank": text.str.strip_chars() == ""}
     with _readable(path):
@@ -58,24 +62,33 @@ def check_lines(path: Path, read: ReadSpec) -> None:
                             separator="\x01", quote_char=None, truncate_ragged_lines=True)
         for part in lines.collect_batches(chunk_size=_LINES, maintain_order=True):
             found = part.lazy().select(text.is_null().alias("null"), **facts).with_row_index(offset=done + 1)
-            short = (pl.col("fields") < len(names)) & ~pl.col("null") & ~pl.col("blank")
+            empty = pl.col("null") | pl.col("blank")
+            short = (pl.col("fields") < len(names)) & ~empty
             opens = pl.col("quotes") % 2 == 1
             first = found.filter((short & (pl.col("quotes") == 0)) | opens).head(1).collect()
+            blank += found.select(empty.sum()).collect().item()
             done += part.height
             if first.height and first["quotes"][0] == 0:
                 line, count = first["index"][0], first["fields"][0]
                 raise InputError(f"{path}, line {line}: has {count} of {len(names)} fields; "
                                  "an empty one still needs its separator")
             if first.height:
-                return
+                return None
+    return blank
 
 
 def read_frame(path: Path, read: ReadSpec | None = None) -> pl.DataFrame:
     """A whole file with all its columns, for files that fit into memory; texts come as texts."""
     read = read or ReadSpec()
-    check_lines(path, read)
-    names = column_names(path, read)
-    return pl.concat([chunk.frame for chunk in read_chunks(path, names, read, 1 << 18)])
+    blank, names = check_lines(path, read), column_names(path, read)
+    frame = pl.concat([chunk.frame for chunk in read_chunks(path, names, read, 1 << 18, keep_empty=True)])
+    if blank == 0:
+        return frame
+    left = _without_blank_lines(frame)
+    if blank is not None and frame.height - left.height != blank:
+        raise InputError(f"{path}: has blank lines and rows without any value, which read alike; "
+                         "remove the blank lines")
+    return left
 
 
 def column_names(path: Path, read: ReadSpec) -> list[str]:

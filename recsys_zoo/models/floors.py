@@ -19,11 +19,11 @@ from ..schema import PADDING, UNKNOWN
 
 
 class Floor(Protocol):
-    """Counts the training rows once, then gives click probabilities [rows], float64."""
+    """Counts the training rows once, then gives click probabilities [rows], float64; `label` by its place."""
 
     name: ClassVar[str]
 
-    def fit(self, split: Split) -> Self: ...
+    def fit(self, split: Split, label: int = 0) -> Self: ...
 
     def predict(self, split: Split) -> Tensor: ...
 
@@ -33,8 +33,8 @@ class BaseRate:
 
     name: ClassVar[str] = "base_rate"
 
-    def fit(self, split: Split) -> Self:
-        labels, weight = _labels(split), _weight(split)
+    def fit(self, split: Split, label: int = 0) -> Self:
+        labels, weight = _labels(split, label), _weight(split)
         self.rate = float((labels * weight).sum() / weight.sum())
         return self
 
@@ -51,9 +51,9 @@ class ColumnRates:
 
     name: ClassVar[str] = "column_rates"
 
-    def fit(self, split: Split) -> Self:
-        labels, weight = _labels(split), _weight(split)
-        self.base = BaseRate().fit(split).rate
+    def fit(self, split: Split, label: int = 0) -> Self:
+        labels, weight = _labels(split, label), _weight(split)
+        self.base = BaseRate().fit(split, label).rate
         self.odds = {}
         for column, place in split.schema.id_slices().items():
             ids = split.ids[:, place]  # [rows, width]
@@ -80,12 +80,12 @@ class PairMemory:
 
     name: ClassVar[str] = "pair_memory"
 
-    def fit(self, split: Split) -> Self:
-        labels, weight, keys = _labels(split), _weight(split), _pair_keys(split)
+    def fit(self, split: Split, label: int = 0) -> Self:
+        labels, weight, keys = _labels(split, label), _weight(split), _pair_keys(split)
         known = (keys >= 0) & (weight > 0)
         self.pairs, pair = np.unique(keys[known], return_inverse=True)
         self.pair_rate = np.bincount(pair, (labels * weight)[known]) / np.bincount(pair, weight[known])
-        base, size = BaseRate().fit(split).rate, split.schema.column(split.schema.item).vocab_size
+        base, size = BaseRate().fit(split, label).rate, split.schema.column(split.schema.item).vocab_size
         self.item_rate = _rates(_ids(split, split.schema.item), labels, weight, size, base)
         return self
 
@@ -105,11 +105,8 @@ def seen_pairs(train: Split, test: Split) -> Tensor:
     return torch.from_numpy(_find(pairs[pairs >= 0], _pair_keys(test))[0])
 
 
-def _labels(split: Split) -> np.ndarray:
-    if split.labels.shape[1] != 1:
-        raise InputError(f"floors count one label, {split.schema.dataset!r} has {list(split.schema.labels)}; "
-                         "prepare the data with one of them")
-    return split.labels[:, 0].astype(np.float64)
+def _labels(split: Split, label: int) -> np.ndarray:
+    return split.labels[:, label].astype(np.float64)
 
 
 def _weight(split: Split) -> np.ndarray:

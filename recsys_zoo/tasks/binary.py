@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..data.store import Prepared, Split
-from ..errors import unknown_name
+from ..errors import InputError, unknown_name
 from ..losses.pointwise import binary_cross_entropy
 from ..metrics.binary import evaluate_binary
 from ..models.base import CTRModel
@@ -30,6 +30,10 @@ class BinaryTask:
 
     def __init__(self, data: Prepared, label: str = "") -> None:
         names = data.schema.labels
+        if not names:
+            raise InputError(
+                "the data have no label column; name one under `labels` in the schema file and prepare again"
+            )
         if label and label not in names:
             raise unknown_name("label", label, names)
         self.data, self.label = data, label or names[0]

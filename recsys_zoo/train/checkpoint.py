@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..files import restore, sha256_file, whole_folder, write_whole
 from ..models.base import Model
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -61,9 +61,10 @@ def save_checkpoint(
         digest = save_tensors(building / "model.safetensors", model.state_dict())
         if encoding is not None:
             shutil.copytree(encoding, building / "vocab")
-        encoders = {
+        write_whole(building / "card.json", model.card.model_dump_json(indent=1))
+        files = {
             str(p.relative_to(building)): sha256_file(p)
-            for p in sorted(building.glob("vocab/**/*"))
+            for p in sorted((building / "card.json", *building.glob("vocab/**/*")))
             if p.is_file()
         }
         config = {
@@ -72,11 +73,10 @@ def save_checkpoint(
             "settings": settings,
             "weights_sha256": digest,
             "schema": model.schema.model_dump(mode="json"),
-            "encoders_sha256": encoders,
+            "files_sha256": files,
             **(extra or {}),
         }
         write_whole(building / "config.json", json.dumps({**config, "digest": json_digest(config)}, indent=1))
-        write_whole(building / "card.json", model.card.model_dump_json(indent=1))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: format {found!r} is not known to this version (it reads {FORMAT})")
     if digest != json_digest(config):
         raise InputError(f"{path}: damaged (its digest differs); use another copy or train again")
-    for name, expected in config["encoders_sha256"].items():
+    for name, expected in config["files_sha256"].items():
         file = Path(folder) / name
         if not file.is_file() or sha256_file(file) != expected:
             raise InputError(f"{file}: missing or damaged (SHA-256 differs); use another copy or train again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -77,6 +78,19 @@ def monitored(metrics: dict[str, float], monitor: str) -> float:
     return -metrics["logloss"] if monitor == "logloss" else metrics[monitor]
 
 
+def check_stages(model: Model, cfg: TrainConfig) -> None:
+    """InputError for what else would fail once a run has begun: a stage that trains nothing, whole tables."""
+    if model.whole_table and cfg.table_update != "autograd":
+        raise InputError(f"{model.name} reads whole tables; set train.table_update='autograd'")
+    names = [name for name, _ in model.named_parameters()]
+    for stage in cfg.stages:
+        if not any(re.search(stage.train, name) for name in names):
+            raise InputError(
+                f"stage {stage.name!r}: no parameter of {model.name} matches {stage.train!r}; "
+                f"their names begin with {sorted({name.partition('.')[0] for name in names})}"
+            )
+
+
 class Trainer:
     """Fits a model to a task: Adam, clipping, one validation an epoch, lr cut and stop on a plateau.
 
@@ -103,8 +117,7 @@ class Trainer:
     def fit(self, model: Model, resume: bool = False) -> Fit:
         """Train in place; afterwards the model holds the best weights of the last stage, on the device
         used."""
-        if model.whole_table and self.cfg.table_update != "autograd":
-            raise InputError(f"{model.name} reads whole tables; set train.table_update='autograd'")
+        check_stages(model, self.cfg)
         self.device, lines = backend.apply(self.cfg)
         try:
             return self._fit(model, resume, lines)

@@ -40,10 +40,14 @@ def test_the_main_job_on_an_own_csv(prepared, run):
     assert run("train", "--resume", "run")[0] == 0  # a finished run: nothing to do, same row
 
 
-def test_a_killed_run_is_resumed_from_the_command_line(prepared, run, monkeypatch):
-    settings = (*QUICK, "--set", "train.save_every_s=0", "--set", "train.epochs=3")
-    assert run("train", "deepfm", "data", "--out", "whole", *settings)[0] == 0
-    child = multiprocessing.get_context("fork").Process(target=_killed_run, args=(settings,))
+@pytest.mark.parametrize(
+    ("model", "more"), [("deepfm", ()), ("autoint.plus", ("--set", "model.attention_dropout=0.3"))]
+)
+def test_a_killed_run_is_resumed_from_the_command_line(model, more, prepared, run, monkeypatch):
+    """AutoInt with its kernel, whose dropout draws from a seed of torch's generator."""
+    settings = (*QUICK, *more, "--set", "train.save_every_s=0", "--set", "train.epochs=3")
+    assert run("train", model, "data", "--out", "whole", *settings)[0] == 0
+    child = multiprocessing.get_context("fork").Process(target=_killed_run, args=(model, settings))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
@@ -60,7 +64,7 @@ def test_a_killed_run_is_resumed_from_the_command_line(prepared, run, monkeypatc
     assert rows[0]["scores_digest"] == rows[1]["scores_digest"]
 
 
-def _killed_run(settings) -> None:
+def _killed_run(model, settings) -> None:
     from recsys_zoo.train.callbacks import Progress
 
     steps = []
@@ -71,7 +75,7 @@ def _killed_run(settings) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Progress.on_step_end = count
-    sys.argv = ["recsys-zoo", "train", "deepfm", "data", "--out", "cut", *settings]
+    sys.argv = ["recsys-zoo", "train", model, "data", "--out", "cut", *settings]
     cli.main()
 
 
@@ -159,3 +163,51 @@ def test_list_and_show(run):
     assert code == 0
     assert "model.embedding.dim = 16" in out
     assert "0.935584" in out
+
+
+def test_a_run_finds_its_data_from_anywhere(prepared, run, monkeypatch):
+    assert run("train", "autoint", "data", "--out", "run", *QUICK)[0] == 0
+    here = run("evaluate", "run")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert run("evaluate", "../run") == here
+    assert run("show", "../run", "--explain")[0] == 0
+    code, _, err = run("train", "lr", "data")
+    assert code == 2
+    assert "no prepared folder 'data' here" in err
+
+
+def test_a_bf16_run_is_evaluated_as_its_row_was(prepared, run):
+    assert run("train", "autoint", "data", "--out", "run", *QUICK, "--set", "train.precision=bf16")[0] == 0
+    row = json.loads(Path("run/row.json").read_text())
+    assert f"test.auc  {row['metrics']['test.auc']:.6f}" in run("evaluate", "run")[1]
+    assert row["kernels"] == "torch"
+    assert run("predict", "run", "shop.csv", "--out", "scores.csv")[0] == 0
+
+
+def test_the_row_says_whether_a_kernel_ran(prepared, run):
+    from recsys_zoo.nn import kernels
+
+    for name, expected in (("lr", "torch"), ("autoint", "c++" if kernels.compiler() else "torch")):
+        assert run("train", name, "data", "--out", name, *QUICK)[0] == 0
+        assert json.loads(Path(name, "row.json").read_text())["kernels"] == expected
+        assert not kernels.enabled
+
+
+def test_of_several_labels_the_first_is_taken_and_told(folder, run):
+    shop().with_columns(buy=1 - pl.col("click")).write_csv("shop.csv")
+    spec = Path("shop.toml").read_text().replace('["click"]', '["click", "buy"]')
+    Path("shop.toml").write_text(spec)
+    assert run("prepare", "shop.csv", "--schema", "shop.toml", "--out", "data")[0] == 0
+    code, out, _ = run("train", "lr", "data", "--out", "first", *QUICK)
+    assert code == 0
+    assert "label click, one of ['click', 'buy']; another one by --set label=NAME" in out
+    assert run("train", "lr", "data", "--out", "named", *QUICK, "--set", "label=click")[0] == 0
+    rows = [json.loads(Path(name, "row.json").read_text()) for name in ("first", "named")]
+    assert rows[0]["config_digest"] == rows[1]["config_digest"]
+    Path("own.toml").write_text('data = "data"\nlabel = "buy"\n[model]\nname = "lr"\n[train]\nepochs = 1\n')
+    words = ("board", "run", "own.toml", "--seeds", "1", "--floors", "--rows", "rows.jsonl")
+    assert run(*words)[0] == 0
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    assert [r["config"]["label"] for r in rows] == ["buy"] * len(rows)
+    assert {r["model"] for r in rows} == {"base_rate", "column_rates", "pair_memory", "lr"}

@@ -37,6 +37,13 @@ MISTAKES = {
     "bad output": (("predict", "data", "shop.csv", "--out", "x.txt"), r"must end in .csv or .parquet"),
     "explain a name": (("show", "lr", "--explain"), r"--explain needs a run folder"),
     "bad seeds": (("board", "run", "frappe_x1/lr", "--seeds", "one"), r"write whole numbers with commas"),
+    "unknown board recipe": (("board", "run", "lr"), r"no recipe named 'lr'"),
+    "bad second seed": (("board", "run", "frappe_x1/lr", "--seeds", "1,-2"), r"train.seed = -2"),
+    "unknown family": (("list", "--family", "nope"), r"no family named 'nope'; choose one of \['ctr'"),
+    "stage of nothing": (
+        ("train", "fm", "data", "--out", "new", "--set", 'train.stages=[{name="a",train="nothing"}]'),
+        r"stage 'a': no parameter of fm matches 'nothing'",
+    ),
     "no rows": (("board", "show", "none.jsonl"), r"none.jsonl"),
     "missing file": (("prepare", "none.csv", "--schema", "shop.toml", "--out", "new"), r"none.csv"),
     "no schema": (("prepare", "shop.csv", "--out", "new"), r"--schema"),
@@ -182,3 +189,51 @@ def test_a_damaged_checkpoint_is_refused(prepared, run):
     code, _, err = run("evaluate", "run")
     assert code == 2
     assert "SHA-256" in err
+
+
+def test_rows_without_any_value_are_scored_too(prepared, run):
+    """Predictions stand in the order of the file's rows, one each, whatever is missing in them."""
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    lines = Path("shop.csv").read_text().splitlines()
+    Path("gaps.csv").write_text("\n".join([*lines[:3], ",,,,", *lines[3:5]]) + "\n")
+    pl.read_csv("gaps.csv", infer_schema=False).write_parquet("gaps.parquet")
+    for name in ("gaps.csv", "gaps.parquet"):
+        code, out, err = run("predict", "run", name, "--out", f"{name}.scores.csv")
+        assert (code, out) == (0, f"wrote 5 rows to {name}.scores.csv\n"), err
+    assert Path("gaps.csv.scores.csv").read_text() == Path("gaps.parquet.scores.csv").read_text()
+    Path("blank.csv").write_text("\n".join([*lines[:3], "", *lines[3:5], ""]) + "\n")
+    assert run("predict", "run", "blank.csv", "--out", "blank.scores.csv")[1].startswith("wrote 4 rows")
+    Path("both.csv").write_text("\n".join([*lines[:3], "", ",,,,", *lines[3:5]]) + "\n")
+    code, _, err = run("predict", "run", "both.csv", "--out", "both.scores.csv")
+    assert code == 2
+    assert "has blank lines and rows without any value, which read alike" in err
+    assert not Path("both.scores.csv").exists()
+    assert run("predict", "run", "shop.csv", "--out", "x.csv", "--batch-size", "0")[0] == 2
+
+
+def test_data_without_a_label_are_refused_in_training(folder, run):
+    text = Path("shop.toml").read_text().replace('labels = ["click"]', "labels = []")
+    Path("shop.toml").write_text(text)
+    code, _, err = run("prepare", "shop.csv", "--schema", "shop.toml", "--out", "data")
+    if code == 0:  # data for rankings need none
+        code, _, err = run("train", "lr", "data", *QUICK)
+    assert code == 2
+    assert "label" in err
+    assert err.count("\n") == 1
+
+
+def test_a_checkpoint_that_is_gone_is_told(prepared, run):
+    import shutil
+
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    shutil.rmtree("run/checkpoint")
+    code, _, err = run("evaluate", "run")
+    assert code == 2
+    assert "its checkpoint folder is missing" in err
+
+
+def test_a_changed_card_is_refused(prepared, run):
+    assert run("train", "lr", "data", "--out", "run", *QUICK)[0] == 0
+    card = Path("run/checkpoint/card.json")
+    card.write_text(card.read_text().replace("LR", "XX", 1))
+    assert run("evaluate", "run")[0] == 2

@@ -126,9 +126,14 @@ def test_floors_say_what_they_cannot_do():
     plain = Schema(dataset="plain", labels=("a",), columns=SCHEMA.columns)
     with pytest.raises(InputError, match="no user or no item column"):
         PairMemory().fit(Split(plain, TRAIN.ids, None, TRAIN.labels))
-    two = Schema(dataset="two", labels=("a", "b"), columns=SCHEMA.columns)
-    with pytest.raises(InputError, match="floors count one label"):
-        BaseRate().fit(Split(two, TRAIN.ids, None, np.repeat(TRAIN.labels, 2, 1)))
+
+
+@pytest.mark.parametrize("floor", FLOORS.values())
+def test_floors_count_the_label_they_are_told(floor):
+    two = Schema(**{**SCHEMA.model_dump(), "dataset": "two", "labels": ("a", "b")})
+    labels = np.concatenate([1 - TRAIN.labels, TRAIN.labels], 1)
+    found = floor().fit(Split(two, TRAIN.ids, None, labels), 1).predict(TRAIN)
+    assert torch.equal(found, floor().fit(TRAIN).predict(TRAIN))
 
 
 def test_floors_of_one_class_stay_finite():
