@@ -22,28 +22,42 @@ from recsys_zoo.catalog import published
 from recsys_zoo.files import write_whole
 
 TARGET = 0.001
+# Registry name with presets -> name on the board. Preset "fuxi" is the peer's form of AutoInt; any other preset
+# is another network or other settings than the peer's, shown under its own name and compared with nothing.
 PEER_NAMES = {
     "lr": "LR",
     "fm": "FM",
+    "fwfm": "FwFM",
     "dnn": "DNN",
     "wide_deep": "Wide&Deep",
     "deepfm": "DeepFM",
+    "ipnn": "IPNN",
+    "dcn": "DCN",
+    "dcn.crossnet": "CrossNet",
     "dcnv2": "DCNv2",
+    "dcnv2.crossnet": "CrossNetv2",
+    "xdeepfm": "xDeepFM",
+    "xdeepfm.cin": "CIN",
     "autoint": "AutoInt",
+    "autoint.fuxi": "AutoInt",
     "autoint.plus": "AutoInt+",
+    "autoint.plus.fuxi": "AutoInt+",
+    "afn": "AFN",
+    "afn.plus": "AFN+",
+    "fibinet": "FiBiNET",
+    "masknet.parallel": "MaskNet",
+    "masknet": "MaskNet",
+    "dlrm": "DLRM",
+    "finalmlp": "FinalMLP",
+    "finalnet.one": "FinalNet (1B)",
+    "finalnet.two": "FinalNet",
 }
 
 
 def display_name(row: Row) -> str:
-    """The model's name on the board; the preset "plus" is AutoInt+, "fuxi" is the peer's form of it.
-
-    Any other preset is another network or other settings than the peer's: it is shown under its own name and
-    compared with nothing.
-    """
-    presets = set(row.variant.split(".")) - {"", "plus", "fuxi"}
-    plus = "plus" in row.variant.split(".")
-    name = PEER_NAMES.get(f"{row.model}.plus" if plus else row.model, row.model)
-    return f"{name} ({', '.join(sorted(presets))})" if presets else name
+    """The model's name on the board."""
+    known = PEER_NAMES.get(row.label)
+    return known or f"{PEER_NAMES.get(row.model, row.model)} ({row.variant.replace('.', ', ')})"
 
 
 def spread(values: list[float]) -> str:
@@ -98,7 +112,8 @@ def report(
         " | FuxiCTR, unseen pairs | ours logloss |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    order = [n for n in PEER_NAMES.values() if n in models] + sorted(set(models) - set(PEER_NAMES.values()))
+    listed = [name for name in dict.fromkeys(PEER_NAMES.values()) if name in models]
+    order = [*listed, *sorted(set(models) - set(listed))]
     for name in order:
         ours = [r.metrics["test.auc"] for r in models[name]]
         theirs = [float(r["test_auc"]) for r in peer.get(name, [])]
