@@ -18,11 +18,11 @@ LAYERS = [
     {"tasks"},
     {"train"},
     {"zoo", "predictor", "board"},
-    {"runs", "catalog", "launch", "display", "demo", "cli"},
+    {"runs", "catalog", "launch", "display", "demo", "cli", "estimator", "importer"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"sklearn", "tensorboard", "matplotlib", "jinja2", "pandas", "rich", "onnx", "optuna"}
-HEAVY |= {"torch_geometric", "transformers", "faiss"}
+HEAVY |= {"torch_geometric", "transformers", "faiss", "yaml"}
 WITHOUT_POLARS = ("nn/", "losses/", "metrics/", "models/", "tasks/", "train/", "zoo.py")
 WITHOUT_POLARS += ("data/store.py", "data/planted.py", "data/spec.py", "data/split.py")
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
