@@ -1,0 +1,44 @@
+"""What both contenders of ctr.py share: read a command a line, answer a line of JSON; sleep in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+
+def serve(contender: type) -> None:
+    """sys.argv[1] is JSON: shape, model, batch, settings. Commands: {"steps": N} and {"evaluate": true}.
+
+    Whatever the contender prints goes to standard error; answers go to the real standard output.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    asked = json.loads(sys.argv[1])
+    if asked.pop("matmul", None):
+        import torch
+
+        torch.set_float32_matmul_precision("medium")
+    runner = contender(**asked)
+    say(answers, {"ready": True, "lines": getattr(runner, "lines", [])})
+    for line in sys.stdin:
+        command = json.loads(line)
+        since = time.perf_counter()
+        if "steps" in command:
+            parts = runner.steps(command["steps"])
+            say(answers, {"seconds": time.perf_counter() - since, **parts})
+        else:
+            from sklearn.metrics import roc_auc_score
+
+            scores, labels = runner.scores()
+            seconds = time.perf_counter() - since
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            say(answers, {"seconds": seconds, "auc": float(roc_auc_score(labels, scores)), "peak_mib": peak})
+
+
+def say(answers: Any, answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
