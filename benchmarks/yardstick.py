@@ -22,8 +22,8 @@ from recsys_zoo.catalog import published
 from recsys_zoo.files import write_whole
 
 TARGET = 0.001
-# Registry name with presets -> name on the board. Preset "fuxi" is the peer's form of AutoInt; any other preset
-# is another network or other settings than the peer's, shown under its own name and compared with nothing.
+# Registry name with presets -> name on the board. Preset "fuxi" of AutoInt is the peer's form of it; any
+# other preset is another network or other settings than the peer's: shown by its own name, never compared.
 PEER_NAMES = {
     "lr": "LR",
     "fm": "FM",

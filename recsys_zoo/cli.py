@@ -138,7 +138,9 @@ def import_command(
     folder: Annotated[Path, typer.Argument(help="folder with model_config.yaml and dataset_config.yaml")],
     experiment: Annotated[str, typer.Option(help="name of the experiment in model_config.yaml")],
     out: Annotated[Path, typer.Option(help="recipe to write (.toml)")],
-    schema: Annotated[Path | None, typer.Option(help="schema file to write, where columns are listed")] = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="schema file to write, where columns are listed")
+    ] = None,
 ) -> None:
     """FuxiCTR's configuration -> recipe and schema file; every difference in meaning is said."""
     from .importer import import_fuxictr, write_imported
