@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .estimator import CTRClassifier
     from .predictor import load
     from .schema import Column, Schema
     from .zoo import create, list_models
 
-__all__ = ["Column", "Schema", "create", "list_models", "load"]
+__all__ = ["CTRClassifier", "Column", "Schema", "create", "list_models", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from .predictor import load
 
         return load
+    if name == "CTRClassifier":
+        from . import estimator
+
+        return estimator.CTRClassifier
     if name == "__version__":
         from importlib.metadata import version
 
