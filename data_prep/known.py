@@ -7,13 +7,25 @@ from typing import TYPE_CHECKING
 
 from recsys_zoo.errors import unknown_name
 
-from . import frappe_x1, movielens_1m
+from . import (
+    adult,
+    avazu_x1,
+    avazu_x4,
+    criteo_x1,
+    criteo_x4,
+    frappe_x1,
+    kkbox_x1,
+    movielens_1m,
+    movielenslatest_x1,
+)
 from .recipe import Recipe, run_recipe
 
 if TYPE_CHECKING:
     from recsys_zoo.data.store import Prepared
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (frappe_x1.RECIPE, movielens_1m.RECIPE)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
+    frappe_x1.RECIPE, movielens_1m.RECIPE, criteo_x1.RECIPE, avazu_x1.RECIPE, movielenslatest_x1.RECIPE,
+    adult.RECIPE, *criteo_x4.RECIPES, *avazu_x4.RECIPES, kkbox_x1.RECIPE)}
 
 
 def run(name: str, *, raw: Path | None, out: Path, downloads: Path | None = None) -> Prepared:
