@@ -16,6 +16,7 @@ from .values import Chunk, missing_column
 _PARQUET, _TABS, _TEXT = (".parquet", ".pq"), (".tsv", ".tab"), (".csv", ".txt")
 _PACKED = (".gz", ".zst", ".zlib")
 _LINES = 1 << 15  # lines looked at together
+_SLICE = 1 << 17  # rows of Parquet read together
 
 
 def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: int,
@@ -35,13 +36,26 @@ def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: 
             raise missing_column(str(path), name, known)
     row = 1
     with _readable(path):
-        for part in frame.select(columns).collect_batches(chunk_size=batch_rows, maintain_order=True):
+        for part in _batches(frame.select(columns), _is_parquet(path), batch_rows):
             if not keep_empty and not _is_parquet(path):
                 part = _without_blank_lines(part)
             yield Chunk(part, str(path), np.arange(row, row + part.height))
             row += part.height
     if row == 1:
         raise InputError(f"{path}: has no rows; give a file with data")
+
+
+def _batches(frame: pl.LazyFrame, parquet: bool, rows: int) -> Iterator[pl.DataFrame]:
+    """The rows in order, at most `rows` together.
+
+    Parquet is read in slices: polars' own stream holds more of a file the longer the file is.
+    """
+    if not parquet:
+        yield from frame.collect_batches(chunk_size=rows, maintain_order=True)
+        return
+    total, step = frame.select(pl.len()).collect().item(), rows * max(1, _SLICE // rows)
+    for start in range(0, total, step):
+        yield from frame.slice(start, step).collect(engine="streaming").iter_slices(rows)
 
 
 def check_lines(path: Path, read: ReadSpec) -> int | None:

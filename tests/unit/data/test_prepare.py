@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +277,30 @@ def test_a_column_name_that_is_no_file_name(tmp_path: Path, name: str):
     data = _prepared(rows, tmp_path, spec=toy_spec(columns=[{"name": name}], user="", item=""))
     data.verify()
     assert len(list((data.folder / "encoding").glob("*.parquet"))) == 1
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from recsys_zoo.data.read import read_chunks
+from recsys_zoo.data.spec import ReadSpec
+most = 0
+for chunk in read_chunks(Path(sys.argv[1]), [f"c{i}" for i in range(20)], ReadSpec(), 32768):
+    status = Path("/proc/self/status").read_text().splitlines()
+    most = max(most, *(int(line.split()[1]) for line in status if line.startswith("RssAnon")))
+print(most / 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_a_parquet_file(tmp_path: Path):
+    """Row groups as polars writes them by default; mapped pages of the file itself do not count."""
+    peaks = []
+    for rows in (400_000, 1_600_000):
+        numbers = np.random.default_rng(0).integers(0, 100_000, rows)
+        frame = pl.DataFrame({f"c{i}": numbers + i for i in range(20)}).cast(pl.String)
+        frame.write_parquet(tmp_path / "t.parquet")
+        words = [sys.executable, "-c", MEMORY, str(tmp_path / "t.parquet")]
+        peaks.append(float(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+    assert peaks[1] < 1.5 * peaks[0], peaks
