@@ -1,10 +1,10 @@
 # CPU by default:   docker build -t recsys-zoo .
 # CUDA:             docker build -t recsys-zoo --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 # The main job:     mkdir -p runs && docker run --rm --user "$(id -u):$(id -g)" -e HOME=/tmp \
-#                       -v "$PWD/runs:/work/runs" recsys-zoo demo --out runs/demo
+#                       -v "$PWD/runs:/zoo/runs" recsys-zoo demo --out runs/demo
 FROM python:3.11-slim
 
-# g++ is for torch.compile
+# g++ is for the kernels and for torch.compile
 RUN apt-get update && apt-get install -y --no-install-recommends g++ git && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/recsys_zoo
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -17,8 +17,8 @@ COPY data_prep ./data_prep
 COPY benchmarks ./benchmarks
 RUN pip install --no-cache-dir -c constraints.txt .
 
-RUN useradd --create-home zoo && mkdir /work && chown zoo /work
+RUN useradd --create-home zoo && mkdir /zoo && chown zoo /zoo
 USER zoo
-WORKDIR /work
+WORKDIR /zoo
 ENTRYPOINT ["recsys-zoo"]
 CMD ["--help"]

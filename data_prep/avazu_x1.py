@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys_zoo.data.spec import ColumnSpec, DataSpec
 
-from .criteo_x1 import published
+from .published import published
 from .recipe import Expected, Raw, Recipe, Say
 
 SPEC = DataSpec(dataset="avazu_x1", labels=("label",),

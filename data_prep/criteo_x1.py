@@ -8,9 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys_zoo.data.spec import ColumnSpec, DataSpec
-from recsys_zoo.errors import InputError
 
-from .download import file_md5
+from .published import published
 from .recipe import Expected, Raw, Recipe, Say
 
 NUMBERS = tuple(f"I{n}" for n in range(1, 14))
@@ -28,36 +27,6 @@ MD5 = {"train": "30b89c1c7213013b92df52ec44f52dc5", "valid": "f73c71fb3c4f66b6eb
 def gather(raw: Path, scratch: Path, say: Say) -> Raw:
     """train/valid/test.csv as BARS publishes them, each compared by MD5."""
     return published(raw, "Criteo_x1", MD5, BY_HAND, say)
-
-
-def published(raw: Path, folder: str, md5: dict[str, str], by_hand: str, say: Say) -> Raw:
-    """The CSV file of each split, in `raw` or raw/`folder`; the note names those with another MD5."""
-    splits = find_splits(raw, folder, md5)
-    if splits is None:
-        raise InputError(f"{raw}: has no train.csv, valid.csv and test.csv; {by_hand}")
-    return Raw(splits=splits, note=compare(splits, md5, say))
-
-
-def find_splits(raw: Path, folder: str, names: dict[str, str]) -> dict[str, Path] | None:
-    """NAME.csv of every split, in `raw` or raw/`folder`; None when one is missing."""
-    for place in (raw, raw / folder):
-        splits = {name: place / f"{name}.csv" for name in names}
-        if all(path.is_file() for path in splits.values()):
-            return splits
-    return None
-
-
-def compare(splits: dict[str, Path], md5: dict[str, str], say: Say) -> str:
-    """Say of each file whether it is the published one; the note for those that are not."""
-    changed = []
-    for name, path in splits.items():
-        found = file_md5(path)
-        if found == md5[name]:
-            say(f"{path}: the published {name}.csv (md5 {found})")
-        else:
-            say(f"{path}: not the published {name}.csv (md5 {found} instead of {md5[name]})")
-            changed.append(f"{name} is not the published file")
-    return "; ".join(changed)
 
 
 BY_HAND = ("get Criteo_x1.zip from https://huggingface.co/datasets/reczoo/Criteo_x1 and unpack train.csv, "

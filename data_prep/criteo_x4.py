@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from recsys_zoo.data.spec import ColumnSpec, DataSpec, LabelSpec, ReadSpec
 from recsys_zoo.errors import InputError
 
-from .criteo_x1 import CATEGORIES, NUMBERS, compare, find_splits
+from .criteo_x1 import CATEGORIES, NUMBERS
+from .published import compare, find_splits
 from .recipe import Expected, Raw, Recipe, Say
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from pathlib import Path
 from recsys_zoo.data.spec import ColumnSpec, DataSpec
 from recsys_zoo.errors import InputError
 
+from .published import compare
 from .recipe import Expected, Raw, Recipe, Say, read_table
 
 FIELDS = ("user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city")
@@ -26,16 +27,9 @@ _REDRAWN = "train_resampled_negatives.parquet"
 def gather(raw: Path, scratch: Path, say: Say) -> Raw:
     """train/valid/test.csv as BARS publishes them, else the same columns as Parquet; each compared by MD5."""
     splits = _find(raw)
-    changed = []
-    for name, path in splits.items():
-        found = csv_md5(path)
-        if found == MD5[name]:
-            say(f"{path}: the published {name}.csv (md5 {found})")
-            continue
-        say(f"{path}: not the published {name}.csv (md5 {found} instead of {MD5[name]})")
-        redrawn = path.name == _REDRAWN
-        changed.append("train negatives re-drawn" if redrawn else f"{name} is not the published file")
-    return Raw(splits=splits, note="; ".join(changed))
+    redrawn = splits["train"].name == _REDRAWN
+    known = {"train": "train negatives re-drawn"} if redrawn else {}
+    return Raw(splits=splits, note=compare(splits, MD5, say, csv_md5, known))
 
 
 def _find(raw: Path) -> dict[str, Path]:

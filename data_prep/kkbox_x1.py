@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from recsys_zoo.data.spec import ColumnSpec, DataSpec, ReadSpec
 from recsys_zoo.errors import InputError
 
-from .criteo_x1 import compare, find_splits
 from .criteo_x4 import table, write_all
+from .published import compare, find_splits
 from .recipe import Expected, Raw, Recipe, Say
 
 if TYPE_CHECKING:
