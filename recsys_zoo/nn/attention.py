@@ -15,16 +15,33 @@ _LANES = 16  # of a vector in native/field_attention.cpp
 _MOST_FIELDS, _MOST_NUMBERS = 128, 1 << 16  # the kernel keeps a row (F x 3 W) and its scores on the stack
 
 
-def attend(projected: Tensor, heads: int, scale: float = 1.0, dropout: float = 0.0) -> Tensor:
+def attend(
+    projected: Tensor,
+    heads: int,
+    scale: float = 1.0,
+    dropout: float = 0.0,
+    *,
+    blocks: int = 3,
+    skip: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     """Every field attends to every field, head by head: output [B, F, W] of `attend_with_weights`.
 
-    On a CPU, and where kernels are enabled, a C++ kernel does it (float32; forward and backward agree with
-    the torch operations to rounding; its dropout draws other numbers, from a seed of torch's generator).
+    projected [B, F, blocks W]: queries, keys, values and, of four blocks, one that is added to the output, as
+    `skip` [B, F, W] is; `relu` follows.
+
+    On a CPU, and where kernels are enabled, a C++ kernel does it all (float32; forward and backward agree
+    with the torch operations to rounding; its dropout draws other numbers, from a seed of torch's generator).
     """
-    if _has_kernel(projected, heads, scale):
+    if _has_kernel(projected, heads, scale, blocks, relu):
         seed = torch.randint(2**62, (1,)) if dropout else torch.zeros(1, dtype=torch.int64)
-        return _field_attention(projected, seed, heads, scale, dropout)[0]
-    return attend_with_weights(projected, heads, scale, dropout)[0]
+        return _field_attention(projected, skip, seed, heads, scale, dropout, blocks, relu)[0]
+    width = projected.shape[2] // blocks
+    factors, *added = projected.split([3 * width, width][: blocks - 2], 2)
+    out = attend_with_weights(factors, heads, scale, dropout)[0]
+    for more in added if skip is None else (*added, skip):
+        out = out + more
+    return out.relu() if relu else out
 
 
 def attend_with_weights(
@@ -47,22 +64,28 @@ def attend_with_weights(
     return out.permute(1, 2, 0, 3).reshape(rows, fields, width), weights.view(heads, rows, fields, fields)
 
 
-def _has_kernel(projected: Tensor, heads: int, scale: float) -> bool:
-    fields, triple = projected.shape[1:]
+def _has_kernel(projected: Tensor, heads: int, scale: float, blocks: int, relu: bool) -> bool:
+    fields, columns = projected.shape[1:]
     fits = (
         kernels.enabled
         and scale >= 0  # the kernel takes the largest score before it scales
         and projected.device.type == "cpu"
         and projected.dtype == torch.float32
         and fields <= _MOST_FIELDS
-        and fields * triple <= _MOST_NUMBERS
+        and fields * columns <= _MOST_NUMBERS
         and not torch.compiler.is_exporting()  # an exported program runs where this package is not
     )
-    return fits and (torch.compiler.is_compiling() or _is_built(fields, heads, triple // 3 // heads))
+    return fits and (torch.compiler.is_compiling() or _is_built(projected, heads, blocks, relu))
 
 
-def _is_built(fields: int, heads: int, columns: int) -> bool:
-    reason = kernels.missing("field_attention", FIELDS=fields, HEADS=heads, SIZE=columns)
+def _macros(projected: Tensor, heads: int, blocks: int, relu: bool) -> dict[str, int]:
+    fields, columns = projected.shape[1:]
+    size = columns // blocks // heads
+    return {"FIELDS": fields, "HEADS": heads, "SIZE": size, "BLOCKS": blocks, "RELU": int(relu)}
+
+
+def _is_built(projected: Tensor, heads: int, blocks: int, relu: bool) -> bool:
+    reason = kernels.missing("field_attention", **_macros(projected, heads, blocks, relu))
     if reason:
         kernels.disable()
         warnings.warn(
@@ -73,67 +96,103 @@ def _is_built(fields: int, heads: int, columns: int) -> bool:
     return not reason
 
 
-def _call(name: str, tensors: list[Tensor], seed: Tensor, heads: int, scale: float, rate: float) -> None:
-    rows, fields, triple = tensors[0].shape
-    library = kernels.library("field_attention", FIELDS=fields, HEADS=heads, SIZE=triple // 3 // heads)
-    pointers = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
+def _call(
+    name: str,
+    tensors: tuple[Tensor | None, ...],
+    seed: Tensor,
+    heads: int,
+    scale: float,
+    rate: float,
+    blocks: int,
+    relu: bool,
+) -> None:
+    """A function of the kernel over the rows of its tensors, `projected` first; None is a null pointer."""
+    library = kernels.library("field_attention", **_macros(tensors[0], heads, blocks, relu))
+    pointers = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
     settings = (
         ctypes.c_float(scale),
         ctypes.c_uint64(int(seed)),
         ctypes.c_uint32(round(rate * 2**32)),
         ctypes.c_float(1 / (1 - rate)),
     )
-    function = getattr(library, name)
+    function, rows = getattr(library, name), tensors[0].shape[0]
     kernels.over_rows(rows, lambda a, b: function(*pointers, ctypes.c_int64(a), ctypes.c_int64(b), *settings))
+
+
+def _outputs(projected: Tensor, heads: int, blocks: int) -> tuple[Tensor, Tensor]:
+    rows, fields, columns = projected.shape
+    out = projected.new_empty(rows, fields, columns // blocks)
+    return out, projected.new_empty(rows, heads, fields, -(-fields // _LANES) * _LANES)
 
 
 @torch.library.custom_op("recsys_zoo::field_attention", mutates_args=(), device_types="cpu")
 def _field_attention(
-    projected: Tensor, seed: Tensor, heads: int, scale: float, rate: float
+    projected: Tensor,
+    skip: Tensor | None,
+    seed: Tensor,
+    heads: int,
+    scale: float,
+    rate: float,
+    blocks: int,
+    relu: bool,
 ) -> tuple[Tensor, Tensor]:
-    rows, fields, triple = projected.shape
-    out = projected.new_empty(rows, fields, triple // 3)
-    weights = projected.new_empty(rows, heads, fields, _padded(fields))
-    _call("forward", [projected.contiguous(), out, weights], seed, heads, scale, rate)
+    out, weights = _outputs(projected, heads, blocks)
+    skip = None if skip is None else skip.contiguous()
+    tensors = (projected.contiguous(), skip, out, weights)
+    _call("forward", tensors, seed, heads, scale, rate, blocks, relu)
     return out, weights
 
 
 @torch.library.custom_op("recsys_zoo::field_attention_backward", mutates_args=(), device_types="cpu")
 def _field_attention_backward(
-    projected: Tensor, weights: Tensor, gradient: Tensor, seed: Tensor, heads: int, scale: float, rate: float
-) -> Tensor:
+    projected: Tensor,
+    weights: Tensor,
+    out: Tensor,
+    gradient: Tensor,
+    seed: Tensor,
+    heads: int,
+    scale: float,
+    rate: float,
+    blocks: int,
+    relu: bool,
+    skipped: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `projected` and, with a ReLU, of what was added as `skip` (else of no numbers)."""
     result = torch.empty_like(projected, memory_format=torch.contiguous_format)
-    tensors = [projected.contiguous(), weights, gradient.contiguous(), result]
-    _call("backward", tensors, seed, heads, scale, rate)
-    return result
+    gradient = gradient.contiguous()
+    before = torch.empty_like(gradient) if relu and skipped else None
+    tensors = (projected.contiguous(), weights, out, gradient, result, before)
+    _call("backward", tensors, seed, heads, scale, rate, blocks, relu)
+    return result, gradient.new_empty(0) if before is None else before
 
 
 @_field_attention.register_fake
-def _(projected: Tensor, seed: Tensor, heads: int, scale: float, rate: float) -> tuple[Tensor, Tensor]:
-    rows, fields, triple = projected.shape
-    out = projected.new_empty(rows, fields, triple // 3)
-    return out, projected.new_empty(rows, heads, fields, _padded(fields))
+def _(projected, skip, seed, heads, scale, rate, blocks, relu):
+    return _outputs(projected, heads, blocks)
 
 
 @_field_attention_backward.register_fake
-def _(projected: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(projected, memory_format=torch.contiguous_format)
+def _(projected, weights, out, gradient, seed, heads, scale, rate, blocks, relu, skipped):
+    result = torch.empty_like(projected, memory_format=torch.contiguous_format)
+    return result, gradient.new_empty(gradient.shape if relu and skipped else 0)
 
 
 def _remember(ctx, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-    projected, seed, ctx.heads, ctx.scale, ctx.rate = inputs
-    ctx.save_for_backward(projected, output[1], seed)
+    projected, skip, seed, *ctx.settings = inputs
+    ctx.skipped = skip is not None
+    ctx.save_for_backward(projected, output[1], output[0], seed)
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # no zeros of the size of the weights
 
 
 def _differentiate(ctx, gradient: Tensor, _: object) -> tuple:
-    projected, weights, seed = ctx.saved_tensors
-    result = _field_attention_backward(projected, weights, gradient, seed, ctx.heads, ctx.scale, ctx.rate)
-    return result, None, None, None, None
+    projected, weights, out, seed = ctx.saved_tensors
+    relu = ctx.settings[-1]
+    result, before = _field_attention_backward(
+        projected, weights, out, gradient, seed, *ctx.settings, ctx.skipped
+    )
+    added = (before if relu else gradient) if ctx.skipped else None
+    return result, added, *[None] * 6
 
 
 _field_attention.register_autograd(_differentiate, setup_context=_remember)
-
-
-def _padded(fields: int) -> int:
-    return -(-fields // _LANES) * _LANES

@@ -44,7 +44,7 @@ def enable() -> str:
     """Switch the kernels on if a small one can be compiled and loaded; else the reason in a few words."""
     global enabled, called
     called = False
-    reason = missing("field_attention", FIELDS=1, HEADS=1, SIZE=1)
+    reason = missing("field_attention", FIELDS=1, HEADS=1, SIZE=1, BLOCKS=3, RELU=0)
     enabled = not reason
     return reason
 

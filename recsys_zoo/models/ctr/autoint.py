@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -71,20 +72,31 @@ class InteractingLayer(nn.Module):
         self.norm = nn.Identity() if cfg.norm == "none" else nn.LayerNorm(width, cfg.norm_eps)
 
     def forward(self, x: Tensor, dropout: float) -> Tensor:
-        projected = self.activation(self.project(x))
-        return self._combine(x, attend(projected, self.cfg.heads, self.factor, dropout))
+        projected, early = self._project(x), self.cfg.norm != "pre_relu"
+        out = attend(
+            projected,
+            self.cfg.heads,
+            self.factor,
+            dropout,
+            blocks=3 if self.residual is None else 4,
+            skip=x if self.residual is None and self.cfg.res != "none" else None,
+            relu=early,
+        )
+        return self.norm(out) if early else self.norm(out).relu()
 
     def explain(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output and the attention weights [H, B, F keys, F queries]."""
-        out, weights = attend_with_weights(self.activation(self.project(x)), self.cfg.heads, self.factor)
-        return self._combine(x, out), weights
+        factors = self._project(x)[..., : 3 * self.cfg.attention_dim]
+        return self(x, 0.0), attend_with_weights(factors, self.cfg.heads, self.factor)[1]
 
-    def _combine(self, x: Tensor, out: Tensor) -> Tensor:
-        if self.residual is not None:
-            out = out + self.activation(self.residual(x))
-        elif self.cfg.res != "none":
-            out = out + x
-        return self.norm(out).relu() if self.cfg.norm == "pre_relu" else self.norm(out.relu())
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values, and the projected residual where there is one, by one product."""
+        if self.residual is None:
+            return self.activation(self.project(x))
+        parts = (self.project, self.residual)
+        weight = torch.cat([part.weight for part in parts])
+        bias = torch.cat([part.bias for part in parts]) if self.cfg.proj_bias else None
+        return self.activation(F.linear(x, weight, bias))
 
 
 @register

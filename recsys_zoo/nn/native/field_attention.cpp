@@ -1,6 +1,7 @@
-// Attention of the fields of a row to each other, forward and backward: one row and one head at a time, all of it in the
-// first-level cache. Compiled for one shape: FIELDS, HEADS and SIZE (columns of a head) are macros, so that every loop has
-// a known length. Queries lie in the lanes of the vectors, so that the softmax over keys needs no sum across lanes.
+// Attention of the fields of a row to each other, with what is added to it and a ReLU, forward and backward: one row and
+// one head at a time, all of it in the first-level cache. Compiled for one shape: FIELDS, HEADS, SIZE (columns of a head),
+// BLOCKS (3, or 4 when a block to be added follows queries, keys and values) and RELU (0 or 1) are macros, so that every
+// loop has a known length. Queries lie in the lanes of the vectors, so that the softmax over keys needs no sum across lanes.
 // Rows are independent: the result does not depend on how they are divided among threads.
 #include <cstdint>
 #include <cstring>
@@ -14,7 +15,8 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 
 constexpr int F = FIELDS, H = HEADS, D = SIZE, LANES = 16;
-constexpr int WIDTH = H * D, STRIDE = 3 * WIDTH;  // numbers a field: of one factor, of queries, keys and values
+constexpr int WIDTH = H * D, STRIDE = BLOCKS * WIDTH;  // numbers a field: of one block, of all
+constexpr bool FOURTH = BLOCKS == 4;
 constexpr int QV = (F + LANES - 1) / LANES;  // vectors that hold one number a query
 constexpr int DV = (D + LANES - 1) / LANES;  // vectors that hold one number a column of the head
 constexpr int QUERIES = QV * LANES;
@@ -73,6 +75,12 @@ inline void read(const float* from, int stride, Columns& to) {
 
 inline void write(const Columns& from, float* to, int stride) {
     for (int i = 0; i < F; ++i) std::memcpy(to + i * stride, from[i], D * sizeof(float));
+}
+
+// sum[i] += more[i], field by field
+inline void add(float* sum, const float* more, int stride) {
+    for (int i = 0; i < F; ++i)
+        for (int t = 0; t < WIDTH; ++t) sum[i * WIDTH + t] += more[i * stride + t];
 }
 
 // Calls part(first, integral constant n) for all of 0..F in runs of n = BLOCK numbers and a last shorter one: enough
@@ -153,9 +161,10 @@ inline void over_queries(const Scores& weights, const Columns& in, Columns& out)
 
 // A row is put together here and copied out at once: whole lines in order cost half of scattered ones.
 //
-// projected [rows, F, 3, H, D] -> out [rows, F, H, D], weights [rows, H, F keys, QUERIES] before dropout.
-extern "C" void forward(const float* projected, float* out, float* weights, int64_t first, int64_t last, float scale,
-                        uint64_t seed, uint32_t threshold, float kept) {
+// projected [rows, F, BLOCKS, H, D], skip [rows, F, H, D] or null -> out [rows, F, H, D], weights [rows, H, F keys,
+// QUERIES] before dropout.
+extern "C" void forward(const float* projected, const float* skip, float* out, float* weights, int64_t first,
+                        int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
     const Dropout dropout{seed, threshold, kept};
     Columns q, k, v, o;
     Scores w;
@@ -182,23 +191,36 @@ extern "C" void forward(const float* projected, float* out, float* weights, int6
             over_keys(w, v, o);
             write(o, finished + head * D, WIDTH);
         }
+        if (FOURTH) add(finished, projected + row * F * STRIDE + 3 * WIDTH, STRIDE);
+        if (skip) add(finished, skip + row * F * WIDTH, WIDTH);
+        if (RELU)
+            for (float& x : finished) x = x < 0 ? 0 : x;  // NaN stays NaN
         std::memcpy(out + row * F * WIDTH, finished, sizeof finished);
     }
 }
 
-// gradient [rows, F, H, D] of out -> d_projected, of the shape of projected.
-extern "C" void backward(const float* projected, const float* weights, const float* gradient, float* d_projected,
-                         int64_t first, int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
+// gradient [rows, F, H, D] of out -> d_projected, of the shape of projected, and with a ReLU the gradient before it, to
+// d_skip unless that is null. out is read only with a ReLU.
+extern "C" void backward(const float* projected, const float* weights, const float* out, const float* gradient,
+                         float* d_projected, float* d_skip, int64_t first, int64_t last, float scale, uint64_t seed,
+                         uint32_t threshold, float kept) {
     const Dropout dropout{seed, threshold, kept};
     Columns in, g, result;
     Scores before, w, d;  // weights before and after dropout, gradients of the scores
-    alignas(64) float finished[F * STRIDE];
+    alignas(64) float finished[F * STRIDE], passed[F * WIDTH];
     for (int64_t row = first; row < last; ++row) {
+        std::memcpy(passed, gradient + row * F * WIDTH, sizeof passed);
+        if (RELU)
+            for (int i = 0; i < F * WIDTH; ++i) passed[i] = out[row * F * WIDTH + i] <= 0 ? 0 : passed[i];
+        if (FOURTH)
+            for (int i = 0; i < F; ++i)
+                std::memcpy(finished + i * STRIDE + 3 * WIDTH, passed + i * WIDTH, WIDTH * sizeof(float));
+        if (d_skip) std::memcpy(d_skip + row * F * WIDTH, passed, sizeof passed);
         for (int head = 0; head < H; ++head) {
             const float* at = projected + row * F * STRIDE + head * D;
             float* to = finished + head * D;
             const int64_t unit = row * H + head;
-            read(gradient + row * F * WIDTH + head * D, WIDTH, g);
+            read(passed + head * D, WIDTH, g);
             read(at + 2 * WIDTH, STRIDE, in);
             std::memcpy(w, weights + unit * F * QUERIES, sizeof w);
             products(in, g, d);

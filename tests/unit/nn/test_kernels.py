@@ -54,13 +54,40 @@ def test_forward_and_backward_equal_torch_in_double_precision(on, fields, heads,
 
 
 @needs_compiler
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("blocks", [3, 4])
+@pytest.mark.parametrize("skipped", [False, True])
+def test_what_is_added_and_a_relu_equal_torch_in_double_precision(on, monkeypatch, blocks, skipped, relu):
+    exact = [torch.randn(150, 7, n, dtype=torch.float64, requires_grad=True) for n in (12 * blocks, 12)]
+    weight = torch.randn(150, 7, 12, dtype=torch.float64)
+    inputs = [t.detach().float().requires_grad_() for t in exact]
+
+    def run(projected, added):
+        return attend(projected, 3, 0.7, blocks=blocks, skip=added if skipped else None, relu=relu)
+
+    out = run(*inputs)
+    gradients = torch.autograd.grad((out * weight.float()).sum(), inputs, allow_unused=True)
+    monkeypatch.setattr(kernels, "enabled", False)
+    expected = run(*exact)
+    wanted = torch.autograd.grad((expected * weight).sum(), exact, allow_unused=True)
+    torch.testing.assert_close(out.double(), expected, rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(gradients[0].double(), wanted[0], rtol=2e-4, atol=2e-4)
+    assert (gradients[1] is not None) == (wanted[1] is not None) == skipped
+    if skipped:
+        torch.testing.assert_close(gradients[1].double(), wanted[1], rtol=2e-5, atol=2e-5)
+    naive = attend_with_weights(exact[0][..., :36], 3, 0.7)[0]
+    naive = naive + (exact[0][..., 36:] if blocks == 4 else 0) + (exact[1] if skipped else 0)
+    torch.testing.assert_close(expected, naive.relu() if relu else naive)
+
+
+@needs_compiler
 def test_large_scores_and_nan(on):
     projected = torch.randn(3, 10, 24, requires_grad=True) * 1e3
     out = attend(projected, 2)
     torch.testing.assert_close(out, attend_with_weights(projected, 2)[0], rtol=1e-3, atol=1e-2)
     spoiled = projected.detach().clone()
     spoiled[1, 4, 0] = float("nan")  # a query: its own output alone
-    bad = attend(spoiled, 2).isnan()
+    bad = attend(spoiled, 2, relu=True).isnan()
     assert bad[1, 4, :4].all()
     assert int(bad.sum()) == 4
 
@@ -167,7 +194,7 @@ def test_a_cache_folder_that_cannot_be_made_is_told(fresh, monkeypatch, tmp_path
 
 @needs_compiler
 def test_a_damaged_cache_is_compiled_again(fresh, monkeypatch):
-    kernels.library("field_attention", FIELDS=3, HEADS=1, SIZE=2)
+    kernels.library("field_attention", FIELDS=3, HEADS=1, SIZE=2, BLOCKS=3, RELU=0)
     (built,) = fresh.glob("*.so")
     path = fresh / "other" / built.name
     path.parent.mkdir()
@@ -175,7 +202,7 @@ def test_a_damaged_cache_is_compiled_again(fresh, monkeypatch):
     path.with_suffix(".sha256").write_text(built.with_suffix(".sha256").read_text(encoding="utf-8"))
     monkeypatch.setenv("RECSYS_ZOO_CACHE", str(path.parent))
     kernels.library.cache_clear()
-    kernels.library("field_attention", FIELDS=3, HEADS=1, SIZE=2)
+    kernels.library("field_attention", FIELDS=3, HEADS=1, SIZE=2, BLOCKS=3, RELU=0)
     assert path.stat().st_size == built.stat().st_size
 
 
