@@ -16,13 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from machine import commit, machine
 
 HERE = Path(__file__).parent
 FP32: dict[str, Any] = {"table_update": "exact"}
@@ -124,7 +125,7 @@ def measure(
                 "steps": max(args.total, args.warm + args.rounds * args.steps),
                 "rounds": args.rounds,
                 "peak_mib": round(final["peak_mib"]),
-                "machine": f"{processor()}, {os.cpu_count()} cores",
+                "machine": machine(),
                 "commit": commit(HERE),
                 "fuxictr_commit": commit(args.fuxictr),
                 "when": time.strftime("%Y-%m-%d"),
@@ -132,22 +133,6 @@ def measure(
         )
         print(json.dumps(lines[-1]), flush=True)
     return lines
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown"
-
-
-def commit(folder: Path) -> str:
-    """Commit of a checkout."""
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def report(lines: list[dict[str, Any]]) -> str:

@@ -45,7 +45,7 @@ class Cross(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x0: Tensor, c: Tensor) -> Tensor:
-        return torch.addcmul(self.bias, x0, self.weight(c))
+        return self.bias + x0 * self.weight(c)
 
 
 class Bridge(nn.Module):

@@ -26,7 +26,7 @@ class GatedCross(nn.Module):
         nn.init.uniform_(self.cross.bias)
 
     def forward(self, x0: Tensor, x: Tensor) -> Tensor:
-        return torch.addcmul(x, x0 * self.gate(x).sigmoid(), self.cross(x))
+        return x + x0 * self.gate(x).sigmoid() * self.cross(x)
 
 
 @register
