@@ -143,7 +143,8 @@ def import_command(
     ] = None,
 ) -> None:
     """FuxiCTR's configuration -> recipe and schema file; every difference in meaning is said."""
-    from .importer import import_fuxictr, write_imported
+    from .importers.fuxictr import import_fuxictr
+    from .importers.imported import write_imported
 
     for line in write_imported(import_fuxictr(folder, experiment), out, schema):
         print(line)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from recsys_zoo.data.encode import Encoder
+from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.errors import InputError
-from recsys_zoo.importer import MODELS, import_fuxictr, write_imported
+from recsys_zoo.importers.fuxictr import MODELS, import_fuxictr
+from recsys_zoo.importers.imported import write_imported
 from recsys_zoo.runs import read_recipe
 from recsys_zoo.zoo import resolve
 
@@ -83,7 +87,7 @@ shop:
         - {name: note, active: False, dtype: str, type: categorical}
         - {name: price, dtype: float, type: numeric, normalizer: StandardScaler}
         - {name: weight, dtype: float, type: numeric, normalizer: MinMaxScaler}
-        - {name: age, dtype: float, type: numeric, category_processor: quantile_bucket, num_buckets: 7}
+        - {name: age, dtype: float, type: categorical, category_processor: quantile_bucket, num_buckets: 7}
         - {name: seen, dtype: str, type: sequence, splitter: "^", max_len: 5, share_embedding: item}
         - {name: vector, dtype: str, type: embedding}
         - {name: session, dtype: str, type: meta}
@@ -140,11 +144,15 @@ def test_the_schema_and_what_differs(folder):
     assert columns["weight"].rule == "linear"
     assert (columns["age"].kind, columns["age"].rule, columns["age"].bins) == ("categorical", "quantile", 7)
     seen = columns["seen"]
-    assert (seen.kind, seen.separator, seen.max_len, seen.share_with) == ("sequence", "^", 5, "item")
+    assert (seen.kind, seen.separator, seen.max_len, seen.share_with) == ("bag", "^", 5, "item")
     said = "\n".join(lines)
-    for piece in ("normalizer 'MinMaxScaler' is not here", "'vector' of type 'embedding' has no counterpart",
-                  "column 'seen': pooled by the mean", "the same seed draws other random numbers",
-                  "one padding row a table"):
+    for piece in (
+        "normalizer 'MinMaxScaler' is not here",
+        "'vector' of type 'embedding' has no counterpart",
+        "column 'seen': its vocabulary is counted over both",
+        "the same seed draws other random numbers",
+        "one padding row a table",
+    ):
         assert piece in said
     head = (folder / "out.toml").read_text(encoding="utf-8").splitlines()
     assert all(f"# {line}" in head for line in found.differences)
@@ -159,11 +167,14 @@ def test_what_cannot_be_translated_is_said(folder):
     assert "table_l2" not in found.recipe["train"]
 
 
-@pytest.mark.parametrize(("experiment", "said"), [
-    ("autoin", r"no experiment named 'autoin'; did you mean \['autoint'\]"),
-    ("exotic", "no model to translate named 'FiGNN'"),
-    ("watchful", "monitor = .* is not translated"),
-])
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [
+        ("autoin", r"no experiment named 'autoin'; did you mean \['autoint'\]"),
+        ("exotic", "no model to translate named 'FiGNN'"),
+        ("watchful", "monitor = .* is not translated"),
+    ],
+)
 def test_mistakes(folder, experiment, said):
     with pytest.raises(InputError, match=said):
         import_fuxictr(folder, experiment)
@@ -172,7 +183,11 @@ def test_mistakes(folder, experiment, said):
 def test_files_that_are_no_configuration(tmp_path):
     with pytest.raises(InputError, match=r"model_config\.yaml: no such file"):
         import_fuxictr(tmp_path, "x")
-    for text, said in (("a: [1", "not valid YAML"), ("- 1\n- 2\n", "no table of named tables")):
+    for text, said in (
+        ("a: [1", "not valid YAML"),
+        ("- 1\n- 2\n", "no table of settings"),
+        ("a: 1\n", "no table of named tables"),
+    ):
         (tmp_path / "model_config.yaml").write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=said):
             import_fuxictr(tmp_path, "x")
@@ -197,3 +212,143 @@ def test_every_translated_setting_is_one_of_the_model(model):
     name, renamed = MODELS[model]
     known = resolve(name)[0].Config.model_fields
     assert {target for targets in renamed.values() for target in targets.split()} <= set(known)
+
+
+def edit(folder: Path, name: str, old: str, new: str) -> None:
+    path = folder / name
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_what_a_configuration_is_silent_on_is_fuxictrs_default(folder):
+    """The signature of FuxiCTR's AutoInt, which differs from ours in each of these."""
+    edit(folder, "model_config.yaml", "attention_layers: 5", "")
+    for line in ("attention_dim: 128", "num_heads: 4", "dnn_hidden_units: [400, 400]", "embedding_dim: 10"):
+        edit(folder, "model_config.yaml", line, "")
+    model = import_fuxictr(folder, "autoint").recipe["model"]
+    assert (model["layers"], model["heads"], model["attention_dim"]) == (2, 1, 8)
+    assert (model["hidden"], model["embedding"]["dim"]) == ([64, 64, 64], 10)
+
+
+@pytest.mark.parametrize(
+    ("line", "l2"),
+    [
+        ("l2(1e-4)", 1e-4),
+        ("1.e-4", 1e-4),
+        ("0", None),
+        ("3", None),
+        ("null", None),
+        ("l1_l2(1e-4,1e-5)", None),
+    ],
+)
+def test_regularisers_as_fuxictr_reads_them(folder, line, l2):
+    """Floats and l2(x) are squared norms; whole numbers are none at all."""
+    edit(folder, "model_config.yaml", "embedding_regularizer: 1e-5", f"embedding_regularizer: {line}")
+    found = import_fuxictr(folder, "autoint")
+    assert found.recipe["train"].get("table_l2") == l2
+    assert any("only squared norms" in said for said in found.differences) == line.startswith("l1_l2")
+
+
+@pytest.mark.parametrize(
+    ("written", "ours"),
+    [
+        ("logloss\n    monitor_mode: min", "logloss"),
+        ("{'logloss': -1}", "logloss"),
+        ("gAUC", "gauc"),
+        ("{'gAUC': 1, 'AUC': 1}", "auc+gauc"),
+        ("logloss", None),
+        ("AUC\n    monitor_mode: min", None),
+        ("{'AUC': 1, 'logloss': 1}", None),
+    ],
+)
+def test_the_direction_and_the_weights_of_the_monitor_count(folder, written, ours):
+    edit(folder, "model_config.yaml", "monitor: {'AUC': 1, 'logloss': -1}", f"monitor: {written}")
+    if ours is None:
+        with pytest.raises(InputError, match="is not translated"):
+            import_fuxictr(folder, "autoint")
+    else:
+        assert import_fuxictr(folder, "autoint").recipe["train"]["monitor"] == ours
+
+
+def test_options_of_training(folder):
+    edit(
+        folder,
+        "model_config.yaml",
+        "use_wide: False",
+        "reduce_lr_on_plateau: False\n    max_gradient_norm: 5",
+    )
+    train = import_fuxictr(folder, "autoint").recipe["train"]
+    assert (train["plateau_factor"], train["clip_norm"]) == (1.0, 5)
+
+
+def test_options_of_columns(folder):
+    edit(folder, "dataset_config.yaml", "source: user}", "embedding_dim: 4, pretrained_emb: v.h5}")
+    edit(
+        folder,
+        "dataset_config.yaml",
+        "min_categr_count: 2",
+        "train_data: a.csv\n    valid_data: b.csv\n"
+        "    test_data: b.csv\n    min_categr_count: 2\n    test_size: 0.1\n    speed: 9",
+    )
+    edit(
+        folder,
+        "dataset_config.yaml",
+        "share_embedding: item}",
+        'padding: pre, feature_encoder: "layers.MaskedSumPooling()"}',
+    )
+    found = import_fuxictr(folder, "autoint")
+    said = write_imported(found, folder / "out.toml", folder / "schema.toml")
+    text = "\n".join(said)
+    assert found.recipe["model"]["embedding"]["widths"] == {"user": 4, "item": 4}
+    assert found.recipe["model"]["embedding"]["pooling"] == "sum"
+    spec = DataSpec.load(folder / "schema.toml")
+    assert {c.name: c.kind for c in spec.columns}["seen"] == "sequence"
+    for piece in (
+        "column 'item': pretrained_emb = 'v.h5' has no counterpart",
+        "valid_data is test_data",
+        "test_size = 0.1 (sequential) is not applied",
+        "speed = 9 of the data set",
+    ):
+        assert piece in text
+    assert said[-1].startswith(
+        "next: recsys-zoo prepare a.csv --split valid=b.csv --split test=b.csv --schema "
+    )
+
+
+def test_a_sequence_is_split_and_cut_as_there(folder):
+    """FuxiCTR's defaults: '^' between values, the first max_len of them are kept (padding behind)."""
+    edit(folder, "dataset_config.yaml", 'splitter: "^", max_len: 5, share_embedding: item}', "max_len: 2}")
+    write_imported(import_fuxictr(folder, "autoint"), folder / "out.toml", folder / "schema.toml")
+    rows = [("u", "i", "1", "1", str(k), text, k % 2) for k, text in enumerate(["a^b^c", "b", "a^b", "c^c"])]
+    names = ["user", "item", "price", "weight", "age", "seen", "click"]
+    for file in ("train", "valid"):
+        pl.DataFrame(rows, schema=names, orient="row").write_csv(folder / f"{file}.csv")
+    data = prepare(
+        [folder / "train.csv"],
+        DataSpec.load(folder / "schema.toml"),
+        folder / "prepared",
+        split_files={"valid": [folder / "valid.csv"]},
+    )
+    encoder = Encoder.open(folder / "prepared" / "encoding")
+    ids = data.split("valid").inputs(slice(None)).bags["seen"].numpy()
+    assert [[v for v in encoder.decode("seen", row) if v] for row in ids] == [
+        ["a", "b"],
+        ["b"],
+        ["a", "b"],
+        ["c", "c"],
+    ]
+
+
+def test_missing_numbers_are_filled_before_the_scaler(folder):
+    write_imported(import_fuxictr(folder, "autoint"), folder / "out.toml", folder / "schema.toml")
+    price = {c.name: c for c in DataSpec.load(folder / "schema.toml").columns}["price"]
+    assert price.fill == 0.0
+
+
+def test_a_value_that_our_settings_refuse_is_said_at_once(folder):
+    edit(folder, "model_config.yaml", "net_dropout: 0.1", "net_dropout: [0.1, 0.2]")
+    with pytest.raises(
+        InputError, match=r"the FuxiCTR configuration, translated: model: dropout = \[0.1, 0.2\]"
+    ):
+        import_fuxictr(folder, "autoint")
