@@ -13,7 +13,8 @@ from ..errors import InputError
 from .spec import ReadSpec
 from .values import Chunk, missing_column
 
-_PARQUET, _TABS, _TEXT = (".parquet", ".pq"), (".tsv", ".tab"), (".csv", ".txt")
+_PARQUET, _TEXT = (".parquet", ".pq"), (".csv", ".txt")
+_TABS = (".tsv", ".tab", ".inter", ".user", ".item")  # the last three: RecBole's atomic files
 _PACKED = (".gz", ".zst", ".zlib")
 _LINES = 1 << 15  # lines looked at together
 _SLICE = 1 << 17  # rows of Parquet read together

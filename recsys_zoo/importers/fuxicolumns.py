@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .imported import Imported
+from .imported import Imported, has_first_order
 
 # Options of a data set and of a column that are looked at; all others are said to be left out.
 _DATA = {"data_root", "data_format", "train_data", "valid_data", "test_data", "min_categr_count", "label_col"}
@@ -14,7 +14,6 @@ _COLUMN = {"name", "active", "dtype", "type", "source", "min_categr_count", "cat
 _COLUMN |= {"num_buckets", "share_embedding", "splitter", "max_len", "padding", "fill_na", "normalizer"}
 _COLUMN |= {"embedding_dim", "feature_encoder", "preprocess"}
 _MEAN, _SUM = (None, "layers.MaskedAveragePooling()"), "layers.MaskedSumPooling()"
-_FIRST_ORDER = ("lr", "fm", "ffm", "fmfm", "afm", "nfm", "wide_deep", "deepfm", "xdeepfm")
 
 
 def add_schema(found: Imported, described: dict[str, Any], options: dict[str, Any]) -> None:
@@ -185,8 +184,7 @@ def _say_pooling(found: Imported, entries: list[dict[str, Any]]) -> None:
         found.differences.append(
             "sequences without a feature_encoder stay unpooled there, here the mean is taken"
         )
-    model = found.recipe["model"]
-    if encoders and (model["name"] in _FIRST_ORDER or model.get("wide") or model.get("linear_type") == "LW"):
+    if encoders and has_first_order(found.recipe["model"]):
         found.differences.append(
             "sequences are averaged in the first-order term too, where FuxiCTR adds their weights up"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError, unknown_name
 from .fuxicolumns import add_schema
-from .imported import Imported, check, fill_settings, left_out, number, read_yaml
+from .imported import Imported, check, fill_settings, left_out, read_yaml
 
 # FuxiCTR's class -> registry name, and its options -> settings of the model ("a b": one sets two settings).
 MODELS: dict[str, tuple[str, dict[str, str]]] = {
@@ -204,7 +204,6 @@ def _recipe(given: dict[str, Any], experiment: str) -> Imported:
         },
     )
     for key, value in options.items():
-        value = number(value)
         if key in renamed or key in _SHARED:
             fill_settings(model, renamed.get(key, _SHARED.get(key, "")), value)
         elif key in _TRAIN:
@@ -246,8 +245,8 @@ def _is_ours(key: str, value: Any) -> bool:
 
 
 def _regulariser(key: str, value: Any, train: dict[str, Any], differences: list[str]) -> None:
-    squared = re.fullmatch(r"l2\((.+)\)", value) if isinstance(value, str) else None
-    value = number(squared[1]) if squared else value
+    squared = re.fullmatch(r"l2\(([-+.\deE]+)\)", value) if isinstance(value, str) else None
+    value = float(squared[1]) if squared else value
     if value in (None, "") or isinstance(value, int):
         return  # FuxiCTR reads floats and texts alone: a whole number adds nothing
     if not isinstance(value, float):

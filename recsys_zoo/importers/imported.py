@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except ImportError:
         raise InputError("reading YAML needs PyYAML: pip install 'recsys-zoo[import]'") from None
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _loader(yaml))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -64,12 +65,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as a text; here it is the number that was meant."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+def _loader(yaml: Any) -> Any:
+    """The safe loader, but that 1e-3 is the number that was meant; YAML 1.1 reads it as a text."""
+    loader = type("Loader", (yaml.SafeLoader,), {})
+    exponent = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+.0123456789"))
+    return loader
+
+
+def has_first_order(model: dict[str, Any]) -> bool:
+    """Whether a translated model adds up one weight a value."""
+    return bool(
+        model["name"] in ("lr", "fm", "ffm", "fmfm", "afm", "nfm", "wide_deep", "deepfm", "xdeepfm")
+        or model.get("wide")
+        or model.get("linear_type") == "LW"
+    )
 
 
 def left_out(key: str, value: Any) -> str:
