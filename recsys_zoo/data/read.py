@@ -92,10 +92,10 @@ def check_lines(path: Path, read: ReadSpec) -> int | None:
     return blank
 
 
-def read_frame(path: Path, read: ReadSpec | None = None) -> pl.DataFrame:
-    """A whole file with all its columns, for files that fit into memory; texts come as texts."""
+def read_frame(path: Path, read: ReadSpec | None = None, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """A whole file with these (or all) columns, for files that fit into memory; texts come as texts."""
     read = read or ReadSpec()
-    blank, names = check_lines(path, read), column_names(path, read)
+    blank, names = check_lines(path, read), columns or column_names(path, read)
     frame = pl.concat([chunk.frame for chunk in read_chunks(path, names, read, 1 << 18, keep_empty=True)])
     if blank == 0:
         return frame
