@@ -68,8 +68,8 @@ def add_schema(found: Imported, options: dict[str, Any], dataset: str, folder: P
 
     InputError for a header that is none, and for settings that name a column which is not there.
     """
-    parts = options.get("benchmark_filename")
-    inter = [folder / f"{dataset}.{part}.inter" for part in parts] if parts else [folder / f"{dataset}.inter"]
+    parts = options.get("benchmark_filename") or ()
+    inter = [folder / f"{dataset}.{part}.inter" for part in parts] or [folder / f"{dataset}.inter"]
     if not inter[0].is_file():
         found.differences.append(
             f"{inter[0]}: no such file, so the types of the columns are not known and there is no schema; "
@@ -77,27 +77,25 @@ def add_schema(found: Imported, options: dict[str, Any], dataset: str, folder: P
         )
         return
     fields = read_fields(inter[0], "inter", options)
-    sides = {kind: folder / f"{dataset}.{kind}" for kind in ("user", "item")}
-    beside = {kind: read_fields(path, kind, options) for kind, path in sides.items() if path.is_file()}
-    beside = {kind: loaded for kind, loaded in beside.items() if loaded}
-    _say_absent([*fields, *(f for loaded in beside.values() for f in loaded)], options, found.differences)
+    sides = [(folder / f"{dataset}.{kind}", kind) for kind in ("user", "item")]
+    beside = [(path, read_fields(path, kind, options)) for path, kind in sides if path.is_file()]
+    _say_absent([*fields, *(f for _, loaded in beside for f in loaded)], options, found.differences)
     label = _label(fields, options, found.differences)
     schema: dict[str, Any] = {"dataset": dataset, **_roles(fields, options, found)}
     inputs = _Inputs(options, found.differences, has_first_order(found.recipe["model"]))
     columns = [made for f in fields if f.name != label.get("name") for made in inputs.column(f)]
     tables = []
-    for kind, loaded in beside.items():
+    for path, loaded in beside:
         brought = [made for f in loaded for made in inputs.column(f)]
         columns += brought
-        tables += _table(sides[kind], kind, loaded, brought, options)
-    _say_rows(options, bool(beside), found.differences)
-    if not columns:
-        found.differences.append("no column is an input: load_col leaves none")
-        return
-    if not label:
+        tables += _table(path, loaded, brought, options)
+    _say_rows(options, any(loaded for _, loaded in beside), found.differences)
+    if not columns or not label:
         found.differences.append(
             f"no column holds the label: {options['LABEL_FIELD']!r} is not loaded and there is no threshold "
             "(RecBole then samples negatives, which is not here); write a schema with a label"
+            if columns
+            else "no column is an input: load_col leaves none"
         )
         return
     schema |= {"labels": [label], "columns": columns, "split": split_of(options, _raws(fields), found)}
@@ -132,10 +130,12 @@ def _reading(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(
-    path: Path, kind: str, loaded: list[Field], brought: list[dict[str, Any]], options: dict[str, Any]
+    path: Path, loaded: list[Field], brought: list[dict[str, Any]], options: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The side table of .user or .item, or none when it brings no input."""
-    setting = f"{kind.upper()}_ID_FIELD"
+    if not loaded:
+        return []
+    setting = f"{loaded[0].source.upper()}_ID_FIELD"
     key = next((f for f in loaded if f.name == options[setting]), None)
     if key is None:
         raise InputError(f"{path}: its key {options[setting]!r} ({setting}) is not among the columns loaded")

@@ -34,7 +34,7 @@ def add_schema(found: Imported, described: dict[str, Any], options: dict[str, An
                 "do it before"
             )
     common = {"min_categr_count": 1, "num_buckets": 10}
-    common |= {key: source[key] for source in (described, options) for key in common if source.get(key)}
+    common |= {key: source[key] for source in (options, described) for key in common if source.get(key)}
     columns, entries = [], []
     for entry in described["feature_cols"]:
         names = entry["name"] if isinstance(entry["name"], list) else [entry["name"]]

@@ -149,23 +149,25 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "use_residual": (True,),
     "use_attention": (True,),
     "bn_only_once": (False,),
+    "embedding_dropout": (0,),
+    "accumulation_steps": (1,),
 }
 
 
 def import_fuxictr(folder: Path | str, experiment: str) -> Imported:
-    """Read model_config.yaml and dataset_config.yaml of a FuxiCTR configuration folder.
+    """Read model_config.yaml and dataset_config.yaml (or folders of such names) of a FuxiCTR configuration.
 
     InputError for files that are missing or no YAML, for an unknown experiment, model or data set, and for a
     value that our settings refuse.
     """
     folder = Path(folder)
-    models = _tables(folder / "model_config.yaml")
+    models = _tables(folder, "model_config")
     names = [name for name in models if name != "Base"]
     if experiment not in names:
         raise unknown_name("experiment", experiment, names)
     options = {**(models.get("Base") or {}), **models[experiment]}
     found = _recipe(options, experiment)
-    data = _tables(folder / "dataset_config.yaml") if (folder / "dataset_config.yaml").is_file() else {}
+    data = _tables(folder, "dataset_config", needed=False)
     described = data.get(str(options.get("dataset_id")))
     if described and described.get("feature_cols"):
         add_schema(found, described, options)
@@ -178,11 +180,17 @@ def import_fuxictr(folder: Path | str, experiment: str) -> Imported:
     return found
 
 
-def _tables(path: Path) -> dict[str, Any]:
-    values = read_yaml(path)
-    if not all(isinstance(v, dict) for v in values.values()):
-        raise InputError(f"{path}: is no table of named tables, as FuxiCTR's configurations are")
-    return values
+def _tables(folder: Path, name: str, needed: bool = True) -> dict[str, Any]:
+    """The named tables of name.yaml, or, where there is none, of the files in the folder `name`."""
+    whole = folder / f"{name}.yaml"
+    parts = [] if whole.is_file() else sorted((folder / name).glob("*.yaml"))
+    tables: dict[str, Any] = {}
+    for path in parts or ([whole] if needed or whole.is_file() else []):
+        values = read_yaml(path)
+        if not all(isinstance(v, dict) for v in values.values()):
+            raise InputError(f"{path}: is no table of named tables, as FuxiCTR's configurations are")
+        tables |= values
+    return tables
 
 
 def _recipe(given: dict[str, Any], experiment: str) -> Imported:

@@ -198,7 +198,7 @@ def _standing(options: dict[str, Any]) -> list[str]:
         "tables start there by Xavier, N(0, 2 / (rows + width)) over all columns together, here from "
         "N(0, embedding.init_std^2): set it for the same start",
         "each value of the whole files has a row of its own there, before the split, so also one that only "
-        "validation or test has (its row stays as drawn); here such values share the row 'unknown'",
+        "validation or test has (its row is never trained); here such values share the row 'unknown'",
         "a missing value reads row 0 of its column there, drawn and trained like the others; here 'unknown'",
         "rows without user or item are dropped there, here they are kept",
     ]

@@ -24,9 +24,7 @@ def split_of(options: dict[str, Any], raws: dict[str, str], found: Imported) -> 
     if options.get("benchmark_filename"):
         return {"method": "files"}
     asked = {**_WHOLE, **options["eval_args"]}
-    if not isinstance(asked["split"], dict) or len(asked["split"]) != 1:
-        raise InputError(f"eval_args split = {asked['split']!r}: write one of RS, TS or LS as a table")
-    ((method, value),) = asked["split"].items()
+    method, value = _method(asked["split"])
     by_user, in_time = str(asked["group_by"]).lower() == "user", asked["order"] == "TO"
     for phase, mode in asked["mode"].items() if isinstance(asked["mode"], dict) else [("", asked["mode"])]:
         if mode != "labeled":
@@ -39,33 +37,43 @@ def split_of(options: dict[str, Any], raws: dict[str, str], found: Imported) -> 
         say(_TIES)
     if method == "LS":
         return _last_rows(value, raws, options, moment, say)
-    if method not in ("RS", "TS") or not isinstance(value, list) or len(value) not in (2, 3):
-        raise InputError(f"eval_args split = {asked['split']!r}: write RS, TS or LS as RecBole takes them")
-    shares = {name: part / sum(value) for name, part in zip(_NAMES, value, strict=False) if part}
+    shares = {name: part / sum(value) for name, part in zip(_NAMES, value, strict=True) if part}
     shares["train"] = 1 - sum(share for name, share in shares.items() if name != "train")
-    if method == "TS":
-        say(
-            "split TS: valid is cut by time as test is, there it is the last rows of each user"
-            + ("" if in_time else "; with order RO the times that cut there belong to other rows of the user")
-        )
-        return {"method": "time", "column": moment, "fractions": shares}
-    if by_user and in_time:
+    if by_user and method == "RS" and in_time:
+        user = _raw(raws, options["USER_ID_FIELD"], "USER_ID_FIELD", "group_by user")
         say(
             "split RS by user: users whose share is below one row give one there while rows are left; here "
             "shares are rounded down"
         )
-        user = _raw(raws, options["USER_ID_FIELD"], "USER_ID_FIELD", "group_by user")
-        later = {name: share for name, share in shares.items() if name != "train"}
-        return {"method": "user", "user": user, "column": moment, "last": later}
+        del shares["train"]
+        return {"method": "user", "user": user, "column": moment, "last": shares}
+    say(_why(method, by_user, in_time))
+    rule = {"method": "time", "column": moment} if moment else {"method": "hash"}
+    return rule | {"fractions": shares}
+
+
+def _why(method: str, by_user: bool, in_time: bool) -> str:
+    """How a split by shares differs."""
+    if method == "TS":
+        mixed = "" if in_time else "; with order RO the times that cut there belong to other rows of the user"
+        return f"split TS: valid is cut by time as test is, there it is the last rows of each user{mixed}"
     if in_time:
-        say("split RS in time order: rows of one moment stay together here, there the cut falls inside")
-        return {"method": "time", "column": moment, "fractions": shares}
-    exact = "each user's rows" if by_user else "the rows"
-    say(
-        f"split RS at random: a fixed hash of the row number draws here, so other rows; shares of {exact} "
-        "are exact there, here met on average"
+        return "split RS in time order: rows of one moment stay together here, there the cut falls inside"
+    return (
+        "split RS at random: a fixed hash of the row number draws here, so other rows; shares of "
+        f"{'each user' if by_user else 'all'} are exact there, here met on average over all rows"
     )
-    return {"method": "hash", "fractions": shares}
+
+
+def _method(asked: Any) -> tuple[str, Any]:
+    """RS, TS or LS and what stands behind it."""
+    method, value = next(iter(asked.items())) if isinstance(asked, dict) and len(asked) == 1 else ("", None)
+    shares = isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
+    if method == "LS" or (method in ("RS", "TS") and shares):
+        return method, value
+    raise InputError(
+        f"eval_args split = {asked!r}: write RS or TS with three shares, or LS, as RecBole has it"
+    )
 
 
 def _last_rows(

@@ -352,3 +352,22 @@ def test_a_value_that_our_settings_refuse_is_said_at_once(folder):
         InputError, match=r"the FuxiCTR configuration, translated: model: dropout = \[0.1, 0.2\]"
     ):
         import_fuxictr(folder, "autoint")
+
+
+def test_a_configuration_in_several_files(folder):
+    """FuxiCTR looks into model_config/ and dataset_config/ where there is no single file."""
+    whole = import_fuxictr(folder, "autoint")
+    for name in ("model_config", "dataset_config"):
+        (folder / name).mkdir()
+        (folder / f"{name}.yaml").rename(folder / name / "b.yaml")
+    text = (folder / "model_config" / "b.yaml").read_text(encoding="utf-8")
+    base, _, rest = text.partition("\nautoint:")
+    (folder / "model_config" / "a.yaml").write_text(base, encoding="utf-8")
+    (folder / "model_config" / "b.yaml").write_text("autoint:" + rest, encoding="utf-8")
+    assert import_fuxictr(folder, "autoint") == whole
+
+
+def test_the_smallest_count_of_the_data_set_wins(folder):
+    edit(folder, "model_config.yaml", "use_wide: False", "use_wide: False\n    min_categr_count: 9")
+    columns = {c["name"]: c for c in import_fuxictr(folder, "autoint").schema["columns"]}
+    assert columns["user"]["min_count"] == 2

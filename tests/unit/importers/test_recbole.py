@@ -213,7 +213,7 @@ TIME = "timestamp:float"
             {"method": "hash"},
             "a fixed hash of the row number",
         ),
-        ("split: {RS: [6, 2, 2]}", {"method": "hash"}, "shares of each user's rows are exact there"),
+        ("split: {RS: [6, 2, 2]}", {"method": "hash"}, "shares of each user are exact there"),
         (
             "split: {RS: [6, 2, 2]}, order: TO, group_by: none",
             {"method": "time", "column": TIME},
@@ -350,7 +350,11 @@ def test_without_files_or_a_label_there_is_no_schema(shop):
             "FM",
             r"the order TO needs the column 'timestamp' \(TIME_FIELD\)",
         ),
-        (LOAD + LABEL + "eval_args: {split: {XS: [1, 1]}}\n", "FM", "write RS, TS or LS"),
+        (
+            LOAD + LABEL + "eval_args: {split: {XS: [1, 1]}}\n",
+            "FM",
+            "write RS or TS with three shares, or LS",
+        ),
         (LOAD + LABEL + "eval_args: {split: {LS: both}}\n", "FM", "LS = 'both': write one of"),
         (LOAD + LABEL + "stopping_step: soon\n", "FM", "stopping_step = 'soon': is no whole number"),
         (LOAD + LABEL + "embedding_size: 0\n", "FM", "translated: model: embedding.dim = 0"),
@@ -380,3 +384,68 @@ def test_model_and_data_set_must_be_named(shop):
         import_recbole([shop / "empty.yaml"])
     with pytest.raises(InputError, match="names no dataset; give --dataset NAME"):
         import_recbole([shop / "empty.yaml"], "FM")
+
+
+USERS = {
+    "u1": ("3", "x y"),
+    "u2": ("", "y"),
+    "u3": ("5", ""),
+    "u4": ("7", "z"),
+    "u5": ("7", "x"),
+    "u6": ("9", "x z"),
+}
+SIDES = (
+    "load_col: {inter: [user_id, item_id, rating, timestamp], user: [user_id, level, likes], "
+    "item: [item_id]}\nnumerical_features: [level]\n"
+    "eval_args: {split: {RS: [8, 1, 1]}, order: TO, group_by: None, mode: labeled}\n"
+)
+
+
+def sides(shop: Path) -> None:
+    """A .user file without u0, and an .item file of which nothing but the key is loaded."""
+    lines = [f"{user}\t{level}\t{likes}\t1" for user, (level, likes) in USERS.items()]
+    text = "\n".join(["user_id:token\tlevel:float\tlikes:token_seq\tpin:token", *lines]) + "\n"
+    (shop / "shop" / "shop.user").write_text(text, encoding="utf-8")
+    (shop / "shop" / "shop.item").write_text("item_id:token\tkind:token\ni1\ta\n", encoding="utf-8")
+
+
+def test_side_files_are_joined_by_their_key(shop):
+    """Against a dictionary from user to attributes."""
+    sides(shop)
+    data, encoder = prepared(shop, LABEL + SIDES)
+    assert [c.name for c in data.schema.columns] == ["user_id", "item_id", "level", "likes"]
+    assert {c.name: c.side for c in data.schema.columns}["likes"] == "user"
+    got = Counter()
+    for name in ("train", "valid", "test"):
+        x = data.split(name).inputs(slice(None))
+        users = encoder.decode("user_id", x.ids[:, 0].numpy())
+        for user, level, bag in zip(users, x.numeric[:, 0].tolist(), x.bags["likes"].numpy(), strict=True):
+            got[user, level, " ".join(v for v in encoder.decode("likes", bag) if v)] += 1
+    known = set(encoder.vocabularies["user_id"].values)
+    expected = Counter()
+    for row in rows():
+        level, likes = USERS.get(row[0], ("", ""))
+        expected[row[0] if row[0] in known else None, float(level or 0), likes] += 1
+    assert got == expected
+
+
+def test_what_is_said_of_side_files(shop):
+    sides(shop)
+    found = bring(shop, LABEL + SIDES)
+    (table,) = found.schema["tables"]  # .item brings no input
+    assert (table["key"], table["columns"]) == ("user_id:token", ["level:float", "likes:token_seq"])
+    said = "\n".join(found.differences)
+    for piece in (
+        "rows whose user or item is in no side file are dropped there",
+        "a key that a side file has twice",
+        "column 'level': missing is the mean of the whole column there, here 0",
+    ):
+        assert piece in said
+    with pytest.raises(InputError, match=r"shop\.user: its key 'user_id' \(USER_ID_FIELD\) is not among"):
+        bring(shop, LABEL + SIDES.replace("user: [user_id, ", "user: ["))
+    twice = SIDES.replace("likes]", "likes], unused: []").replace(
+        ", item: [item_id]", ", item: [item_id, kind]"
+    )
+    (shop / "shop" / "shop.item").write_text("item_id:token\tlikes:token\n", encoding="utf-8")
+    found = bring(shop, LABEL + twice.replace("kind", "likes"))
+    assert "column 'likes' of .item: an earlier file has it too; it is left out" in found.differences
