@@ -201,4 +201,5 @@ def _standing(options: dict[str, Any]) -> list[str]:
         "validation or test has (its row is never trained); here such values share the row 'unknown'",
         "a missing value reads row 0 of its column there, drawn and trained like the others; here 'unknown'",
         "rows without user or item are dropped there, here they are kept",
+        "every network holds a first-order table there, also where it reads none: it counts more parameters",
     ]
