@@ -135,17 +135,34 @@ def prepare(
 
 @app.command("import")
 def import_command(
-    folder: Annotated[Path, typer.Argument(help="folder with model_config.yaml and dataset_config.yaml")],
-    experiment: Annotated[str, typer.Option(help="name of the experiment in model_config.yaml")],
+    configs: Annotated[
+        list[Path], typer.Argument(help="FuxiCTR's configuration folder, or RecBole's YAML files")
+    ],
     out: Annotated[Path, typer.Option(help="recipe to write (.toml)")],
     schema: Annotated[
         Path | None, typer.Option(help="schema file to write, where columns are listed")
     ] = None,
+    experiment: Annotated[str, typer.Option(help="FuxiCTR: experiment in model_config.yaml")] = "",
+    model: Annotated[str, typer.Option(help="RecBole: model, where no file names it")] = "",
+    dataset: Annotated[str, typer.Option(help="RecBole: data set, where no file names it")] = "",
+    data: Annotated[
+        Path | None, typer.Option(help="RecBole: folder of the atomic files; default: data_path/dataset")
+    ] = None,
 ) -> None:
-    """FuxiCTR's configuration -> recipe and schema file; every difference in meaning is said."""
-    from .importer import import_fuxictr, write_imported
+    """FuxiCTR's or RecBole's configuration -> recipe and schema file; every difference in meaning is said."""
+    from .importers.fuxictr import import_fuxictr
+    from .importers.imported import write_imported
+    from .importers.recbole import import_recbole
 
-    for line in write_imported(import_fuxictr(folder, experiment), out, schema):
+    if configs[0].is_dir():
+        if not experiment or len(configs) > 1 or model or dataset or data:
+            raise InputError(f"{configs[0]}: a FuxiCTR folder goes alone, with --experiment NAME")
+        found = import_fuxictr(configs[0], experiment)
+    elif experiment:
+        raise InputError(f"--experiment needs a FuxiCTR folder, and {configs[0]} is none")
+    else:
+        found = import_recbole(configs, model, dataset, data)
+    for line in write_imported(found, out, schema):
         print(line)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +18,39 @@ from .values import Chunk, as_text, as_times
 class DenseCodes:
     """Numbers 0, 1, 2, ... for texts in order of first appearance over all chunks."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: pl.Series | None = None) -> None:
+        """values: texts, all different, that have the first numbers already."""
         self._type = pl.Categorical(pl.Categories.random())
-        self._alive = pl.Series([], dtype=self._type)  # polars forgets categories that no series uses
+        self._seen = [pl.Series([], dtype=self._type)]  # polars forgets categories that no series uses
         self._dense = np.empty(0, np.int64)
         self._next = 0
+        if values is not None:
+            self.encode(values)
 
     def encode(self, text: pl.Series) -> np.ndarray:
         """The code of each text; there must be no null."""
-        raw = text.cast(self._type).to_physical().to_numpy()
+        coded = text.cast(self._type)
+        raw = coded.to_physical().to_numpy()
         values, first = np.unique(raw, return_index=True)
         if len(values) and values[-1] >= len(self._dense):
             grown = np.full(max(2 * len(self._dense), int(values[-1]) + 1), -1, np.int64)
             grown[:len(self._dense)] = self._dense
             self._dense = grown
-        fresh = values[np.argsort(first)]
-        fresh = fresh[self._dense[fresh] < 0]
-        self._dense[fresh] = np.arange(self._next, self._next + len(fresh))
-        self._next += len(fresh)
+        first = np.sort(first[self._dense[values] < 0])
+        self._dense[raw[first]] = np.arange(self._next, self._next + len(first))
+        self._next += len(first)
+        self._seen.append(coded.gather(first))
         return self._dense[raw]
+
+    def values(self) -> pl.Series:
+        """The texts numbered so far, in the order of their numbers."""
+        return pl.concat(self._seen).cast(pl.String).alias("value")
+
+    def save(self, path: Path) -> None:
+        """Write the texts as Parquet."""
+        buffer = io.BytesIO()
+        self.values().to_frame().write_parquet(buffer)
+        path.write_bytes(buffer.getbuffer())
 
 
 class Assigner:

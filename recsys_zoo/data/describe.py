@@ -25,6 +25,9 @@ def describe(prepared: Prepared, dim: int = 16, largest: int = 10) -> str:
     if len(sizes) > largest:
         rest = sum(size for _, size in sizes[largest:])
         lines.append(f"  {len(sizes) - largest} smaller columns {rest:>16,} vocabulary rows")
+    for table in prepared.record.get("tables", []):
+        lines.append(f"  {table['file']}: {table['keys']:,} keys; {table['absent']:,} rows have another "
+                     f"{table['key']} or none, and miss its columns")
     mib = table_mib(prepared, dim)
     lines.append(f"  {schema.table_size:,} embedding rows to learn: {mib:,.1f} MiB at width {dim}, "
                  f"{4 * mib:,.1f} with gradient and Adam moments, {3 * mib:,.1f} in rows mode")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from ..schema import Column, Schema
 from .numeric import buckets, transform
 from .spec import ColumnSpec, DataSpec
 from .store import Split, split_shapes
+from .tables import Table, columns_of_frame, join
 from .values import Chunk, as_numbers, as_text, missing_column
 from .vocab import Vocabulary
 
@@ -28,11 +29,13 @@ Fitted = dict[str, dict[str, float | list[float]]]
 
 
 class Encoder:
-    """A data set's spec with what was fitted on its training rows: vocabularies and numeric rules."""
+    """A data set's spec with what was fitted on its training rows (vocabularies, numeric rules), side tables.
+    """
 
-    def __init__(self, spec: DataSpec, vocabularies: dict[str, Vocabulary], fitted: Fitted) -> None:
+    def __init__(self, spec: DataSpec, vocabularies: dict[str, Vocabulary], fitted: Fitted,
+                 tables: Sequence[Table] = ()) -> None:
         """spec: with max_len filled in; vocabularies by the column that owns them; fitted by column."""
-        self.spec, self.vocabularies, self.fitted = spec, vocabularies, fitted
+        self.spec, self.vocabularies, self.fitted, self.tables = spec, vocabularies, fitted, tables
         self.schema = Schema(
             dataset=spec.dataset, columns=tuple(self._column(c) for c in spec.columns),
             labels=tuple(label.name for label in spec.labels),
@@ -46,11 +49,16 @@ class Encoder:
     def encode(self, frame: Frame) -> Inputs:
         """What a model sees of the rows of a polars or pandas frame or a dict of columns; no labels needed.
 
-        Values not in the vocabulary become 1 (unknown). InputError for a column that is not there (with near
-        matches) and for text in a numeric column.
+        Values not in the vocabulary become 1 (unknown). The columns of a side table are taken from the frame
+        where it has them, else joined by the frame's key column from the table as it was when the data were
+        prepared (missing for keys that it lacks). InputError for a column that is not there (with near
+        matches), for some columns of a side table without the others and for text in a numeric column.
         """
-        table = to_polars(frame, self.spec.raw_columns(prediction=True))
-        ids, numeric = self.arrays(Chunk(table, "frame", np.arange(1, table.height + 1)))
+        names = self.spec.raw_columns(prediction=True)
+        columns, joined = columns_of_frame(frame_names(frame), names, self.tables)
+        table = to_polars(frame, columns)
+        chunk, _ = join(Chunk(table, "frame", np.arange(1, table.height + 1)), joined)
+        ids, numeric = self.arrays(chunk)
         labels = np.zeros((table.height, len(self.schema.labels)), np.float32)
         return Split(self.schema, ids, numeric, labels).inputs(slice(None))
 
@@ -64,19 +72,20 @@ class Encoder:
                 values = as_numbers(chunk, column.raw, fill_of(column))
                 numeric[:, number] = transform(column, self.fitted.get(column.name, {}), values)
                 number += 1
-            elif column.kind == "categorical":
-                ids[:, places[column.name].start] = self._categorical(chunk, column)
             else:
-                text, rows, place = flat_values(chunk, column)
+                text, rows, place = self.texts(chunk, column)
                 ids[rows, places[column.name].start + place] = self.vocabularies[column.owner].encode(text)
         return ids, numeric
 
-    def _categorical(self, chunk: Chunk, column: ColumnSpec) -> np.ndarray:
-        vocabulary = self.vocabularies[column.owner]
+    def texts(self, chunk: Chunk, column: ColumnSpec
+              ) -> tuple[pl.Series, slice | np.ndarray, int | np.ndarray]:
+        """What is looked up in a column's vocabulary: texts, the row of each, its place in the row."""
+        if column.kind != "categorical":
+            return flat_values(chunk, column)
         if not column.reads_numbers:
-            return vocabulary.encode(as_text(chunk.column(column.raw), chunk.where))
+            return as_text(chunk.column(column.raw), chunk.where), slice(None), 0
         numbers = as_numbers(chunk, column.raw, fill_of(column))
-        return vocabulary.encode(bucket_text(buckets(column, self.fitted.get(column.name, {}), numbers)))
+        return bucket_text(buckets(column, self.fitted.get(column.name, {}), numbers)), slice(None), 0
 
     def decode(self, column: str, ids: np.ndarray) -> list[str | None]:
         """The texts (bucket numbers, for bucketed columns) of ids; None for padding and unknown."""
@@ -86,12 +95,18 @@ class Encoder:
         return self.vocabularies[owner].decode(ids)
 
     def save(self, folder: Path) -> None:
-        """Write spec.json, numeric.json and one <column>.parquet for each vocabulary into a folder."""
+        """Write spec.json, numeric.json, one <column>.parquet a vocabulary and tables/<number>.parquet."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "spec.json").write_text(self.spec.model_dump_json(indent=1), encoding="utf-8")
         (folder / "numeric.json").write_text(json.dumps(self.fitted, indent=1), encoding="utf-8")
         for name, vocabulary in self.vocabularies.items():
             vocabulary.save(folder / vocabulary_file(name))
+        self.save_tables(folder)
+
+    def save_tables(self, folder: Path) -> None:
+        """Write the side tables, numbered as in the spec."""
+        for number, table in enumerate(self.tables):
+            table.save(folder / table_file(number))
 
     @classmethod
     def open(cls, folder: Path | str) -> Encoder:
@@ -100,12 +115,18 @@ class Encoder:
         spec = DataSpec.parse(_read_json(folder / "spec.json"), str(folder / "spec.json"))
         owners = [c.name for c in spec.columns if c.kind != "numeric" and not c.share_with]
         vocabularies = {name: Vocabulary.open(folder / vocabulary_file(name)) for name in owners}
-        return cls(spec, vocabularies, _read_json(folder / "numeric.json"))
+        tables = [Table.open(folder / table_file(k), table) for k, table in enumerate(spec.tables)]
+        return cls(spec, vocabularies, _read_json(folder / "numeric.json"), tables)
 
 
 def vocabulary_file(column: str) -> str:
     """File name of a column's vocabulary; characters that do not belong into file names are escaped."""
     return f"{quote(column, safe=' ')}.parquet"
+
+
+def table_file(number: int) -> str:
+    """File name of a side table; no vocabulary lies in this folder."""
+    return f"tables/{number}.parquet"
 
 
 def fill_of(column: ColumnSpec) -> float | None:
@@ -141,12 +162,17 @@ def flat_values(chunk: Chunk, column: ColumnSpec) -> tuple[pl.Series, np.ndarray
     return (text, rows, place) if kept.all() else (text.filter(pl.Series(kept)), rows[kept], place[kept])
 
 
-def to_polars(frame: Frame, columns: tuple[str, ...]) -> pl.DataFrame:
-    """These columns as a polars frame; InputError for another kind of object, absent or uneven columns."""
+def frame_names(frame: Frame) -> list[str]:
+    """The names of a frame's columns; InputError for another kind of object."""
     if not isinstance(frame, pl.DataFrame | Mapping) and not hasattr(frame, "iloc"):
         raise InputError("frame: expected a polars or pandas frame or a dict of columns, "
                          f"got {type(frame).__name__}")
-    names = [str(name) for name in (frame.columns if isinstance(frame, pl.DataFrame) else frame.keys())]
+    return [str(name) for name in (frame.columns if isinstance(frame, pl.DataFrame) else frame.keys())]
+
+
+def to_polars(frame: Frame, columns: Sequence[str]) -> pl.DataFrame:
+    """These columns as a polars frame; InputError for another kind of object, absent or uneven columns."""
+    names = frame_names(frame)
     for name in columns:
         if name not in names:
             raise missing_column("frame", name, names)

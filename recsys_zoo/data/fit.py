@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from .encode import Encoder, bucket_text, fill_of, flat_values
 from .numeric import Fit, buckets
 from .spec import ColumnSpec, DataSpec
+from .tables import Table
 from .values import Chunk, as_numbers, as_text
 from .vocab import Counter, Vocabulary
 
@@ -39,8 +42,8 @@ class Fitter:
             numbers = as_numbers(chunk, column.raw, fill_of(column))
             self.counters[column.name].add(bucket_text(buckets(column, {}, numbers)))
 
-    def finish(self) -> Encoder:
-        """The encoder fitted on all rows seen."""
+    def finish(self, tables: Sequence[Table] = ()) -> Encoder:
+        """The encoder fitted on all rows seen; the side tables are kept with it."""
         fitted = {name: fit.finish() for name, fit in self.fits.items()}
         vocabularies: dict[str, Vocabulary] = {}
         columns = []
@@ -54,5 +57,28 @@ class Fitter:
             if column.name in self.counters:
                 vocabularies[column.name] = self.counters[column.name].finish(column.min_count)
             columns.append(column)
-        return Encoder(self.spec.model_copy(update={"columns": tuple(columns)}), vocabularies, fitted)
+        spec = self.spec.model_copy(update={"columns": tuple(columns)})
+        return Encoder(spec, vocabularies, fitted, tables)
 
+
+class Grower:
+    """Shown every training row that is appended; with `grow` the vocabularies grow at their ends, all else
+    stays.
+    """
+
+    def __init__(self, encoder: Encoder, grow: bool) -> None:
+        self.encoder = encoder
+        self.columns = [c for c in encoder.spec.columns if c.kind != "numeric"] if grow else []
+        self.counters = {name: Counter() for name in encoder.vocabularies}
+
+    def add(self, chunk: Chunk) -> None:
+        """Count these rows."""
+        for column in self.columns:
+            self.counters[column.owner].add(self.encoder.texts(chunk, column)[0])
+
+    def finish(self, tables: Sequence[Table]) -> Encoder:
+        """The encoder with the values that reached their column's min_count among the rows seen."""
+        spec, old = self.encoder.spec, self.encoder.vocabularies
+        counted = {c.name: self.counters[c.name].finish(c.min_count) for c in spec.columns if c.name in old}
+        vocabularies = {name: old[name].grown(new) for name, new in counted.items()}
+        return Encoder(spec, vocabularies, self.encoder.fitted, tables)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import polars as pl
 
 from ..errors import InputError
 from .read import column_names, read_chunks
-from .spec import ReadSpec
+from .spec import ReadSpec, TableSpec
+from .tables import Table, join
 from .values import Chunk, as_text, as_times, to_float
 
 SAMPLE_ROWS = 100_000
@@ -40,10 +42,12 @@ class Guess:
     binary: bool = False
 
 
-def infer_spec(files: Sequence[Path | str]) -> str:
+def infer_spec(files: Sequence[Path | str], tables: Sequence[Path | str] = (), folder: Path | str = "."
+               ) -> str:
     """The text of a schema file (TOML) for these files, drafted from the first rows of the first file.
 
-    Valid input for `DataSpec.load`; each guess has its reason as a comment.
+    Valid input for `DataSpec.load`; each guess has its reason as a comment. tables: files of side tables,
+    each with one column (its key) in common with the files; folder: where the schema file will lie.
     """
     paths = [Path(f) for f in files]
     if not paths:
@@ -52,13 +56,39 @@ def infer_spec(files: Sequence[Path | str]) -> str:
     names = column_names(paths[0], read)
     sample = next(read_chunks(paths[0], names, read, SAMPLE_ROWS))
     guesses = [_guess(sample, name) for name in names]
+    joined = [_key_of(Path(file), names, paths[0]) for file in tables]
+    for spec in joined:
+        chunk, _ = join(Chunk(sample.frame.select(spec.key), sample.where, sample.rows),
+                        [Table.read(spec, Path())])
+        guesses += [_input_or_none(_guess(chunk, name)) for name in spec.columns]
+    _refuse_twice(guesses, joined)
     _ensure_label(guesses)
     if all(g.role not in _KINDS for g in guesses):
         raise InputError(f"{paths[0]}: no column among {names} looks like an input; write the schema by hand")
     lines = [f"# Drafted from the first {len(sample):,} rows of {paths[0].name}. Every line is a guess:",
              "# read, edit, then run `recsys-zoo prepare`. Columns without a [[columns]] entry are not used."]
-    lines += [*_top(guesses, paths), "", *_split(guesses, paths), *_columns(guesses), *_left_out(guesses)]
+    lines += [*_top(guesses, paths), "", *_split(guesses, paths), *_columns(guesses)]
+    lines += [*_tables(guesses, joined, Path(folder)), *_left_out(guesses)]
     return "\n".join(lines) + "\n"
+
+
+def _key_of(file: Path, names: Sequence[str], main: Path) -> TableSpec:
+    """A side table with all of its columns; its key is the one column that the main file has too."""
+    columns = column_names(file, ReadSpec())
+    common = [name for name in columns if name in names]
+    if len(common) != 1 or len(columns) == 1:
+        found = f"has {common} in common with" if common else "has no column of"
+        raise InputError(f"{file}: {found} {main}, where a side table needs one common column, its key, and "
+                         "others; rename or remove columns")
+    return TableSpec(files=(str(file),), key=common[0], columns=tuple(n for n in columns if n != common[0]))
+
+
+def _refuse_twice(guesses: list[Guess], tables: list[TableSpec]) -> None:
+    names = [guess.name for guess in guesses]
+    for table in tables:
+        for name in table.columns:
+            if names.count(name) > 1:
+                raise InputError(f"{table.files[0]}: another side table has {name!r} too; rename one")
 
 
 _KINDS = ("categorical", "numeric", "bag", "sequence")
@@ -89,6 +119,13 @@ def _guess(sample: Chunk, name: str) -> Guess:
     if different == len(text) and different > 20 and lower not in _USERS | _ITEMS:
         return Guess(name, "skip", f"another value in each of {len(text):,} rows: text or a row name", {})
     return Guess(name, "categorical", f"{different:,} different values, {100 * share:.0f} % numbers", {})
+
+
+def _input_or_none(guess: Guess) -> Guess:
+    """A guess about a column of a side table, which holds no labels, weights or splits of rows."""
+    if guess.role in (*_KINDS, "skip"):
+        return replace(guess, binary=False)
+    return Guess(guess.name, "skip", f"looks like a {guess.role} and stands in a side table: {guess.why}", {})
 
 
 def _special(sample: Chunk, name: str, present: pl.Series, numbers: np.ndarray | None) -> Guess | None:
@@ -207,6 +244,18 @@ def _columns(guesses: list[Guess]) -> list[str]:
                   f'kind = "{guess.role}"', f'side = "{_side(guess.name.lower())}"']
         lines += [f"{key} = {_quoted(value) if isinstance(value, str) else value}"
                   for key, value in guess.settings.items()]
+    return lines
+
+
+def _tables(guesses: list[Guess], tables: list[TableSpec], folder: Path) -> list[str]:
+    used = {guess.name for guess in guesses if guess.role in _KINDS}
+    lines: list[str] = []
+    for table in tables:
+        columns = [name for name in table.columns if name in used]
+        if columns:
+            path = Path(os.path.relpath(table.files[0], folder)).as_posix()
+            lines += ["", "[[tables]]", f"files = [{_quoted(path)}]", f"key = {_quoted(table.key)}",
+                      f"columns = [{', '.join(map(_quoted, columns))}]"]
     return lines
 
 

@@ -16,12 +16,13 @@ import numpy as np
 from ..errors import InputError
 from ..files import sha256_file, whole_folder
 from .assign import Assigner, DenseCodes, needed_text, split_of_files
-from .encode import Encoder, vocabulary_file
-from .fit import Fitter
+from .encode import Encoder
+from .fit import Fitter, Grower
 from .labels import read_labels, read_weights
 from .read import check_lines, column_names, read_chunks
 from .spec import DataSpec
 from .store import FORMAT, Prepared, record_digest, table_sizes
+from .tables import Table, join, plan_join, refuse_both
 from .values import Chunk, missing_column
 from .write import SplitWriter
 
@@ -29,12 +30,12 @@ Progress = Callable[[str, int, int], None]  # "split", "count" or "encode"; rows
 
 
 def prepare(files: Sequence[Path | str], spec: DataSpec, out: Path | str, *,
-            split_files: dict[str, list[Path]] | None = None, batch_rows: int = 32_768,
-            progress: Progress | None = None) -> Prepared:
+            split_files: dict[str, list[Path]] | None = None, tables_from: Path | str = ".",
+            batch_rows: int = 32_768, progress: Progress | None = None) -> Prepared:
     """Encode files by a spec into the folder `out` (replaced when it is a prepared folder) and open it.
 
     files: to be divided by spec.split, or, beside split_files (split name -> files), the training files.
-    batch_rows bounds memory.
+    tables_from: where the paths of spec.tables start. batch_rows bounds memory; side tables are held whole.
     InputError, with nothing left behind, for everything wrong in files, spec or place, and when another
     process prepares `out`.
     """
@@ -44,27 +45,35 @@ def prepare(files: Sequence[Path | str], spec: DataSpec, out: Path | str, *,
         raise InputError(f"{out}: exists and is not a prepared folder; choose another name")
     plan = split_of_files([Path(f) for f in files], split_files, spec.split)
     with whole_folder(out) as folder:
-        _Preparation(spec, plan, batch_rows, progress or (lambda *_: None)).run(folder)
+        tables = [Table.read(table, Path(tables_from)) for table in spec.tables]
+        Preparation(spec, plan, tables, batch_rows, progress).run(folder)
     return Prepared.open(out)
 
 
-class _Preparation:
-    def __init__(self, spec: DataSpec, plan: list[tuple[str, Path]], batch_rows: int,
-                 progress: Progress) -> None:
-        self.spec, self.plan, self.batch_rows, self.progress = spec, plan, batch_rows, progress
-        self.names = tuple(dict.fromkeys(name for name, _ in plan)) if plan[0][0] else spec.split.splits
-        self.names = tuple(sorted(self.names, key=lambda name: name != "train"))
+class Preparation:
+    """The passes over the files; `run` fills a folder."""
+
+    def __init__(self, spec: DataSpec, plan: list[tuple[str, Path]], tables: Sequence[Table], batch_rows: int,
+                 progress: Progress | None, names: tuple[str, ...] = ()) -> None:
+        self.spec, self.plan, self.tables, self.batch_rows = spec, plan, tables, batch_rows
+        self.progress = progress or (lambda *_: None)
+        names = names or tuple(dict.fromkeys(name for name, _ in plan if name)) or spec.split.splits
+        self.names = tuple(sorted(names, key=lambda name: name != "train"))
         self.assigner = Assigner(spec.split, self.names)
         self.assigned: list[np.ndarray] = []
+        self.groups = DenseCodes()
+        self.counted = spec.raw_columns()  # what the counting pass reads
         self.rows = np.zeros(len(self.names), np.int64)
         self.positives = np.zeros((len(self.names), len(spec.labels)), np.int64)
 
     def run(self, folder: Path) -> None:
+        needed, _ = plan_join(self.spec.raw_columns(), self.tables)
         for _, path in self.plan:  # a column missing in the last file is said before hours of reading
             known = column_names(path, self.spec.read)
-            for name in self.spec.raw_columns():
+            for name in needed:
                 if name not in known:
                     raise missing_column(str(path), name, known)
+            refuse_both(str(path), known, self.tables)
         paths = dict.fromkeys(path for _, path in self.plan)
         self.blank_lines = {path: check_lines(path, self.spec.read) for path in paths}
         if self.assigner.looks_ahead:
@@ -72,16 +81,21 @@ class _Preparation:
         encoder = self._count()
         self._check_splits()
         splits = self._encode(encoder, folder)
-        self._record(encoder, splits, folder)
+        self._save(encoder, splits, folder)
 
     def _chunks(self, what: str, columns: Sequence[str]) -> Iterator[tuple[str, int, Chunk, np.ndarray]]:
         """Split, rows of earlier files, chunk and labels; rows that a label drops are left out."""
-        rows, total = 0, int(self.rows.sum())
+        rows, total = 0, sum(map(len, self.assigned))
+        own, tables = plan_join(columns, self.tables)
+        places = [self.tables.index(table) for table in tables]
+        self.absent = np.zeros(len(self.tables), np.int64)  # rows kept whose key a table lacks
         for split, path in self.plan:
             before = rows
             keep_empty = self.blank_lines[path] == 0
-            for chunk in read_chunks(path, columns, self.spec.read, self.batch_rows, keep_empty):
+            for chunk in read_chunks(path, own, self.spec.read, self.batch_rows, keep_empty):
+                chunk, found = join(chunk, tables)
                 labels, kept = read_labels(chunk, self.spec)
+                self.absent[places] += (~found[kept]).sum(0)
                 yield split, before, chunk.filter(kept), labels[kept]
                 rows += len(kept)
                 self.progress(what, rows, total)
@@ -94,8 +108,8 @@ class _Preparation:
         self.assigner.settle()
 
     def _count(self) -> Encoder:
-        fitter, done = Fitter(self.spec), 0
-        for split, before, chunk, labels in self._chunks("count", self.spec.raw_columns()):
+        fitter, done = self._fitter(), 0
+        for split, before, chunk, labels in self._chunks("count", self.counted):
             assigned = self.assigner.assign(chunk, done, before, split)
             done += len(chunk)
             self.assigned.append(assigned)
@@ -107,7 +121,10 @@ class _Preparation:
             if self.spec.group:
                 needed_text(chunk, self.spec.group, "group rows")
             fitter.add(chunk.filter(assigned == 0))
-        return fitter.finish()
+        return fitter.finish(self.tables)
+
+    def _fitter(self) -> Fitter | Grower:
+        return Fitter(self.spec)
 
     def _check_splits(self) -> None:
         if self.spec.split.method == "column":
@@ -125,17 +142,20 @@ class _Preparation:
                     raise InputError(f"split {name!r}: label {label.name!r} has no {kind} among {rows} rows; "
                                      "check the label or split otherwise")
 
+    def _writers(self, encoder: Encoder, folder: Path) -> dict[str, SplitWriter]:
+        return {name: SplitWriter(folder / name, encoder.schema, int(self.rows[self.names.index(name)]),
+                                  bool(self.spec.weight), bool(self.spec.group)) for name in self.present}
+
     def _encode(self, encoder: Encoder, folder: Path) -> dict[str, dict[str, Any]]:
-        writers = {name: SplitWriter(folder / name, encoder.schema, int(self.rows[self.names.index(name)]),
-                                     bool(self.spec.weight), bool(self.spec.group)) for name in self.present}
-        assigned, groups, done = np.concatenate(self.assigned), DenseCodes(), 0
+        writers = self._writers(encoder, folder)
+        assigned, done = np.concatenate(self.assigned), 0
         for _, _, chunk, labels in self._chunks("encode", self.spec.raw_columns()):
             ids, numeric = encoder.arrays(chunk)
             arrays = {"ids": ids, "numeric": numeric, "labels": labels}
             if self.spec.weight:
                 arrays["weight"] = read_weights(chunk, self.spec)
             if self.spec.group:
-                arrays["group"] = groups.encode(needed_text(chunk, self.spec.group, "group rows"))
+                arrays["group"] = self.groups.encode(needed_text(chunk, self.spec.group, "group rows"))
             here = assigned[done:done + len(chunk)]
             done += len(chunk)
             if len(here) < len(chunk):
@@ -146,18 +166,28 @@ class _Preparation:
             raise InputError("the files changed while they were read; prepare again when nobody writes them")
         return {name: {"rows": writer.rows, "files": writer.close()} for name, writer in writers.items()}
 
-    def _record(self, encoder: Encoder, splits: dict[str, dict[str, Any]], folder: Path) -> None:
-        encoder.schema.save(folder / "schema.json")
+    def _save(self, encoder: Encoder, splits: dict[str, dict[str, Any]], folder: Path) -> None:
         encoder.save(folder / "encoding")
-        names = ["schema.json", "encoding/spec.json", "encoding/numeric.json"]
-        names += [f"encoding/{vocabulary_file(name)}" for name in encoder.vocabularies]
+        self._record(encoder, splits, folder, {"format": FORMAT, "spec": self.spec.model_dump(mode="json")})
+
+    def _record(self, encoder: Encoder, splits: dict[str, dict[str, Any]], folder: Path,
+                record: dict[str, Any]) -> None:
+        """Write what stands beside encoding/ and the splits; `record` says what is not known here."""
+        encoder.schema.save(folder / "schema.json")
+        if self.spec.group:
+            self.groups.save(folder / "groups.parquet")
         for name, ones in zip(self.names, self.positives, strict=True):
             if name in splits:
                 splits[name]["positives"] = ones.tolist()
-        record = {"format": FORMAT, "spec": self.spec.model_dump(mode="json"), "splits": splits,
-                  "table_sizes": table_sizes(encoder.schema), "schema": encoder.schema.digest(),
-                  "fitted": encoder.fitted,
-                  "vocabularies": {name: v.digest() for name, v in encoder.vocabularies.items()},
-                  "files": {name: sha256_file(folder / name) for name in names}}
+        files = [folder / "schema.json", *folder.glob("groups.parquet"), *folder.glob("encoding/**/*")]
+        record |= {"splits": splits, "table_sizes": table_sizes(encoder.schema), "fitted": encoder.fitted,
+                   "schema": encoder.schema.digest(),
+                   "vocabularies": {name: v.digest() for name, v in encoder.vocabularies.items()},
+                   "files": {str(file.relative_to(folder)): sha256_file(file)
+                             for file in sorted(files) if file.is_file()}}
+        if self.tables:
+            record["tables"] = [
+                {"file": table.name, "key": table.spec.raw, "keys": len(table), "absent": int(absent)}
+                for table, absent in zip(self.tables, self.absent, strict=True)]
         record["data_digest"] = record_digest(record)
         (folder / "prepared.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -13,7 +13,8 @@ from ..errors import InputError
 from .spec import ReadSpec
 from .values import Chunk, missing_column
 
-_PARQUET, _TABS, _TEXT = (".parquet", ".pq"), (".tsv", ".tab"), (".csv", ".txt")
+_PARQUET, _TEXT = (".parquet", ".pq"), (".csv", ".txt")
+_TABS = (".tsv", ".tab", ".inter", ".user", ".item")  # the last three: RecBole's atomic files
 _PACKED = (".gz", ".zst", ".zlib")
 _LINES = 1 << 15  # lines looked at together
 _SLICE = 1 << 17  # rows of Parquet read together
@@ -91,10 +92,10 @@ def check_lines(path: Path, read: ReadSpec) -> int | None:
     return blank
 
 
-def read_frame(path: Path, read: ReadSpec | None = None) -> pl.DataFrame:
-    """A whole file with all its columns, for files that fit into memory; texts come as texts."""
+def read_frame(path: Path, read: ReadSpec | None = None, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """A whole file with these (or all) columns, for files that fit into memory; texts come as texts."""
     read = read or ReadSpec()
-    blank, names = check_lines(path, read), column_names(path, read)
+    blank, names = check_lines(path, read), columns or column_names(path, read)
     frame = pl.concat([chunk.frame for chunk in read_chunks(path, names, read, 1 << 18, keep_empty=True)])
     if blank == 0:
         return frame

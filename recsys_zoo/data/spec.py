@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from ..config import Frozen, read_toml
 from ..schema import Kind, Side
@@ -177,6 +177,31 @@ class ReadSpec(Frozen):
     null_values: tuple[str, ...] = Field((), description="texts that mean missing, beside the empty one")
 
 
+class TableSpec(Frozen):
+    """A side table: attributes of users, items or anything else that the files name by a key."""
+
+    files: tuple[str, ...] = Field(min_length=1, description=(
+        "CSV, TSV or Parquet, one below the other; paths start at the folder of the schema file"))
+    key: str = Field(min_length=1, description="column of the table that is different in each row")
+    source: str = Field("", description="column of the main files with the key; empty: the same as key")
+    columns: tuple[str, ...] = Field(min_length=1, description=(
+        "what the table brings; used like columns of the main files, which must not have them"))
+    read: ReadSpec = Field(ReadSpec(), description="how its text files are written")
+
+    @property
+    def raw(self) -> str:
+        """Name of the key in the main files."""
+        return self.source or self.key
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TableSpec:
+        twice = [name for name in self.columns if self.columns.count(name) > 1]
+        if twice or self.key in self.columns:
+            raise ValueError(f"table {self.files[0]!r}: list each column once, and the key under key alone; "
+                             f"remove {(twice or [self.key])[0]!r}")
+        return self
+
+
 class DataSpec(Frozen):
     """A data set: columns, labels, roles, split."""
 
@@ -189,6 +214,7 @@ class DataSpec(Frozen):
     columns: tuple[ColumnSpec, ...] = Field(min_length=1, description="inputs in the order models see them")
     split: SplitSpec = Field(SplitSpec(), description="division into training, validation and test")
     read: ReadSpec = Field(ReadSpec(), description="how text files are written")
+    tables: tuple[TableSpec, ...] = Field((), description="side tables, joined by key")
     note: str = Field("", description="stands beside every number that comes from these data")
 
     @field_validator("labels", mode="before")
@@ -217,7 +243,28 @@ class DataSpec(Frozen):
         leaked = {label.raw for label in self.labels} & {c.raw for c in self.columns}
         if leaked:
             raise ValueError(f"{min(leaked)!r} is both a label and an input; remove it from the columns")
+        self._check_tables()
         return self
+
+    def _check_tables(self) -> None:
+        brought = [(table.files[0], name) for table in self.tables for name in table.columns]
+        names, read, keys = [name for _, name in brought], self.raw_columns(), {t.raw for t in self.tables}
+        for file, name in brought:
+            if names.count(name) > 1:
+                raise ValueError(f"two tables bring {name!r}; take it from one of them")
+            if name in keys:
+                raise ValueError(f"table {file!r} brings {name!r}, by which a table is joined; a key must "
+                                 "stand in the main files")
+            if name not in read:
+                raise ValueError(f"table {file!r} brings {name!r}, which nothing uses; name it in a "
+                                 "[[columns]] entry or remove it")
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = dump(self)
+        if not self.tables:
+            values.pop("tables", None)  # so that digests are those of data prepared before there were tables
+        return values
 
     @classmethod
     def load(cls, path: Path | str) -> DataSpec:
@@ -225,7 +272,7 @@ class DataSpec(Frozen):
         return cls.parse(read_toml(Path(path)), str(path))
 
     def raw_columns(self, prediction: bool = False) -> tuple[str, ...]:
-        """The columns that must be in the files (in a frame to predict: the inputs only), each once."""
+        """The columns that files and side tables must have (to predict: the inputs only), each once."""
         names = [c.raw for c in self.columns]
         if not prediction:
             names += [b.raw for b in self.labels] + [self.weight, self.group]

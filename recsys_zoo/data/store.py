@@ -1,9 +1,9 @@
 """A prepared folder as tensors: memory-mapped matrices in, whole batches out (numpy and torch only).
 
-The folder (format 1) is written by `prepare`: schema.json, prepared.json, encoding/, and for each split
-ids.npy (int32 [rows, W], row-major, W laid out by `Schema.id_slices`), numeric.npy (float32 [rows, N]),
-labels.npy (float32 [rows, T]) and, where the data has them, weight.npy (float32 [rows]) and group.npy
-(int32 [rows]).
+The folder (format 1) is written by `prepare`: schema.json, prepared.json, encoding/, where there are groups
+groups.parquet (their texts in the order of their numbers), and for each split ids.npy (int32 [rows, W],
+row-major, W laid out by `Schema.id_slices`), numeric.npy (float32 [rows, N]), labels.npy (float32 [rows, T])
+and, where the data has them, weight.npy (float32 [rows]) and group.npy (int32 [rows]).
 """
 
 from __future__ import annotations
@@ -152,15 +152,19 @@ class Prepared:
             raise unknown_name("split", name, self._splits)
         return self._splits[name]
 
-    def verify(self) -> None:
-        """Recompute every digest (reads all bytes); InputError names the first file that does not match."""
+    def verify(self, *splits: str) -> None:
+        """Recompute every digest (reads all bytes); InputError names the first file that does not match.
+
+        With names of splits, the others are left out.
+        """
         if self.folder is None:
             return
         if record_digest(self.record) != self.data_digest:
             raise InputError(f"{self.folder / 'prepared.json'}: its digest does not fit its content; "
                              "prepare the data again")
         files = dict(self.record["files"])
-        for name, entry in self.record["splits"].items():
+        for name in splits or self.names:
+            entry = self.record["splits"][name]
             files |= {f"{name}/{file}": digest for file, digest in entry["files"].items()}
         for name, digest in files.items():
             path = self.folder / name

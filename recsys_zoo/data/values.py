@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -14,11 +14,15 @@ LARGEST = float(np.finfo(np.float32).max)  # numbers are stored as float32
 
 @dataclass
 class Chunk:
-    """Some rows of one file: `rows` holds their numbers in the file (the first data row is 1)."""
+    """Some rows of one file: `rows` holds their numbers in the file (the first data row is 1).
+
+    origins: column -> side table that it was joined from.
+    """
 
     frame: pl.DataFrame
     where: str
     rows: np.ndarray
+    origins: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -27,7 +31,7 @@ class Chunk:
         """The rows where mask is true."""
         if mask.all():
             return self
-        return Chunk(self.frame.filter(pl.Series(mask)), self.where, self.rows[mask])
+        return Chunk(self.frame.filter(pl.Series(mask)), self.where, self.rows[mask], self.origins)
 
     def column(self, name: str) -> pl.Series:
         """One column; UnknownName-like InputError with near matches."""
@@ -40,7 +44,8 @@ class Chunk:
         place = int(np.flatnonzero(bad)[0])
         value = self.frame.get_column(column)[place]
         what = what.replace("{value}", repr(value))
-        return InputError(f"{self.where}: column {column!r}, row {self.rows[place]}: {what}")
+        origin = f" (from {self.origins[column]})" if column in self.origins else ""
+        return InputError(f"{self.where}: column {column!r}{origin}, row {self.rows[place]}: {what}")
 
 
 def missing_column(where: str, name: str, known: list[str]) -> InputError:

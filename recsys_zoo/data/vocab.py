@@ -1,4 +1,7 @@
-"""Vocabularies: counted on training rows, ordered by falling count (ties by value), values from id 2 on."""
+"""Vocabularies: counted on training rows, ordered by falling count (ties by value), values from id 2 on.
+
+A vocabulary grows at its end, by values that are ordered among themselves, so that ids keep their meaning.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import polars as pl
 from ..errors import InputError
 from ..schema import UNKNOWN
 
-FIRST = 2  # id of the most frequent value
+FIRST = 2  # id of the first value
 
 
 class Counter:
@@ -67,6 +70,14 @@ class Vocabulary:
             return np.full(len(text), UNKNOWN, np.int32)
         places = text.cast(self._type, strict=False).to_physical().cast(pl.Int32)
         return (places + FIRST).fill_null(UNKNOWN).to_numpy()
+
+    def grown(self, other: Vocabulary) -> Vocabulary:
+        """This vocabulary, followed by what only the other one holds, with its counts."""
+        fresh = pl.Series(self.encode(other.values) == UNKNOWN)
+        if not fresh.any():
+            return self
+        return Vocabulary(pl.concat([self.values, other.values.filter(fresh)]),
+                          pl.concat([self.counts, other.counts.filter(fresh)]))
 
     def decode(self, ids: np.ndarray) -> list[str | None]:
         """The texts of ids; None for padding and unknown."""

@@ -18,7 +18,8 @@ LAYERS = [
     {"tasks"},
     {"train"},
     {"zoo", "predictor", "board"},
-    {"runs", "catalog", "launch", "display", "demo", "cli", "estimator", "importer"},
+    {"importers"},
+    {"runs", "catalog", "launch", "display", "demo", "cli", "estimator"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"sklearn", "tensorboard", "matplotlib", "jinja2", "pandas", "rich", "onnx", "optuna"}

@@ -92,7 +92,7 @@ def test_the_bytes_do_not_depend_on_batches_or_runs(tmp_path: Path, changes: dic
     for size in (1000, 17):
         assert _bytes(_prepared(rows, tmp_path, batch_rows=size, spec=spec).folder) == first
     assert set(first) == {
-        "schema.json", "prepared.json", "encoding/spec.json", "encoding/numeric.json",
+        "schema.json", "prepared.json", "groups.parquet", "encoding/spec.json", "encoding/numeric.json",
         *(f"encoding/{name}.parquet" for name in ("user", "item", "tags", "bucket", "level")),
         *(f"{part}/{name}.npy" for part in PARTS for name in ("ids", "numeric", "labels", "group"))}
 

@@ -1,0 +1,295 @@
+"""FuxiCTR's configuration as a recipe and a schema file of ours, with every difference in meaning said."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, unknown_name
+from .fuxicolumns import add_schema
+from .imported import Imported, check, fill_settings, left_out, read_yaml
+
+# FuxiCTR's class -> registry name, and its options -> settings of the model ("a b": one sets two settings).
+MODELS: dict[str, tuple[str, dict[str, str]]] = {
+    "LR": ("lr", {}),
+    "FM": ("fm", {}),
+    "FFM": ("ffm", {}),
+    "FwFM": ("fwfm", {"linear_type": "linear_type"}),
+    "FmFM": ("fmfm", {"field_interaction_type": "interaction"}),
+    "AFM": ("afm", {"attention_dim": "attention_dim"}),
+    "NFM": ("nfm", {"hidden_units": "hidden"}),
+    "DNN": ("dnn", {"hidden_units": "hidden"}),
+    "WideDeep": ("wide_deep", {"hidden_units": "hidden"}),
+    "DeepFM": ("deepfm", {"hidden_units": "hidden"}),
+    "PNN": ("ipnn", {"hidden_units": "hidden"}),
+    "DCN": ("dcn", {"num_cross_layers": "layers", "crossing_layers": "layers", "dnn_hidden_units": "hidden"}),
+    "DCNv2": (
+        "dcnv2",
+        {
+            "model_structure": "structure",
+            "num_cross_layers": "layers",
+            "low_rank": "rank",
+            "parallel_dnn_hidden_units": "hidden",
+            "stacked_dnn_hidden_units": "stacked_hidden",
+        },
+    ),
+    "xDeepFM": (
+        "xdeepfm",
+        {"cin_hidden_units": "cin", "cin_layer_units": "cin", "dnn_hidden_units": "hidden"},
+    ),
+    "AutoInt": (
+        "autoint.fuxi",
+        {
+            "attention_layers": "layers",
+            "num_heads": "heads",
+            "attention_dim": "attention_dim",
+            "use_scale": "scale",
+            "use_wide": "wide",
+            "dnn_hidden_units": "hidden",
+            "net_dropout": "dropout attention_dropout",
+        },
+    ),
+    "FinalMLP": (
+        "finalmlp",
+        {
+            "mlp1_hidden_units": "hidden",
+            "mlp1_dropout": "dropout",
+            "mlp1_batch_norm": "batch_norm",
+            "mlp2_hidden_units": "second_hidden",
+            "mlp2_dropout": "second_dropout",
+            "use_fs": "gates",
+            "mlp2_batch_norm": "second_batch_norm",
+            "fs_hidden_units": "gate_hidden",
+            "fs1_context": "context",
+            "fs2_context": "second_context",
+            "num_heads": "heads",
+        },
+    ),
+}
+_PERCEPTRON = {"hidden_units": [64, 64, 64]}
+# What FuxiCTR takes where a configuration is silent and we would take something else.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "FFM": {"embedding_dim": 2},
+    "NFM": _PERCEPTRON,
+    "DNN": _PERCEPTRON,
+    "WideDeep": _PERCEPTRON,
+    "DeepFM": _PERCEPTRON,
+    "PNN": _PERCEPTRON,
+    "DCN": {"dnn_hidden_units": []},
+    "DCNv2": {"parallel_dnn_hidden_units": [], "stacked_dnn_hidden_units": []},
+    "xDeepFM": {"dnn_hidden_units": [64, 64, 64]},
+    "AutoInt": {
+        "attention_layers": 2,
+        "num_heads": 1,
+        "attention_dim": 8,
+        "dnn_hidden_units": [64, 64, 64],
+    },
+    "FinalMLP": {"mlp1_hidden_units": [64, 64, 64], "mlp2_hidden_units": [64, 64, 64]},
+}
+_COMMON = {"embedding_dim": 10, "learning_rate": 1e-3, "batch_size": 32, "epochs": 1}
+_TRAIN = {
+    "batch_size": "batch_size",
+    "learning_rate": "lr",
+    "epochs": "epochs",
+    "seed": "seed",
+    "early_stop_patience": "patience",
+    "patience": "patience",
+    "max_gradient_norm": "clip_norm",
+}
+_SHARED = {"batch_norm": "batch_norm", "net_dropout": "dropout"}
+# Weights of the metrics in the number that is maximised -> our name.
+_MONITORS = {
+    (("AUC", 1),): "auc",
+    (("gAUC", 1),): "gauc",
+    (("logloss", -1),): "logloss",
+    (("AUC", 1), ("logloss", -1)): "auc-logloss",
+    (("AUC", 1), ("gAUC", 1)): "auc+gauc",
+}
+# Where files lie, how much is printed, what is looked at: nothing that changes the result.
+_WITHOUT_EFFECT = {
+    "model",
+    "dataset_id",
+    "model_root",
+    "num_workers",
+    "verbose",
+    "pickle_feature_encoder",
+    "debug_mode",
+    "metrics",
+    "monitor",
+    "monitor_mode",
+    "reduce_lr_on_plateau",
+    "gpu",
+    "model_id",
+    "data_root",
+    "data_format",
+    "train_data",
+    "valid_data",
+    "test_data",
+    "data_block_size",
+    "streaming",
+    "base_config",
+    "base_expid",
+    "version",
+    "group_id",
+    "min_categr_count",
+}
+# Options with the only value that we have too.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "optimizer": ("adam", "Adam"),
+    "loss": ("binary_crossentropy", "binary_cross_entropy", "bce"),
+    "shuffle": (True,),
+    "task": ("binary_classification",),
+    "save_best_only": (True,),
+    "eval_steps": (None,),
+    "use_features": (None,),
+    "feature_specs": (None,),
+    "feature_config": (None,),
+    "product_type": ("inner",),
+    "use_residual": (True,),
+    "use_attention": (True,),
+    "bn_only_once": (False,),
+    "embedding_dropout": (0,),
+    "accumulation_steps": (1,),
+}
+
+
+def import_fuxictr(folder: Path | str, experiment: str) -> Imported:
+    """Read model_config.yaml and dataset_config.yaml (or folders of such names) of a FuxiCTR configuration.
+
+    InputError for files that are missing or no YAML, for an unknown experiment, model or data set, and for a
+    value that our settings refuse.
+    """
+    folder = Path(folder)
+    models = _tables(folder, "model_config")
+    names = [name for name in models if name != "Base"]
+    if experiment not in names:
+        raise unknown_name("experiment", experiment, names)
+    options = {**(models.get("Base") or {}), **models[experiment]}
+    found = _recipe(options, experiment)
+    data = _tables(folder, "dataset_config", needed=False)
+    described = data.get(str(options.get("dataset_id")))
+    if described and described.get("feature_cols"):
+        add_schema(found, described, options)
+    else:
+        found.differences.append(
+            f"the data set {options.get('dataset_id')!r} is not described by columns there (its files are "
+            "encoded already); prepare the raw files with an own schema file"
+        )
+    check(found)
+    return found
+
+
+def _tables(folder: Path, name: str, needed: bool = True) -> dict[str, Any]:
+    """The named tables of name.yaml, or, where there is none, of the files in the folder `name`."""
+    whole = folder / f"{name}.yaml"
+    parts = [] if whole.is_file() else sorted((folder / name).glob("*.yaml"))
+    tables: dict[str, Any] = {}
+    for path in parts or ([whole] if needed or whole.is_file() else []):
+        values = read_yaml(path)
+        if not all(isinstance(v, dict) for v in values.values()):
+            raise InputError(f"{path}: is no table of named tables, as FuxiCTR's configurations are")
+        tables |= values
+    return tables
+
+
+def _recipe(given: dict[str, Any], experiment: str) -> Imported:
+    asked = str(given.get("model"))
+    name, renamed = MODELS.get(asked, ("", {}))
+    if not name:
+        raise unknown_name("model to translate", asked, MODELS)
+    options = {**_COMMON, **_DEFAULTS.get(asked, {}), **given}
+    model: dict[str, Any] = {"name": name, "embedding": {}}
+    train: dict[str, Any] = {"monitor": _monitor(options)}
+    found = Imported(
+        "FuxiCTR",
+        {
+            "board": experiment,
+            "data": str(options.get("dataset_id", "")),
+            "hparams": "default",
+            "model": model,
+            "train": train,
+        },
+    )
+    for key, value in options.items():
+        if key in renamed or key in _SHARED:
+            fill_settings(model, renamed.get(key, _SHARED.get(key, "")), value)
+        elif key in _TRAIN:
+            train[_TRAIN[key]] = value
+        elif key == "embedding_dim":
+            model["embedding"]["dim"] = value
+        elif key.endswith("regularizer"):
+            _regulariser(key, value, train, found.differences)
+        elif key not in _WITHOUT_EFFECT and not _is_ours(key, value):
+            found.differences.append(left_out(key, value))
+    if options.get("reduce_lr_on_plateau") is False:
+        train["plateau_factor"] = 1.0
+    _finish_model(name, model, options)
+    found.differences += _standing(name, options)
+    return found
+
+
+def _finish_model(name: str, model: dict[str, Any], options: dict[str, Any]) -> None:
+    """The settings that several options decide together."""
+    if name == "dcnv2" and options.get("use_low_rank_mixture"):
+        model["experts"] = options.get("num_experts", 4)
+    if name == "dcnv2" and not options.get("use_low_rank_mixture"):
+        model.pop("rank", None)
+    if name.startswith("autoint") and options.get("layer_norm"):
+        model["norm"] = "pre_relu"
+    if name == "afm" and options.get("attention_dropout"):
+        model["attention_dropout"], model["dropout"] = options["attention_dropout"]
+    if "interaction" in model:
+        model["interaction"] = {"matrixed": "matrix", "vectorized": "vector"}[model["interaction"]]
+
+
+def _is_ours(key: str, value: Any) -> bool:
+    """Whether an option without a setting of its own has the value that the model here always has."""
+    if key.endswith("activations"):
+        return value is None or str(value).lower() == "relu"
+    if key in ("use_low_rank_mixture", "num_experts", "layer_norm", "attention_dropout"):
+        return True  # looked at after all others
+    return key in _FIXED and value in _FIXED[key]
+
+
+def _regulariser(key: str, value: Any, train: dict[str, Any], differences: list[str]) -> None:
+    squared = re.fullmatch(r"l2\(([-+.\deE]+)\)", value) if isinstance(value, str) else None
+    value = float(squared[1]) if squared else value
+    if value in (None, "") or isinstance(value, int):
+        return  # FuxiCTR reads floats and texts alone: a whole number adds nothing
+    if not isinstance(value, float):
+        differences.append(f"{key} = {value!r}: only squared norms with one weight are here; it is left out")
+        return
+    if key != "net_regularizer":
+        train["table_l2"] = value
+    if key != "embedding_regularizer":
+        train["net_l2"] = value
+
+
+def _monitor(options: dict[str, Any]) -> str:
+    asked = options.get("monitor", "AUC")
+    sign = -1 if options.get("monitor_mode") == "min" else 1
+    weights = asked if isinstance(asked, dict) else {asked: 1}
+    found = _MONITORS.get(tuple(sorted((str(metric), sign * w) for metric, w in weights.items())))
+    if found is None:
+        raise InputError(
+            f"monitor = {asked!r} with monitor_mode = {options.get('monitor_mode', 'max')!r} is not "
+            "translated; choose AUC, gAUC, AUC - logloss or AUC + gAUC with max, or logloss with min"
+        )
+    return found
+
+
+def _standing(name: str, options: dict[str, Any]) -> list[str]:
+    """What differs whatever the settings are."""
+    lines = [
+        "the same seed draws other random numbers: compare means over seeds, not single runs",
+        "one padding row a table where FuxiCTR has one a column: it counts more parameters, for the same "
+        "functions",
+        "logloss keeps probabilities 1e-7 away from 0 and 1; FuxiCTR 2 leaves that to scikit-learn",
+        f"where the network itself differs is said by `recsys-zoo show {name}`",
+    ]
+    if options.get("seed") is None:
+        lines.append("no seed is given: here it is 1")
+    if name == "deepfm":
+        lines.append("one bias, the MLP's, where FuxiCTR 2 has a second one in the first-order term")
+    return lines

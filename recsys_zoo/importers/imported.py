@@ -1,0 +1,107 @@
+"""What the import of another library's configuration gives, how it is written, and how YAML is read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..config import write_toml
+from ..errors import InputError
+from ..files import write_whole
+
+
+@dataclass
+class Imported:
+    """A recipe and, where the data set is described, a schema, as nested plain values; what differs.
+
+    `source` is the library, `prepare` the arguments of `recsys-zoo prepare` that name the files, if known.
+    """
+
+    source: str
+    recipe: dict[str, Any]
+    schema: dict[str, Any] | None = None
+    differences: list[str] = field(default_factory=list)
+    prepare: str = ""
+
+
+def write_imported(found: Imported, out: Path, schema: Path | None = None) -> list[str]:
+    """Write the recipe (and the schema file) with the differences as comments; returns what to tell.
+
+    InputError when a file is there already, or when a schema is asked for and the columns are not known.
+    """
+    for path in filter(None, (out, schema)):
+        if path.exists():
+            raise InputError(f"{path}: exists already; choose another name")
+    if schema is not None and found.schema is None:
+        raise InputError(f"--schema {schema}: {found.differences[-1]}")
+    said = "".join(
+        f"# {line}\n" for line in (f"From a {found.source} configuration. It differs:", *found.differences)
+    )
+    write_whole(out, said + write_toml(found.recipe))
+    lines = [f"wrote {out}", *(f"differs: {line}" for line in found.differences)]
+    if schema is not None and found.schema is not None:
+        write_whole(schema, said + write_toml(found.schema))
+        lines.insert(1, f"wrote {schema}")
+        lines.append(f"next: recsys-zoo prepare {found.prepare or 'FILE...'} --schema {schema} --out DIR")
+    return lines
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The table of a YAML file; InputError when it is missing, no YAML or no table."""
+    try:
+        import yaml
+    except ImportError:
+        raise InputError("reading YAML needs PyYAML: pip install 'recsys-zoo[import]'") from None
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _loader(yaml))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: is no table of settings, as a configuration is")
+    return values
+
+
+def _loader(yaml: Any) -> Any:
+    """The safe loader, but that 1e-3 is the number that was meant; YAML 1.1 reads it as a text."""
+    loader = type("Loader", (yaml.SafeLoader,), {})
+    exponent = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+.0123456789"))
+    return loader
+
+
+def has_first_order(model: dict[str, Any]) -> bool:
+    """Whether a translated model adds up one weight a value."""
+    return bool(
+        model["name"] in ("lr", "fm", "ffm", "fmfm", "afm", "nfm", "wide_deep", "deepfm", "xdeepfm")
+        or model.get("wide")
+        or model.get("linear_type") == "LW"
+    )
+
+
+def left_out(key: str, value: Any) -> str:
+    """The line for an option that has no setting here."""
+    return f"{key} = {value!r} has no counterpart and is left out: the run is another one"
+
+
+def fill_settings(model: dict[str, Any], targets: str, value: Any) -> None:
+    """Give one value to all settings named in `targets` ("a b"); null means an empty list (no layers)."""
+    for target in targets.split():
+        model[target] = [] if value is None else value
+
+
+def check(found: Imported) -> None:
+    """InputError where a translated value is none that our settings take, said before anything is written."""
+    from ..data.spec import DataSpec
+    from ..train.config import TrainConfig
+    from ..zoo import resolve
+
+    where = f"the {found.source} configuration, translated"
+    settings = dict(found.recipe["model"])
+    resolve(settings.pop("name"), settings, f"{where}: model")
+    TrainConfig.parse(found.recipe["train"], f"{where}: train")
+    if found.schema is not None:
+        DataSpec.parse(found.schema, f"{where}: schema")
