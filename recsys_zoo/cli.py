@@ -90,18 +90,32 @@ def prepare(
     schema: Annotated[Path | None, typer.Option(help="schema file (TOML)")] = None,
     out: Annotated[Path | None, typer.Option(help="prepared folder to write")] = None,
     infer: Annotated[bool, typer.Option("--infer", help="draft a schema file and print it")] = False,
+    table: Annotated[
+        list[Path], typer.Option(help="side table (users, items) to draft into the schema file; with --infer")
+    ] = [],  # noqa: B006
     split: Annotated[
         list[str], typer.Option(help="given splits: --split valid=v.csv --split test=t.csv")
     ] = [],  # noqa: B006
+    append: Annotated[Path | None, typer.Option(help="prepared folder to add the --split files to")] = None,
+    grow: Annotated[
+        bool, typer.Option("--grow", help="with --append: ids for new values of training rows")
+    ] = False,
 ) -> None:
     """Own data -> prepared folder; --infer drafts the schema file to edit.
 
     With given splits, FILES are the training files and each --split names another split's file.
+    --append DIR adds new files to the splits of a prepared folder: --split train=day8.csv; ids never change.
     """
+    if append is not None:
+        _append(append, files, split, grow, schema, infer or out is not None or bool(table))
+        return
+    if grow or (table and not infer):
+        word, partner = ("--grow", "--append DIR") if grow else ("--table", "--infer")
+        raise InputError(f"{word} belongs to {partner}; give both, or leave it out")
     if infer:
         from .data.infer import infer_spec
 
-        text = infer_spec(list(files))
+        text = infer_spec(list(files), table, schema.parent if schema else Path())
         if schema is None:
             print(text, end="")
             return
@@ -120,17 +134,44 @@ def prepare(
     from .data.prepare import prepare as prepare_files
     from .data.spec import DataSpec
 
-    spec = DataSpec.load(schema)
-    split_files: dict[str, list[Path]] = {}
-    for entry in split:
+    data = prepare_files(
+        list(files),
+        DataSpec.load(schema),
+        out,
+        split_files=_split_files(split) or None,
+        tables_from=schema.parent,
+        progress=display.preparing(),
+    )
+    print(describe(data))
+
+
+def _append(
+    folder: Path, files: list[Path], split: list[str], grow: bool, schema: Path | None, more: bool
+) -> None:
+    if files or more:
+        what = f"{files[0]}: say" if files else "--append takes no --infer, --out or --table; say"
+        raise InputError(f"{what} which split new rows go to, for example --split train=day8.csv")
+    from . import display
+    from .data.append import append
+    from .data.describe import describe
+    from .data.spec import DataSpec
+
+    spec = DataSpec.load(schema) if schema else None
+    where = schema.parent if schema else Path()
+    done = append(
+        folder, _split_files(split), grow=grow, spec=spec, tables_from=where, progress=display.preparing()
+    )
+    print(describe(done))
+
+
+def _split_files(entries: list[str]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for entry in entries:
         name, equals, path = entry.partition("=")
         if not equals:
             raise InputError(f"--split {entry}: write it as NAME=FILE, for example --split test=test.csv")
-        split_files.setdefault(name, []).append(Path(path))
-    data = prepare_files(
-        list(files), spec, out, split_files=split_files or None, progress=display.preparing()
-    )
-    print(describe(data))
+        found.setdefault(name, []).append(Path(path))
+    return found
 
 
 @app.command("import")
