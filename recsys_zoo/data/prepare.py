@@ -7,7 +7,7 @@ folder appears whole or not at all, and the same files and spec give the same by
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .read import check_lines, column_names, read_chunks
 from .spec import DataSpec
 from .store import FORMAT, Prepared, record_digest, table_sizes
 from .values import Chunk, missing_column
+from .vectors import FOLDER, Vectors, check_columns, write_rows
 from .write import SplitWriter
 
 Progress = Callable[[str, int, int], None]  # "split", "count" or "encode"; rows so far; rows in all or 0
@@ -30,11 +31,11 @@ Progress = Callable[[str, int, int], None]  # "split", "count" or "encode"; rows
 
 def prepare(files: Sequence[Path | str], spec: DataSpec, out: Path | str, *,
             split_files: dict[str, list[Path]] | None = None, batch_rows: int = 32_768,
-            progress: Progress | None = None) -> Prepared:
+            progress: Progress | None = None, vectors: Mapping[str, Vectors] | None = None) -> Prepared:
     """Encode files by a spec into the folder `out` (replaced when it is a prepared folder) and open it.
 
     files: to be divided by spec.split, or, beside split_files (split name -> files), the training files.
-    batch_rows bounds memory.
+    batch_rows bounds memory. vectors: pretrained ones by column, whose keys all join the vocabulary.
     InputError, with nothing left behind, for everything wrong in files, spec or place, and when another
     process prepares `out`.
     """
@@ -43,15 +44,17 @@ def prepare(files: Sequence[Path | str], spec: DataSpec, out: Path | str, *,
     if foreign and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out}: exists and is not a prepared folder; choose another name")
     plan = split_of_files([Path(f) for f in files], split_files, spec.split)
+    check_columns(vectors or {}, spec)
     with whole_folder(out) as folder:
-        _Preparation(spec, plan, batch_rows, progress or (lambda *_: None)).run(folder)
+        _Preparation(spec, plan, batch_rows, progress or (lambda *_: None), vectors or {}).run(folder)
     return Prepared.open(out)
 
 
 class _Preparation:
     def __init__(self, spec: DataSpec, plan: list[tuple[str, Path]], batch_rows: int,
-                 progress: Progress) -> None:
+                 progress: Progress, vectors: Mapping[str, Vectors]) -> None:
         self.spec, self.plan, self.batch_rows, self.progress = spec, plan, batch_rows, progress
+        self.vectors = vectors
         self.names = tuple(dict.fromkeys(name for name, _ in plan)) if plan[0][0] else spec.split.splits
         self.names = tuple(sorted(self.names, key=lambda name: name != "train"))
         self.assigner = Assigner(spec.split, self.names)
@@ -94,7 +97,7 @@ class _Preparation:
         self.assigner.settle()
 
     def _count(self) -> Encoder:
-        fitter, done = Fitter(self.spec), 0
+        fitter, done = Fitter(self.spec, {name: given.keys for name, given in self.vectors.items()}), 0
         for split, before, chunk, labels in self._chunks("count", self.spec.raw_columns()):
             assigned = self.assigner.assign(chunk, done, before, split)
             done += len(chunk)
@@ -159,5 +162,9 @@ class _Preparation:
                   "fitted": encoder.fitted,
                   "vocabularies": {name: v.digest() for name, v in encoder.vocabularies.items()},
                   "files": {name: sha256_file(folder / name) for name in names}}
+        if self.vectors:
+            (folder / FOLDER).mkdir()
+            record["vectors"] = {name: write_rows(given, name, encoder.vocabularies[name], folder / FOLDER)
+                                 for name, given in self.vectors.items()}
         record["data_digest"] = record_digest(record)
         (folder / "prepared.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

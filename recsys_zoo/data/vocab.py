@@ -35,10 +35,15 @@ class Counter:
         if self._waiting > max(100_000, self._merged.height):
             self._merge()
 
-    def finish(self, min_count: int = 1) -> Vocabulary:
-        """The vocabulary of the values seen at least `min_count` times."""
+    def finish(self, min_count: int = 1, always: pl.Series | None = None) -> Vocabulary:
+        """The vocabulary of the values seen at least `min_count` times, and of `always`, seen or not."""
+        if always is not None:
+            self.add_counts(pl.DataFrame({"value": always, "count": pl.zeros(len(always), eager=True)}))
         self._merge()
         kept = self._merged.filter(pl.col("count") >= min_count)
+        if always is not None:
+            rare = self._merged.filter(pl.col("count") < min_count)
+            kept = kept.vstack(rare.join(always.alias("value").to_frame(), on="value", how="semi"))
         ordered = kept.sort(["count", "value"], descending=[True, False])
         return Vocabulary(ordered.get_column("value"), ordered.get_column("count"))
 
