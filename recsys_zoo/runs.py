@@ -227,12 +227,18 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
         "table_update": cfg.train.table_update,
         "precision": cfg.train.precision,
         "hparams": cfg.hparams,
-        "selection": "valid",
+        "selection": "test" if _valid_is_test(data) else "valid",
         "trials": cfg.trials,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "note": note,
     }
     return Row.model_validate({**record, **facts})
+
+
+def _valid_is_test(data: Prepared) -> bool:
+    """Whether the validation rows are the test rows, so that the epoch is picked on test."""
+    valid, test = (data.record["splits"].get(name, {}).get("files") for name in ("valid", "test"))
+    return valid is not None and valid == test
 
 
 def identity(cfg: RunConfig, data: Prepared) -> dict[str, Any]:
