@@ -49,13 +49,26 @@ class Board:
 
 def history(name: str, owner: str, max_len: int, source: str = "") -> ColumnSpec:
     """A column of values joined by ^, oldest first, in the vocabulary of `owner`."""
-    return ColumnSpec(name=name, source=source, side="user", kind="sequence", separator="^", max_len=max_len,
-                      share_with=owner)
+    return ColumnSpec(
+        name=name,
+        source=source,
+        side="user",
+        kind="sequence",
+        separator="^",
+        max_len=max_len,
+        share_with=owner,
+    )
 
 
-def recipes(board: Board, title: str, terms: str, rows: dict[str, int],
-            positives: dict[str, int] | None = None, table_size: int = 0,
-            vectors: dict[str, int] | None = None) -> tuple[Recipe, Recipe]:
+def recipes(
+    board: Board,
+    title: str,
+    terms: str,
+    rows: dict[str, int],
+    positives: dict[str, int] | None = None,
+    table_size: int = 0,
+    vectors: dict[str, int] | None = None,
+) -> tuple[Recipe, Recipe]:
     """Both recipes of a board.
 
     rows, positives: of the files train and test; table_size: when all of train.csv trains; vectors: how many,
@@ -65,19 +78,31 @@ def recipes(board: Board, title: str, terms: str, rows: dict[str, int],
     for counts, found in ((rows, "rows"), (positives or {}, "positives")):
         own[found] = {"train+valid" if name == "train" else name: count for name, count in counts.items()}
         published[found] = {name: counts["test" if name == "valid" else name] for name in SPLITS if counts}
-    one = Recipe(name=board.spec.dataset, title=title, terms=terms, by_hand=board.by_hand, sources=(),
-                 spec=board.spec, gather=functools.partial(gather, board, False),
-                 expected=Expected(**own, vectors=vectors or {}))
+    one = Recipe(
+        name=board.spec.dataset,
+        title=title,
+        terms=terms,
+        by_hand=board.by_hand,
+        sources=(),
+        spec=board.spec,
+        gather=functools.partial(gather, board, False),
+        expected=Expected(**own, vectors=vectors or {}),
+    )
     name = f"{one.name}_published"
     return one, dataclasses.replace(
-        one, name=name, title=f"{title}; validated on test.csv, as published",
-        spec=board.spec.model_copy(update={"dataset": name}), gather=functools.partial(gather, board, True),
-        expected=Expected(**published, table_size=table_size, vectors=vectors or {}))
+        one,
+        name=name,
+        title=f"{title}; validated on test.csv, as published",
+        spec=board.spec.model_copy(update={"dataset": name}),
+        gather=functools.partial(gather, board, True),
+        expected=Expected(**published, table_size=table_size, vectors=vectors or {}),
+    )
 
 
 def gather(board: Board, published: bool, raw: Path, scratch: Path, say: Say) -> Raw:
     """The columns of both files that the spec reads, as Parquet, and the vectors."""
     import polars as pl
+
     paths = find_splits(raw, board.folder, board.md5)
     if paths is None:
         raise InputError(f"{raw}: has no train.csv and test.csv; {board.by_hand}")
@@ -92,8 +117,10 @@ def gather(board: Board, published: bool, raw: Path, scratch: Path, say: Say) ->
         held = pl.Series(board.held(_read_keys(path, rows, board, scratch)))
         tables |= {"train": (path, only(rows, ~held)), "valid": (path, only(rows, held))}
     say(note)
-    vectors = {column: read_vectors(paths["train"].with_name(file), scratch, board.by_hand)
-               for column, file in board.vectors.items()}
+    vectors = {
+        column: read_vectors(paths["train"].with_name(file), scratch, board.by_hand)
+        for column, file in board.vectors.items()
+    }
     for found in vectors.values():
         say(f"{found.where}: no checksum published; the number of vectors is checked")
     written = write_all(tables, _fields(board), scratch)
@@ -103,6 +130,7 @@ def gather(board: Board, published: bool, raw: Path, scratch: Path, say: Say) ->
 
 def _fields(board: Board) -> list[pl.Expr]:
     import polars as pl
+
     fields = {name: pl.col(name) for name in board.spec.raw_columns()}
     for column in board.spec.columns:
         if column.raw in board.first:
@@ -123,10 +151,12 @@ def _read_keys(path: Path, rows: pl.LazyFrame, board: Board, scratch: Path) -> p
 
 def by_hash(share: float, salt: str, column: str = "") -> Held:
     """Rows held by the hash of a column's text, or of the row number from 0."""
+
     def held(keys: pl.DataFrame) -> np.ndarray:
         import numpy as np
 
         from recsys_zoo.data.split import by_fractions, hash_unit
+
         chosen = np.empty(keys.height, bool)
         for start in range(0, keys.height, _BLOCK):
             rows = np.arange(start, min(start + _BLOCK, keys.height))
@@ -134,17 +164,21 @@ def by_hash(share: float, salt: str, column: str = "") -> Held:
             unit = hash_unit([text.astype(str)], salt)
             chosen[rows] = by_fractions(unit, {"train": 1 - share, "valid": share}) == "valid"
         return chosen
+
     return held
 
 
 def latest(share: float, user: str, time: str) -> Held:
     """The last rows of each user, a share of them rounded down; rows of one moment are in file order."""
+
     def held(keys: pl.DataFrame) -> np.ndarray:
         import numpy as np
 
         from recsys_zoo.data.split import by_user
         from recsys_zoo.data.values import Chunk, as_times
+
         times = as_times(Chunk(keys, "train.csv", np.arange(1, keys.height + 1)), time)
         codes = keys[user].rank("dense").to_numpy()
         return by_user(codes, times, [share]) == 1
+
     return held

@@ -22,6 +22,7 @@ def read_vectors(path: Path, scratch: Path, by_hand: str) -> Vectors:
     import polars as pl
 
     from recsys_zoo.data.vectors import Vectors
+
     try:
         import h5py
     except ImportError:
@@ -36,11 +37,12 @@ def read_vectors(path: Path, scratch: Path, by_hand: str) -> Vectors:
             keys, values = file["key"][...], file["value"]
             if keys.ndim != 1 or values.ndim != 2 or 0 in values.shape or keys.dtype.kind not in "iu":
                 shapes = f"key {keys.dtype} {list(keys.shape)}, value {list(values.shape)}"
-                raise InputError(f"{path}: {shapes}; whole numbers [N] and vectors [N, D] were expected; "
-                                 f"{by_hand}")
+                raise InputError(
+                    f"{path}: {shapes}; whole numbers [N] and vectors [N, D] were expected; {by_hand}"
+                )
             matrix = np.lib.format.open_memmap(scratch / f"{path.stem}.npy", "w+", np.float32, values.shape)
             for start in range(0, len(matrix), _BLOCK):
-                matrix[start:start + _BLOCK] = values[start:start + _BLOCK]
+                matrix[start : start + _BLOCK] = values[start : start + _BLOCK]
     except OSError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: damaged, or not HDF5 ({reason}); {by_hand}") from None

@@ -29,14 +29,20 @@ def test_keys_and_values(tmp_path, monkeypatch, width):
     np.testing.assert_array_equal(found.matrix, value.astype(np.float32))
 
 
-@pytest.mark.parametrize(("content", "sentence"), [
-    ({"key": [1, 2]}, r"v\.h5: has no data set 'value' beside \['key'\]; get it"),
-    ({"value": [[1.0]]}, r"v\.h5: has no data set 'key' beside \['value'\]; get it"),
-    ({"key": [1, 2], "value": [1.0, 2.0]}, r"v\.h5: key int64 \[2\], value \[2\]; whole numbers .* get it"),
-    ({"key": [1.5], "value": [[1.0]]}, r"v\.h5: key float64 \[1\]"),
-    ({"key": [1, 2], "value": [[1.0]]}, r"v\.h5: 2 keys and a matrix \[1, 1\]; give one vector a key"),
-    ({"key": [1, 1], "value": [[1.0], [2.0]]}, r"v\.h5: key '1' \(vector 1\) is missing or double"),
-])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"key": [1, 2]}, r"v\.h5: has no data set 'value' beside \['key'\]; get it"),
+        ({"value": [[1.0]]}, r"v\.h5: has no data set 'key' beside \['value'\]; get it"),
+        (
+            {"key": [1, 2], "value": [1.0, 2.0]},
+            r"v\.h5: key int64 \[2\], value \[2\]; whole numbers .* get it",
+        ),
+        ({"key": [1.5], "value": [[1.0]]}, r"v\.h5: key float64 \[1\]"),
+        ({"key": [1, 2], "value": [[1.0]]}, r"v\.h5: 2 keys and a matrix \[1, 1\]; give one vector a key"),
+        ({"key": [1, 1], "value": [[1.0], [2.0]]}, r"v\.h5: key '1' \(vector 1\) is missing or double"),
+    ],
+)
 def test_another_form(tmp_path, content, sentence):
     with pytest.raises(InputError, match=sentence):
         hdf5.read_vectors(write(tmp_path / "v.h5", **content), tmp_path, "get it")
