@@ -46,7 +46,8 @@ def describe(name: str) -> str:
         said = f"md5 {source.md5}, {source.checksum_from}" if source.md5 else "no checksum published here"
         lines.append(f"  download: {source.url} ({said})")
     rows = " / ".join(f"{name} {count:,}" for name, count in recipe.expected.rows.items())
-    return "\n".join([*lines, f"  rows: {rows}; table size {recipe.expected.table_size:,}"])
+    size = f"; table size {recipe.expected.table_size:,}" if recipe.expected.table_size else ""
+    return "\n".join([*lines, f"  rows: {rows}{size}"])
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def write_all(tables: dict[str, tuple[Path, pl.LazyFrame]], fields: Sequence[pl.
     """
     written = {name: scratch / f"{name}.parquet" for name in tables}
     for name, (path, rows) in tables.items():
-        with _streamed(path, scratch):
+        with streamed(path, scratch):
             rows.select(fields).sink_parquet(written[name], row_group_size=_ROW_GROUP)
     return written
 
@@ -98,17 +98,21 @@ def own_split(path: Path, rows: pl.LazyFrame, label: str, fields: Sequence[pl.Ex
     import polars as pl
     note = f"split by the hash of row numbers; the rows of train, valid and test are not those of {name}"
     say(f"{path}: {note}")
-    with _streamed(path, scratch):
+    with streamed(path, scratch):
         labels = rows.select(pl.col(label).cast(pl.UInt8)).collect(engine="streaming").to_series()
     if labels.null_count():
         raise InputError(f"{path}: row {labels.is_null().arg_true()[0] + 1} has no {label}; {name} has none")
     folds = pl.Series(ten_folds(labels.to_numpy(), name.lower()))
-    numbered = rows.with_row_index("row")
-    tables = {}
-    for split, chosen in (("train", folds >= 2), ("valid", folds == 1), ("test", folds == 0)):
-        member = pl.col("row").map_batches(chosen.gather, return_dtype=pl.Boolean, is_elementwise=True)
-        tables[split] = (path, numbered.filter(member))
+    tables = {split: (path, only(rows, chosen))
+              for split, chosen in (("train", folds >= 2), ("valid", folds == 1), ("test", folds == 0))}
     return Raw(splits=write_all(tables, fields, scratch), note=note, same_rows=False)
+
+
+def only(rows: pl.LazyFrame, chosen: pl.Series) -> pl.LazyFrame:
+    """The rows where `chosen`, a truth value for each row, is true; with their numbers as column row."""
+    import polars as pl
+    member = pl.col("row").map_batches(chosen.gather, return_dtype=pl.Boolean, is_elementwise=True)
+    return rows.with_row_index("row").filter(member)
 
 
 def ten_folds(labels: np.ndarray, salt: str) -> np.ndarray:
@@ -137,7 +141,8 @@ def ten_folds(labels: np.ndarray, salt: str) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _streamed(path: Path, scratch: Path) -> Iterator[None]:
+def streamed(path: Path, scratch: Path) -> Iterator[None]:
+    """Turn what polars says of a damaged file, or of a full disk below `scratch`, into one sentence."""
     import polars as pl
     try:
         yield

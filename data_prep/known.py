@@ -9,14 +9,18 @@ from recsys_zoo.errors import unknown_name
 
 from . import (
     adult,
+    amazonelectronics_x1,
     avazu_x1,
     avazu_x4,
     criteo_x1,
     criteo_x4,
     frappe_x1,
     kkbox_x1,
+    kuaivideo_x1,
+    microvideo17m_x1,
     movielens_1m,
     movielenslatest_x1,
+    taobaoad_x1,
 )
 from .recipe import Recipe, run_recipe
 
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     frappe_x1.RECIPE, movielens_1m.RECIPE, criteo_x1.RECIPE, avazu_x1.RECIPE, movielenslatest_x1.RECIPE,
-    adult.RECIPE, *criteo_x4.RECIPES, *avazu_x4.RECIPES, kkbox_x1.RECIPE)}
+    adult.RECIPE, *criteo_x4.RECIPES, *avazu_x4.RECIPES, kkbox_x1.RECIPE,
+    *amazonelectronics_x1.RECIPES, *taobaoad_x1.RECIPES, *kuaivideo_x1.RECIPES, *microvideo17m_x1.RECIPES)}
 
 
 def run(name: str, *, raw: Path | None, out: Path, downloads: Path | None = None) -> Prepared:

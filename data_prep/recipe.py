@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from recsys_zoo.data.store import Prepared
+    from recsys_zoo.data.vectors import Vectors
 
 Say = Callable[[str], None]
 
@@ -33,11 +34,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a prepared data set must count; other numbers mean other data."""
+    """What a prepared data set must count; other numbers mean other data.
+
+    rows and positives: by split, or together for splits joined by + (train+valid). A number that nobody has
+    published is left out.
+    """
 
     rows: dict[str, int]
     positives: dict[str, int]
-    table_size: int
+    table_size: int = 0  # 0: not known
+    vectors: dict[str, int] = field(default_factory=dict)  # pretrained ones, by column
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Raw:
     files: tuple[Path, ...] = ()
     splits: dict[str, Path] = field(default_factory=dict)
     note: str = ""  # goes with every number from these files
+    vectors: dict[str, Vectors] = field(default_factory=dict)  # pretrained ones, by column
     same_rows: bool = True  # False: another split than the published one, whose vocabularies are not known
 
 
@@ -86,7 +93,7 @@ def run_recipe(recipe: Recipe, raw: Path | None, out: Path, downloads: Path | No
         found = recipe.gather(Path(raw), Path(scratch.name), say)
         spec = recipe.spec.model_copy(update={"note": found.note})
         splits = {name: [path] for name, path in found.splits.items()}
-        data = prepare(list(found.files), spec, building, split_files=splits or None)
+        data = prepare(list(found.files), spec, building, split_files=splits or None, vectors=found.vectors)
         check(data, recipe, found.same_rows)
     data = Prepared.open(out)
     say("\n".join(summary(data)))
@@ -95,19 +102,23 @@ def run_recipe(recipe: Recipe, raw: Path | None, out: Path, downloads: Path | No
 
 def check(data: Prepared, recipe: Recipe, same_rows: bool = True) -> None:
     """InputError when rows, positives or (of the published split) table size are not the expected ones."""
-    counted = {f"rows of {name}": len(data.split(name)) for name in data.names}
-    counted |= {f"positives of {name}": positives(data, name) for name in data.names}
-    if same_rows:
-        counted["table size"] = data.schema.table_size
-    wanted = {f"rows of {name}": count for name, count in recipe.expected.rows.items()}
-    wanted |= {f"positives of {name}": count for name, count in recipe.expected.positives.items()}
-    if same_rows:
-        wanted["table size"] = recipe.expected.table_size
-    wrong = [f"{what} {counted.get(what, 0):,} instead of {count:,}" for what, count in wanted.items()
-             if counted.get(what) != count]
+    expected, vectors = recipe.expected, data.record.get("vectors", {})
+    facts = [(f"rows of {names}", count, sum(len(data.split(name)) for name in _present(data, names)))
+             for names, count in expected.rows.items()]
+    facts += [(f"positives of {names}", count, sum(positives(data, name) for name in _present(data, names)))
+              for names, count in expected.positives.items()]
+    facts += [(f"vectors of {column}", count, vectors[column]["keys"] if column in vectors else 0)
+              for column, count in expected.vectors.items()]
+    if same_rows and expected.table_size:
+        facts.append(("table size", expected.table_size, data.schema.table_size))
+    wrong = [f"{what} {found:,} instead of {count:,}" for what, count, found in facts if found != count]
     if wrong:
         raise InputError(f"{recipe.name}: these are not the published data: {', '.join(wrong)}; "
                          f"{recipe.by_hand}")
+
+
+def _present(data: Prepared, names: str) -> list[str]:
+    return [name for name in names.split("+") if name in data.names]
 
 
 def positives(data: Prepared, name: str) -> int:

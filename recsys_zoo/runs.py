@@ -24,6 +24,7 @@ from .metrics.binary import auc
 from .metrics.bootstrap import bootstrap
 from .models.floors import BaseRate, ColumnRates, PairMemory, seen_pairs
 from .nn import kernels
+from .nn.embedding import load_vectors
 from .registry import merge
 from .schema import Schema
 from .tasks.binary import BinaryTask
@@ -91,6 +92,9 @@ def train(
     task = BinaryTask(data, cfg.label)
     device_of(cfg.train)
     model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
+    for column, rows in data.vectors().items():
+        layers = load_vectors(model, column, torch.from_numpy(rows))
+        say(f"column {column}: {layers or 'no'} table of this model starts from the data's vectors")
     check_stages(model, cfg.train)  # before there is a folder that looks like a run
     if len(data.schema.labels) > 1:
         say(f"label {task.label}, one of {list(data.schema.labels)}; another one by --set label=NAME")
@@ -223,12 +227,18 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
         "table_update": cfg.train.table_update,
         "precision": cfg.train.precision,
         "hparams": cfg.hparams,
-        "selection": "valid",
+        "selection": "test" if _valid_is_test(data) else "valid",
         "trials": cfg.trials,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "note": note,
     }
     return Row.model_validate({**record, **facts})
+
+
+def _valid_is_test(data: Prepared) -> bool:
+    """Whether the validation rows are the test rows, so that the epoch is picked on test."""
+    valid, test = (data.record["splits"].get(name, {}).get("files") for name in ("valid", "test"))
+    return valid is not None and valid == test
 
 
 def identity(cfg: RunConfig, data: Prepared) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from .prepare import Preparation, Progress
 from .spec import DataSpec, SplitSpec
 from .store import Prepared, Split, table_sizes
 from .tables import Table
+from .vectors import FOLDER, extend_rows
 from .write import SplitWriter
 
 _COPIED = 1 << 16  # rows copied together
@@ -123,6 +124,15 @@ class _Appending(Preparation):
         splits = {name: splits.get(name) or self.old.record["splits"][name] for name in self.names}
         record = {**self.old.record, "appended": [*self.old.record.get("appended", []), entry]}
         self._record(encoder, splits, folder, record)
+
+    def _vectors(self, encoder: Encoder, folder: Path) -> dict[str, dict[str, Any]]:
+        """The old rows; values that joined a vocabulary have no vector, so zeros."""
+        entries = {}
+        for name, rows in self.old.vectors().items():
+            entry = self.old.record["vectors"][name]
+            path = folder / FOLDER / entry["file"]
+            entries[name] = {**entry, "sha256": extend_rows(rows, len(encoder.vocabularies[name]), path)}
+        return entries
 
 
 def _plan(split_files: dict[str, list[Path]], names: tuple[str, ...], grow: bool) -> list[tuple[str, Path]]:

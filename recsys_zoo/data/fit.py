@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -15,10 +15,13 @@ from .vocab import Counter, Vocabulary
 
 
 class Fitter:
-    """Shown every training row once, in any batches; the encoder does not depend on the batches."""
+    """Shown every training row once, in any batches; the encoder does not depend on the batches.
 
-    def __init__(self, spec: DataSpec) -> None:
-        self.spec = spec
+    always: by column, values that its vocabulary holds even where training rows lack them.
+    """
+
+    def __init__(self, spec: DataSpec, always: Mapping[str, pl.Series] | None = None) -> None:
+        self.spec, self.always = spec, always or {}
         self.counters = {c.name: Counter() for c in spec.columns if c.kind != "numeric" and not c.share_with}
         self.fits = {c.name: Fit(c) for c in spec.columns if c.rule in ("standardise", "quantile")}
         self.longest = {c.name: 1 for c in spec.columns if c.kind in ("bag", "sequence")}
@@ -55,7 +58,8 @@ class Fitter:
                 text = bucket_text(buckets(column, fitted[column.name], values))
                 self.counters[column.name].add_counts(pl.DataFrame({"value": text, "count": counts}))
             if column.name in self.counters:
-                vocabularies[column.name] = self.counters[column.name].finish(column.min_count)
+                counter, always = self.counters[column.name], self.always.get(column.name)
+                vocabularies[column.name] = counter.finish(column.min_count, always)
             columns.append(column)
         spec = self.spec.model_copy(update={"columns": tuple(columns)})
         return Encoder(spec, vocabularies, fitted, tables)

@@ -7,7 +7,7 @@ folder appears whole or not at all, and the same files and spec give the same by
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .spec import DataSpec
 from .store import FORMAT, Prepared, record_digest, table_sizes
 from .tables import Table, join, plan_join, refuse_both
 from .values import Chunk, missing_column
+from .vectors import FOLDER, Vectors, check_columns, write_rows
 from .write import SplitWriter
 
 Progress = Callable[[str, int, int], None]  # "split", "count" or "encode"; rows so far; rows in all or 0
@@ -31,11 +32,13 @@ Progress = Callable[[str, int, int], None]  # "split", "count" or "encode"; rows
 
 def prepare(files: Sequence[Path | str], spec: DataSpec, out: Path | str, *,
             split_files: dict[str, list[Path]] | None = None, tables_from: Path | str = ".",
-            batch_rows: int = 32_768, progress: Progress | None = None) -> Prepared:
+            batch_rows: int = 32_768, progress: Progress | None = None,
+            vectors: Mapping[str, Vectors] | None = None) -> Prepared:
     """Encode files by a spec into the folder `out` (replaced when it is a prepared folder) and open it.
 
     files: to be divided by spec.split, or, beside split_files (split name -> files), the training files.
     tables_from: where the paths of spec.tables start. batch_rows bounds memory; side tables are held whole.
+    vectors: pretrained ones by column, whose keys all join the vocabulary.
     InputError, with nothing left behind, for everything wrong in files, spec or place, and when another
     process prepares `out`.
     """
@@ -44,9 +47,10 @@ def prepare(files: Sequence[Path | str], spec: DataSpec, out: Path | str, *,
     if foreign and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out}: exists and is not a prepared folder; choose another name")
     plan = split_of_files([Path(f) for f in files], split_files, spec.split)
+    check_columns(vectors or {}, spec)
     with whole_folder(out) as folder:
         tables = [Table.read(table, Path(tables_from)) for table in spec.tables]
-        Preparation(spec, plan, tables, batch_rows, progress).run(folder)
+        Preparation(spec, plan, tables, batch_rows, progress, vectors=vectors).run(folder)
     return Prepared.open(out)
 
 
@@ -54,9 +58,10 @@ class Preparation:
     """The passes over the files; `run` fills a folder."""
 
     def __init__(self, spec: DataSpec, plan: list[tuple[str, Path]], tables: Sequence[Table], batch_rows: int,
-                 progress: Progress | None, names: tuple[str, ...] = ()) -> None:
+                 progress: Progress | None, names: tuple[str, ...] = (),
+                 vectors: Mapping[str, Vectors] | None = None) -> None:
         self.spec, self.plan, self.tables, self.batch_rows = spec, plan, tables, batch_rows
-        self.progress = progress or (lambda *_: None)
+        self.progress, self.vectors = progress or (lambda *_: None), vectors or {}
         names = names or tuple(dict.fromkeys(name for name, _ in plan if name)) or spec.split.splits
         self.names = tuple(sorted(names, key=lambda name: name != "train"))
         self.assigner = Assigner(spec.split, self.names)
@@ -124,7 +129,7 @@ class Preparation:
         return fitter.finish(self.tables)
 
     def _fitter(self) -> Fitter | Grower:
-        return Fitter(self.spec)
+        return Fitter(self.spec, {name: given.keys for name, given in self.vectors.items()})
 
     def _check_splits(self) -> None:
         if self.spec.split.method == "column":
@@ -189,5 +194,12 @@ class Preparation:
             record["tables"] = [
                 {"file": table.name, "key": table.spec.raw, "keys": len(table), "absent": int(absent)}
                 for table, absent in zip(self.tables, self.absent, strict=True)]
+        if vectors := self._vectors(encoder, folder):
+            record["vectors"] = vectors
         record["data_digest"] = record_digest(record)
         (folder / "prepared.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+    def _vectors(self, encoder: Encoder, folder: Path) -> dict[str, dict[str, Any]]:
+        """Write the pretrained rows; what prepared.json says of them, by column."""
+        return {name: write_rows(given, name, encoder.vocabularies[name], folder / FOLDER)
+                for name, given in self.vectors.items()}

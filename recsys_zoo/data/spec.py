@@ -21,9 +21,9 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def check_split_name(name: str) -> None:
-    """ValueError for a split name that cannot be a folder beside encoding/."""
-    if not _SPLIT_NAME.fullmatch(name) or name == "encoding":
-        raise ValueError(f"split name {name!r}: use letters, digits, - and _ (and not 'encoding')")
+    """ValueError for a split name that cannot be a folder beside encoding/ and vectors/."""
+    if not _SPLIT_NAME.fullmatch(name) or name in ("encoding", "vectors"):
+        raise ValueError(f"split name {name!r}: use letters, digits, - and _ (not 'encoding' or 'vectors')")
 
 
 class ColumnSpec(Frozen):

@@ -3,7 +3,8 @@
 The folder (format 1) is written by `prepare`: schema.json, prepared.json, encoding/, where there are groups
 groups.parquet (their texts in the order of their numbers), and for each split ids.npy (int32 [rows, W],
 row-major, W laid out by `Schema.id_slices`), numeric.npy (float32 [rows, N]), labels.npy (float32 [rows, T])
-and, where the data has them, weight.npy (float32 [rows]) and group.npy (int32 [rows]).
+and, where the data has them, weight.npy (float32 [rows]) and group.npy (int32 [rows]). vectors/ holds the
+pretrained rows of columns that have them, float32 [V, D] in the order of the vocabulary.
 """
 
 from __future__ import annotations
@@ -152,6 +153,21 @@ class Prepared:
             raise unknown_name("split", name, self._splits)
         return self._splits[name]
 
+    def vectors(self) -> dict[str, np.ndarray]:
+        """Pretrained rows float32 [V, D] by column, mapped from disk; 0, 1 and values without one are zero.
+
+        InputError for a damaged file and for one that does not fit the vocabulary.
+        """
+        found = {}
+        for name, entry in self.record.get("vectors", {}).items():
+            assert self.folder is not None, "data in memory have no vectors"
+            path = self.folder / "vectors" / entry["file"]
+            found[name] = _open_array(path, np.float32)
+            if found[name].ndim != 2 or len(found[name]) != self.table_sizes.get(name):
+                raise InputError(f"{path}: has shape {list(found[name].shape)}, but the vocabulary has "
+                                 f"{self.table_sizes.get(name)} rows; prepare the data again")
+        return found
+
     def verify(self, *splits: str) -> None:
         """Recompute every digest (reads all bytes); InputError names the first file that does not match.
 
@@ -166,6 +182,8 @@ class Prepared:
         for name in splits or self.names:
             entry = self.record["splits"][name]
             files |= {f"{name}/{file}": digest for file, digest in entry["files"].items()}
+        for entry in self.record.get("vectors", {}).values():
+            files[f"vectors/{entry['file']}"] = entry["sha256"]
         for name, digest in files.items():
             path = self.folder / name
             if not path.is_file():
@@ -230,7 +248,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def _open_split(folder: Path, name: str, entry: dict[str, Any], schema: Schema) -> Split:
-    arrays = {Path(file).stem: _open_array(folder / name / file) for file in entry["files"]}
+    arrays = {Path(file).stem: _open_array(folder / name / file, DTYPES.get(Path(file).stem))
+              for file in entry["files"]}
     for needed in ("ids", "numeric", "labels"):
         if needed not in arrays:
             raise InputError(f"{folder / 'prepared.json'}: split {name!r} lists no {needed}.npy; "
@@ -241,7 +260,7 @@ def _open_split(folder: Path, name: str, entry: dict[str, Any], schema: Schema) 
     return Split(schema, **arrays, where=str(folder / name))
 
 
-def _open_array(path: Path) -> np.ndarray:
+def _open_array(path: Path, expected: type | None) -> np.ndarray:
     try:
         # "c": private pages, so that torch may share the memory without a warning; the file is never written
         array = np.load(path, mmap_mode="c", allow_pickle=False)
@@ -249,7 +268,6 @@ def _open_array(path: Path) -> np.ndarray:
         raise InputError(f"{path}: no such file; prepare the data again") from None
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: not a whole .npy file ({error}); prepare the data again") from None
-    expected = DTYPES.get(path.stem)
     if expected is None or array.dtype != expected:
         wanted = np.dtype(expected) if expected else "a known matrix"
         raise InputError(f"{path}: holds {array.dtype}, not {wanted}; prepare the data again")

@@ -17,6 +17,8 @@ from ..schema import UNKNOWN
 
 FIRST = 2  # id of the first value
 
+_STRANGERS = 1 << 20  # texts that are no values: how many polars may remember, beside one a value
+
 
 class Counter:
     """Counts of texts over a stream; memory grows with the number of distinct values only."""
@@ -38,10 +40,15 @@ class Counter:
         if self._waiting > max(100_000, self._merged.height):
             self._merge()
 
-    def finish(self, min_count: int = 1) -> Vocabulary:
-        """The vocabulary of the values seen at least `min_count` times."""
+    def finish(self, min_count: int = 1, always: pl.Series | None = None) -> Vocabulary:
+        """The vocabulary of the values seen at least `min_count` times, and of `always`, seen or not."""
+        if always is not None:
+            self.add_counts(pl.DataFrame({"value": always, "count": pl.zeros(len(always), eager=True)}))
         self._merge()
         kept = self._merged.filter(pl.col("count") >= min_count)
+        if always is not None:
+            rare = self._merged.filter(pl.col("count") < min_count)
+            kept = kept.vstack(rare.join(always.alias("value").to_frame(), on="value", how="semi"))
         ordered = kept.sort(["count", "value"], descending=[True, False])
         return Vocabulary(ordered.get_column("value"), ordered.get_column("count"))
 
@@ -58,7 +65,7 @@ class Vocabulary:
     def __init__(self, values: pl.Series, counts: pl.Series) -> None:
         self.values = values.alias("value")
         self.counts = counts.alias("count").cast(pl.Int64)
-        self._type = pl.Enum(self.values)  # its physical numbers are the positions in `values`
+        self._index: tuple[pl.Series, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Rows of an embedding table: the values, padding and unknown."""
@@ -68,8 +75,24 @@ class Vocabulary:
         """Ids int32 of texts; null and values not in the vocabulary are unknown (1)."""
         if not len(self.values):
             return np.full(len(text), UNKNOWN, np.int32)
-        places = text.cast(self._type, strict=False).to_physical().cast(pl.Int32)
-        return (places + FIRST).fill_null(UNKNOWN).to_numpy()
+        coded, ids = self._index = self._index or self._make_index()
+        last = len(ids) - 1
+        codes = text.cast(coded.dtype).to_physical().fill_null(last).to_numpy()
+        if codes.max(initial=0) > 2 * last + _STRANGERS:
+            self._index = None
+        return ids[np.minimum(codes, last)]
+
+    def _make_index(self) -> tuple[pl.Series, np.ndarray]:
+        """The values as polars codes them, and the id of each code, the last one for all others.
+
+        The codes are kept between calls: an Enum builds its table anew at each cast, which takes seconds for
+        millions of values. Polars gives every stranger a code too, so they are begun again when many came.
+        """
+        coded = self.values.cast(pl.Categorical(pl.Categories.random()))
+        codes = coded.to_physical().to_numpy()
+        ids = np.full(int(codes.max()) + 2, UNKNOWN, np.int32)
+        ids[codes] = np.arange(FIRST, FIRST + len(codes))
+        return coded, ids
 
     def grown(self, other: Vocabulary) -> Vocabulary:
         """This vocabulary, followed by what only the other one holds, with its counts."""

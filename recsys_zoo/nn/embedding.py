@@ -287,6 +287,24 @@ class Embedding(nn.Module):
         return dense.to(next(self.parameters()).device).train(self.training)
 
 
+def load_vectors(model: nn.Module, column: str, values: Tensor) -> int:
+    """Put pretrained vectors [V, D] into every embedding of a model that reads a column; returns how many do.
+
+    First-order weights (width 1) are left as they are. InputError when a model's rows have another width.
+    """
+    layers = [m for m in model.modules() if isinstance(m, Embedding) and m.override is None]
+    layers = [layer for layer in layers if column in layer.group_of]
+    for layer in layers:
+        width = layer._group(column).table.weight.shape[1]
+        if width != values.shape[1]:
+            raise InputError(
+                f"the data have vectors of width {values.shape[1]} for column {column!r}, the model's "
+                f"rows have {width}; set embedding.dim or .widths, or take a model with one vector a value"
+            )
+        layer.load_rows(column, values)
+    return len(layers)
+
+
 class FirstOrder(nn.Module):
     """Linear term b + sum_i w_{x_i} (numeric columns: weight * value), by an embedding of width 1."""
 

@@ -23,7 +23,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"sklearn", "tensorboard", "matplotlib", "jinja2", "pandas", "rich", "onnx", "optuna"}
-HEAVY |= {"torch_geometric", "transformers", "faiss", "yaml"}
+HEAVY |= {"torch_geometric", "transformers", "faiss", "yaml", "h5py"}
 WITHOUT_POLARS = ("nn/", "losses/", "metrics/", "models/", "tasks/", "train/", "zoo.py")
 WITHOUT_POLARS += ("data/store.py", "data/planted.py", "data/spec.py", "data/split.py")
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))

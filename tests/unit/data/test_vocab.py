@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_zoo.data import vocab
 from recsys_zoo.data.vocab import Counter, Vocabulary
 from recsys_zoo.errors import InputError
 
@@ -100,3 +101,16 @@ def test_a_damaged_or_missing_file_is_named(tmp_path: Path):
     pl.DataFrame({"value": ["a", "b"], "id": [3, 2], "count": [1, 1]}).write_parquet(tmp_path / "v.parquet")
     with pytest.raises(InputError, match=r"its ids are not 2, 3"):
         Vocabulary.open(tmp_path / "v.parquet")
+
+
+def test_many_strangers_do_not_pile_up(monkeypatch):
+    """Codes are begun again behind many unknown texts; ids stay those of a plain look-up."""
+    monkeypatch.setattr(vocab, "_STRANGERS", 5)
+    vocabulary = Vocabulary(pl.Series(["b", "a", "c"]), pl.Series([3, 2, 1]))
+    known, made = {"b": 2, "a": 3, "c": 4}, []
+    build = vocabulary._make_index
+    monkeypatch.setattr(vocabulary, "_make_index", lambda: made.append(1) or build())
+    for start in range(0, 60, 4):
+        texts = [f"s{start + k}" for k in range(4)] + ["c", None, "a", "b"]
+        assert vocabulary.encode(pl.Series(texts)).tolist() == [known.get(text, 1) for text in texts]
+    assert 3 <= len(made) <= 8
