@@ -16,13 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from driver import Worker, step_times, take_turns
 from machine import commit, machine
 
 HERE = Path(__file__).parent
@@ -33,7 +32,6 @@ BEST: dict[str, dict[str, Any]] = {
     "AutoInt": {"table_update": "rows"},
 }
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-PARTS = ("loading", "forward_backward", "optimiser")
 CONTENDERS = ("fuxictr shipped", "fuxictr tuned", "ours fp32", "ours best")
 SHAPES, MODELS = ("frappe", "criteo1m", "criteo5m"), ("AutoInt", "DeepFM", "DCNv2")
 # (shape, model) -> lowest ratio to FuxiCTR as shipped and tuned that is a must, and that is aimed at
@@ -46,59 +44,24 @@ TARGETS = {
 }
 
 
-class Worker:
-    """A contender in a process of its own."""
-
-    def __init__(
-        self, name: str, args: argparse.Namespace, shape: str, model: str, batch: int, threads: int
-    ) -> None:
-        ours, tuned = name.startswith("ours"), name.endswith("tuned")
-        settings = FP32 if name == "ours fp32" else BEST[model] if ours else {}
-        asked = {"shape": shape, "model": model, "batch": batch, "settings": settings, "matmul": tuned}
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "FUXICTR": str(args.fuxictr.resolve())}
-        environment |= MALLOC if tuned else {}
-        file, python = ("worker_ours.py", sys.executable) if ours else ("worker_fuxictr.py", args.peer_python)
-        with open(args.log, "a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [python, str(HERE / file), json.dumps(asked)],
-                env=environment,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-        self.name, self.settings, self.rounds = name, settings, []
-        self.read()
-
-    def read(self) -> dict[str, Any]:
-        """The next answer."""
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"error: {self.name} ended; its messages are in the log")
-        return json.loads(line)
-
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        return self.read()
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait()
+def contender(
+    name: str, args: argparse.Namespace, shape: str, model: str, batch: int, threads: int
+) -> Worker:
+    """Start a contender."""
+    ours, tuned = name.startswith("ours"), name.endswith("tuned")
+    settings = FP32 if name == "ours fp32" else BEST[model] if ours else {}
+    asked = {"shape": shape, "model": model, "batch": batch, "settings": settings, "matmul": tuned}
+    environment = {"OMP_NUM_THREADS": str(threads), "FUXICTR": str(args.fuxictr.resolve())}
+    file, python = ("worker_ours.py", sys.executable) if ours else ("worker_fuxictr.py", args.peer_python)
+    return Worker(name, [python, str(HERE / file)], asked, environment | (MALLOC if tuned else {}), args.log)
 
 
 def measure(
     args: argparse.Namespace, shape: str, model: str, batch: int, threads: int
 ) -> list[dict[str, Any]]:
     """One line a contender: milliseconds a step (best and median of the rounds), their parts, AUC, memory."""
-    workers = [Worker(name, args, shape, model, batch, threads) for name in args.contenders]
-    for worker in workers:
-        worker.ask(steps=args.warm)
-    for number in range(args.rounds):
-        for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
-            worker.rounds.append(worker.ask(steps=args.steps))
+    workers = [contender(name, args, shape, model, batch, threads) for name in args.contenders]
+    take_turns(workers, args.warm, args.rounds, args.steps)
     left = args.total - args.warm - args.rounds * args.steps
     lines = []
     for worker in workers:
@@ -106,9 +69,6 @@ def measure(
             worker.ask(steps=left)
         final = worker.ask(evaluate=True)
         worker.close()
-        each = [1e3 * r["seconds"] / args.steps for r in worker.rounds]
-        best = min(worker.rounds, key=lambda r: r["seconds"])
-        parts = {f"{k}_ms": round(1e3 * best[k] / args.steps, 2) for k in PARTS}
         lines.append(
             {
                 "shape": shape,
@@ -116,10 +76,8 @@ def measure(
                 "batch": batch,
                 "threads": threads,
                 "contender": worker.name,
-                "settings": worker.settings,
-                "best_ms": round(min(each), 2),
-                "median_ms": round(statistics.median(each), 2),
-                **parts,
+                "settings": worker.asked["settings"],
+                **step_times(worker.rounds, args.steps),
                 "evaluation_s": round(final["seconds"], 2),
                 "auc": round(final["auc"], 6),
                 "steps": max(args.total, args.warm + args.rounds * args.steps),

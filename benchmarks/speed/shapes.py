@@ -22,7 +22,12 @@ def _criteo(total: int) -> tuple[int, ...]:
     return (long[0] + left - sum(long), *long[1:], *_SMALL)
 
 
-SIZES = {"frappe": _FRAPPE, "criteo1m": _criteo(1_000_000), "criteo5m": _criteo(5_500_000)}
+SIZES = {
+    "frappe": _FRAPPE,
+    "criteo1m": _criteo(1_000_000),
+    "criteo5m": _criteo(5_500_000),
+    "criteo20m": _criteo(20_000_000),
+}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from recsys_zoo.train.optim import Optimizer
 from recsys_zoo.train.step import Step
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "LR": ("lr", {}),
+    "FM": ("fm", {}),
+    "DNN": ("dnn", {"hidden": [400, 400, 400]}),
     "DeepFM": ("deepfm", {"hidden": [400, 400, 400]}),
     "DCNv2": ("dcnv2", {"hidden": [400, 400, 400], "layers": 3}),
     "AutoInt": ("autoint.fuxi", {"layers": 3, "heads": 2, "attention_dim": 64}),

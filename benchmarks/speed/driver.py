@@ -1,0 +1,68 @@
+"""Workers in processes of their own that take turns: what the parents of worker.py share."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+from typing import Any
+
+PARTS = ("loading", "forward_backward", "optimiser")
+
+
+class Worker:
+    """One contender; `rounds` are its answers to `take_turns`."""
+
+    def __init__(
+        self, name: str, command: list[str], asked: dict[str, Any], environment: dict[str, str], log: str
+    ) -> None:
+        with open(log, "a", encoding="utf-8") as errors:
+            self.process = subprocess.Popen(
+                [*command, json.dumps(asked)],
+                env={**os.environ, **environment},
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        self.name, self.asked, self.rounds = name, asked, []
+        self.read()
+
+    def read(self) -> dict[str, Any]:
+        """The next answer."""
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"error: {self.name} ended; its messages are in the log")
+        return json.loads(line)
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer."""
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def take_turns(workers: list[Worker], warm: int, rounds: int, steps: int) -> None:
+    """`warm` steps each, then rounds of `steps` steps, another worker first each time."""
+    for worker in workers:
+        worker.ask(steps=warm)
+    for number in range(rounds):
+        for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
+            worker.rounds.append(worker.ask(steps=steps))
+
+
+def step_times(rounds: list[dict[str, Any]], steps: int) -> dict[str, float]:
+    """Milliseconds a step: of the best round, with its parts, and of the median one."""
+    each = [1e3 * r["seconds"] / steps for r in rounds]
+    best = min(rounds, key=lambda r: r["seconds"])
+    return {
+        "best_ms": round(min(each), 2),
+        "median_ms": round(statistics.median(each), 2),
+        **{f"{k}_ms": round(1e3 * best[k] / steps, 2) for k in PARTS},
+    }
