@@ -14,25 +14,27 @@ _LONGEST = 16 * _SIZE  # bytes of a record, beyond which a quote was never close
 _MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
 
 
-def text_blocks(path: Path, header: bool, quotes: bool = True) -> Iterator[bytes] | None:
+def text_blocks(
+    path: Path, header: bool, quotes: bool = True, size: int | None = None
+) -> Iterator[bytes] | None:
     """The bytes of a text file cut where a record (without quotes: a line) ends; None for .zst and .zlib.
 
-    header: the first record, and blank lines before it, are left out. InputError for a record longer than
-    64 MiB; OSError, EOFError for a damaged .gz.
+    header: the first record, and blank lines before it, are left out. size: bytes read at a time, 4 MiB
+    unless told. InputError for a record longer than 64 MiB; OSError, EOFError for a damaged .gz.
     """
     with open(path, "rb") as file:
         start = file.read(4)
     if start[:2] == b"\x1f\x8b":
-        return _blocks(gzip.open(path), path, header, quotes)
+        return _blocks(gzip.open(path), path, header, quotes, size or _SIZE)
     if start == b"\x28\xb5\x2f\xfd" or start[:2] in (b"\x78\x01", b"\x78\x9c", b"\x78\xda"):
         return None
-    return _blocks(open(path, "rb"), path, header, quotes)
+    return _blocks(open(path, "rb"), path, header, quotes, size or _SIZE)
 
 
-def _blocks(file: BinaryIO, path: Path, header: bool, quotes: bool) -> Iterator[bytes]:
+def _blocks(file: BinaryIO, path: Path, header: bool, quotes: bool, size: int) -> Iterator[bytes]:
     with file:
         left = file.read(len(_MARK)).removeprefix(_MARK)
-        while data := file.read(_SIZE):
+        while data := file.read(size):
             left += data
             if header:
                 left = left.lstrip(b"\r\n")

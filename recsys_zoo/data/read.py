@@ -198,7 +198,7 @@ def _header(path: Path, separator: str) -> list[str]:
 def _first_line(path: Path, separator: str, quote: str | None) -> list[str]:
     options = {"infer_schema": False, "has_header": False, "separator": separator, "quote_char": quote}
     options["truncate_ragged_lines"] = True
-    blocks = text_blocks(path, header=False, quotes=quote is not None)
+    blocks = text_blocks(path, header=False, quotes=quote is not None, size=1 << 14)
     if blocks is None:
         first = pl.scan_csv(path, glob=False, **options).head(1).collect(engine="streaming")
     else:
