@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError
+from .blocks import first_record, text_blocks
 from .spec import ReadSpec
 from .values import Chunk, missing_column
 
 _PARQUET, _TEXT = (".parquet", ".pq"), (".csv", ".txt")
 _TABS = (".tsv", ".tab", ".inter", ".user", ".item")  # the last three: RecBole's atomic files
 _PACKED = (".gz", ".zst", ".zlib")
-_LINES = 1 << 15  # lines looked at together
-_SLICE = 1 << 17  # rows of Parquet read together
+_LINE = {"infer_schema": False, "separator": "\x01", "quote_char": None, "truncate_ragged_lines": True}
+_SLICE, _BYTES = 1 << 17, 4 << 20  # most rows of Parquet read together, and the bytes to aim at
 
 
 def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: int,
@@ -29,34 +31,51 @@ def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: 
     InputError names the file for what cannot be read: not there, empty, truncated, ragged, lacking a column.
     """
     path = Path(path)
-    frame = _scan(path, read)
-    with _readable(path):
-        known = frame.collect_schema().names()
+    known = column_names(path, read)
     for name in columns:
         if name not in known:
             raise missing_column(str(path), name, known)
     row = 1
     with _readable(path):
-        for part in _batches(frame.select(columns), _is_parquet(path), batch_rows):
+        parts = _parquet(path, columns) if _is_parquet(path) else _text(path, columns, read)
+        for part in parts:
             if not keep_empty and not _is_parquet(path):
                 part = _without_blank_lines(part)
-            yield Chunk(part, str(path), np.arange(row, row + part.height))
-            row += part.height
+            for batch in part.iter_slices(batch_rows):
+                yield Chunk(batch, str(path), np.arange(row, row + batch.height))
+                row += batch.height
     if row == 1:
         raise InputError(f"{path}: has no rows; give a file with data")
 
 
-def _batches(frame: pl.LazyFrame, parquet: bool, rows: int) -> Iterator[pl.DataFrame]:
-    """The rows in order, at most `rows` together.
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """The rows in order, so many together that they take about `_BYTES`.
 
-    Parquet is read in slices: polars' own stream holds more of a file the longer the file is.
+    Slices, because polars' own stream holds more of a file the longer the file is.
     """
-    if not parquet:
-        yield from frame.collect_batches(chunk_size=rows, maintain_order=True)
+    frame = pl.scan_parquet(path, glob=False)
+    total, start, step = frame.select(pl.len()).collect().item(), 0, _SLICE >> 5
+    while start < total:
+        part = frame.select(columns).slice(start, step).collect(engine="streaming")
+        start += step
+        yield part
+        step = min(_SLICE, max(_SLICE >> 7, _BYTES * part.height // max(1, part.estimated_size())))
+
+
+def _text(path: Path, columns: Sequence[str], read: ReadSpec) -> Iterator[pl.DataFrame]:
+    """The records of a text file, a block at a time: polars' own stream holds more than the whole file."""
+    blocks = text_blocks(path, header=not read.header)
+    if blocks is None:
+        yield from _scan(path, read).select(columns).collect_batches(maintain_order=True)
         return
-    total, step = frame.select(pl.len()).collect().item(), rows * max(1, _SLICE // rows)
-    for start in range(0, total, step):
-        yield from frame.slice(start, step).collect(engine="streaming").iter_slices(rows)
+    separator, known = read.separator or _separator(path), column_names(path, read)
+    names = {f"c{k}": name for k, name in enumerate(known)}
+    header = separator.join(names).encode() + b"\n"  # so that a first record that is short is not refused
+    wanted = [f"c{known.index(name)}" for name in columns]
+    for block in blocks:
+        part = pl.read_csv(header + block, infer_schema=False, columns=wanted, separator=separator,
+                           null_values=list(read.null_values) or None)
+        yield part.select(pl.col(place).alias(names[place]) for place in wanted)
 
 
 def check_lines(path: Path, read: ReadSpec) -> int | None:
@@ -69,27 +88,46 @@ def check_lines(path: Path, read: ReadSpec) -> int | None:
     names = column_names(path, read)
     if _is_parquet(path) or len(names) == 1:  # an empty line in a single column is a missing value
         return 0
-    separator, text, done, blank = read.separator or _separator(path), pl.col("line"), 0, 0
-    facts = {"fields": text.str.count_matches(separator, literal=True) + 1,
-             "quotes": text.str.count_matches('"', literal=True), "blank": text.str.strip_chars() == ""}
+    separator, done, blank = read.separator or _separator(path), 0, 0
     with _readable(path):
-        lines = pl.scan_csv(path, glob=False, infer_schema=False, has_header=False, new_columns=["line"],
-                            separator="\x01", quote_char=None, truncate_ragged_lines=True)
-        for part in lines.collect_batches(chunk_size=_LINES, maintain_order=True):
-            found = part.lazy().select(text.is_null().alias("null"), **facts).with_row_index(offset=done + 1)
-            empty = pl.col("null") | pl.col("blank")
-            short = (pl.col("fields") < len(names)) & ~empty
-            opens = pl.col("quotes") % 2 == 1
-            first = found.filter((short & (pl.col("quotes") == 0)) | opens).head(1).collect()
-            blank += found.select(empty.sum()).collect().item()
-            done += part.height
-            if first.height and first["quotes"][0] == 0:
-                line, count = first["index"][0], first["fields"][0]
-                raise InputError(f"{path}, line {line}: has {count} of {len(names)} fields; "
-                                 "an empty one still needs its separator")
-            if first.height:
+        for part in _lines(path):
+            if isinstance(part, bytes):
+                lines = part.count(b"\n") + (not part.endswith(b"\n"))
+                if b'"' not in part and part.count(separator.encode()) == lines * (len(names) - 1):
+                    done += lines  # a line with too many fields, which could hide a short one, is no record
+                    continue
+                part = pl.read_csv(b"line\n" + part, **_LINE)
+            empty = _check_part(path, part.get_column("line"), separator, len(names), done)
+            if empty is None:
                 return None
+            blank, done = blank + empty, done + part.height
     return blank
+
+
+def _lines(path: Path) -> Iterator[bytes | pl.DataFrame]:
+    blocks = text_blocks(path, header=False, quotes=False)
+    if blocks is not None:
+        return blocks
+    options = {**_LINE, "has_header": False, "new_columns": ["line"]}
+    return pl.scan_csv(path, glob=False, **options).collect_batches(maintain_order=True)
+
+
+def _check_part(path: Path, line: pl.Series, separator: str, fields: int, before: int) -> int | None:
+    """Blank lines among these, which follow `before` others; None behind one that opens a longer field."""
+    text = pl.col("line")
+    facts = {"fields": text.str.count_matches(separator, literal=True) + 1,
+             "quotes": text.str.count_matches('"', literal=True)}
+    found = line.to_frame().lazy().select(
+        (text.is_null() | (text.str.strip_chars() == "")).alias("empty"), **facts)
+    short = (pl.col("fields") < fields) & ~pl.col("empty")
+    wrong = (short & (pl.col("quotes") == 0)) | (pl.col("quotes") % 2 == 1)
+    first = found.with_row_index(offset=before + 1).filter(wrong).head(1).collect()
+    if not first.height:
+        return found.select(pl.col("empty").sum()).collect().item()
+    if first["quotes"][0] == 0:
+        raise InputError(f"{path}, line {first['index'][0]}: has {first['fields'][0]} of {fields} fields; "
+                         "an empty one still needs its separator")
+    return None
 
 
 def read_frame(path: Path, read: ReadSpec | None = None, columns: Sequence[str] = ()) -> pl.DataFrame:
@@ -159,9 +197,13 @@ def _header(path: Path, separator: str) -> list[str]:
 
 
 def _first_line(path: Path, separator: str, quote: str | None) -> list[str]:
-    lines = pl.scan_csv(path, glob=False, infer_schema=False, has_header=False, separator=separator,
-                        quote_char=quote, truncate_ragged_lines=True)
-    first = lines.head(1).collect(engine="streaming")
+    options = {"infer_schema": False, "has_header": False, "separator": separator, "quote_char": quote}
+    options["truncate_ragged_lines"] = True
+    blocks = text_blocks(path, header=False, quotes=quote is not None, size=1 << 14)
+    if blocks is None:
+        first = pl.scan_csv(path, glob=False, **options).head(1).collect(engine="streaming")
+    else:
+        first = pl.read_csv(first_record(next(blocks, b"")), **options)
     return [name or "" for name in first.row(0)] if first.height else [""]
 
 
@@ -176,6 +218,6 @@ def _without_blank_lines(part: pl.DataFrame) -> pl.DataFrame:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split("\n", 1)[0].split())
         raise InputError(f"{path}: damaged, or not what its name says ({reason})") from None

@@ -103,10 +103,11 @@ def as_numbers(chunk: Chunk, column: str, fill: float | None = None) -> np.ndarr
         raise InputError(f"{chunk.where}: column {column!r} holds {series.dtype}, not numbers; "
                          "make it kind = \"categorical\"")
     missing = numbers.is_null().to_numpy()
-    absent = missing & (is_missing(series) if missing.any() else missing)
-    if (missing & ~absent).any():
-        raise chunk.error(column, missing & ~absent,
-                          "{value} is not a number; mend the file or make the column kind = \"categorical\"")
+    if numbers.null_count() > series.null_count():
+        wrong = missing & ~is_missing(series)
+        if wrong.any():
+            raise chunk.error(column, wrong, "{value} is not a number; mend the file or make the column "
+                                             "kind = \"categorical\"")
     values = numbers.to_numpy().astype(np.float64)
     odd = ~(np.abs(values) <= LARGEST) & ~missing
     if odd.any() and fill is None:

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..schema import UNKNOWN
 
 FIRST = 2  # id of the first value
+_OWN = pl.concat_str("value", pl.lit(""))  # a copy: polars' texts keep all the bytes alive they were cut from
 
 _STRANGERS = 1 << 20  # texts that are no values: how many polars may remember, beside one a value
 
@@ -35,7 +36,8 @@ class Counter:
 
     def add_counts(self, counts: pl.DataFrame) -> None:
         """Add counted values: columns value (String) and count."""
-        self._pending.append(counts.with_columns(pl.col("count").cast(pl.Int64)))
+        counts = counts.drop_nulls("value").with_columns(pl.col("count").cast(pl.Int64), _OWN)
+        self._pending.append(counts)
         self._waiting += counts.height
         if self._waiting > max(100_000, self._merged.height):
             self._merge()
@@ -54,8 +56,8 @@ class Counter:
 
     def _merge(self) -> None:
         frames = [self._merged, *self._pending]
-        self._merged = (pl.concat(frames).lazy().drop_nulls("value").group_by("value")
-                        .agg(pl.col("count").sum()).collect())
+        self._merged = (pl.concat(frames).lazy().group_by("value").agg(pl.col("count").sum())
+                        .with_columns(_OWN).collect())
         self._pending, self._waiting = [], 0
 
 

@@ -1,0 +1,76 @@
+"""Text files as blocks of whole records, a few MiB each, plain or compressed."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import InputError
+
+_SIZE = 4 << 20  # bytes of a block; about ten times as much memory is at work
+_LONGEST = 16 * _SIZE  # bytes of a record, beyond which a quote was never closed
+_MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
+
+
+def text_blocks(
+    path: Path, header: bool, quotes: bool = True, size: int | None = None
+) -> Iterator[bytes] | None:
+    """The bytes of a text file cut where a record (without quotes: a line) ends; None for .zst and .zlib.
+
+    header: the first record, and blank lines before it, are left out. size: bytes read at a time, 4 MiB
+    unless told. InputError for a record longer than 64 MiB; OSError, EOFError for a damaged .gz.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] == b"\x1f\x8b":
+        return _blocks(gzip.open(path), path, header, quotes, size or _SIZE)
+    if start == b"\x28\xb5\x2f\xfd" or start[:2] in (b"\x78\x01", b"\x78\x9c", b"\x78\xda"):
+        return None
+    return _blocks(open(path, "rb"), path, header, quotes, size or _SIZE)
+
+
+def _blocks(file: BinaryIO, path: Path, header: bool, quotes: bool, size: int) -> Iterator[bytes]:
+    with file:
+        left = file.read(len(_MARK)).removeprefix(_MARK)
+        while data := file.read(size):
+            left += data
+            if header:
+                left = left.lstrip(b"\r\n")
+                start = _next_end(left, quotes)
+                left, header = (left, True) if start < 0 else (left[start:], False)
+            end = 0 if header else _last_end(left, quotes)
+            if end:
+                yield left[:end]
+                left = left[end:]
+            elif len(left) > _LONGEST:
+                raise InputError(f"{path}: a record has over {_LONGEST >> 20} MiB; is a quote not closed?")
+        if left and not header:
+            yield left
+
+
+def first_record(block: bytes) -> bytes:
+    """The first record of a block that is not a blank line."""
+    block = block.lstrip(b"\r\n")
+    end = _next_end(block, quotes=True)
+    return block if end < 0 else block[:end]
+
+
+def _next_end(data: bytes, quotes: bool) -> int:
+    """Where the first record ends, behind its newline; -1 when it does not."""
+    end = data.find(b"\n") + 1
+    while end and quotes and data.count(b'"', 0, end) % 2:
+        end = data.find(b"\n", end) + 1
+    return end or -1
+
+
+def _last_end(data: bytes, quotes: bool) -> int:
+    """Where the last whole record ends; 0 when none does. A newline between quotes ends none."""
+    end = data.rfind(b"\n") + 1
+    odd = quotes and data.count(b'"', 0, end) % 2
+    while odd and end:  # what follows the last quote is inside of it
+        before = data.rfind(b"\n", 0, data.rfind(b'"', 0, end)) + 1
+        odd = (odd + data.count(b'"', before, end)) % 2
+        end = before
+    return end
