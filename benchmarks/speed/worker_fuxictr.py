@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from shapes import generate
+from shapes import TRAIN_ROWS, generate
 from worker import serve
 
 COMMON = {
@@ -61,7 +61,11 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 class FuxiCTR:
-    """Steps of BaseModel.train_step, timed in three parts."""
+    """Steps of BaseModel.train_step, timed in three parts.
+
+    settings: `options` (of the model, instead of those in MODELS), `names` (of the columns), `rows` (of
+    training) and `num_workers` (of the loader).
+    """
 
     def __init__(self, shape: str, model: str, batch: int, settings: dict[str, Any]) -> None:
         sys.path.insert(0, os.environ["FUXICTR"])
@@ -70,8 +74,8 @@ class FuxiCTR:
         loaders = importlib.import_module("fuxictr.pytorch.dataloaders")
         importlib.import_module("fuxictr.pytorch.torch_utils").seed_everything(seed=1)
         self.folder = tempfile.TemporaryDirectory()
-        place, data = Path(self.folder.name), generate(shape)
-        names = [f"c{i}" for i in range(len(data.sizes))]
+        place, data = Path(self.folder.name), generate(shape, settings.get("rows", TRAIN_ROWS))
+        names = settings.get("names") or [f"c{i}" for i in range(len(data.sizes))]
         arrays = {"train": (data.ids, data.labels), "test": (data.test_ids, data.test_labels)}
         for split, (ids, labels) in arrays.items():
             columns = {name: ids[:, i] for i, name in enumerate(names)}
@@ -90,7 +94,11 @@ class FuxiCTR:
         }
         (place / "feature_map.json").write_text(json.dumps(record), encoding="utf-8")
         feature_map = features.FeatureMap("speed", str(place))
-        options = {**COMMON, **MODELS[model], "model_root": str(place), "batch_size": batch}
+        chosen = settings.get("options") or MODELS[model]
+        if "regularizer" in chosen:  # of all parameters: excludes one for each kind
+            chosen = {"embedding_regularizer": None, "net_regularizer": None, **chosen}
+        options = {**COMMON, **chosen, "model_root": str(place), "batch_size": batch}
+        options = {name: value for name, value in options.items() if value is not None}
         feature_map.load(str(place / "feature_map.json"), options)
         model_class = getattr(importlib.import_module("model_zoo"), model)
         self.model = model_class(feature_map, **options)
