@@ -12,7 +12,7 @@ PARTS = ("loading", "forward_backward", "optimiser")
 
 
 class Worker:
-    """One contender; `rounds` are its answers to `take_turns`."""
+    """One contender; `facts` are what it says of itself, `rounds` its answers to `take_turns`."""
 
     def __init__(
         self, name: str, command: list[str], asked: dict[str, Any], environment: dict[str, str], log: str
@@ -27,7 +27,7 @@ class Worker:
                 stderr=errors,
             )
         self.name, self.asked, self.rounds = name, asked, []
-        self.read()
+        self.facts = self.read()["facts"]
 
     def read(self) -> dict[str, Any]:
         """The next answer."""

@@ -23,7 +23,7 @@ def serve(contender: type) -> None:
 
         torch.set_float32_matmul_precision("medium")
     runner = contender(**asked)
-    say(answers, {"ready": True, "lines": getattr(runner, "lines", [])})
+    say(answers, {"facts": getattr(runner, "facts", {})})
     for line in sys.stdin:
         command = json.loads(line)
         since = time.perf_counter()

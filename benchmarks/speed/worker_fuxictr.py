@@ -109,7 +109,6 @@ class FuxiCTR:
         both = loaders.RankDataLoader(feature_map, stage="both", shuffle=True, **paths, **loader)
         self.train, _, self.test = both.make_iterator()
         self.batches, self.test_labels = iter(self.train), data.test_labels
-        self.lines = [f"{sum(p.numel() for p in self.model.parameters())} parameters"]
 
     def steps(self, count: int) -> dict[str, float]:
         spent = {"loading": 0.0, "forward_backward": 0.0, "optimiser": 0.0}

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from shapes import Data, generate
+from torch.utils.flop_counter import FlopCounterMode
 from worker import serve
 
 from recsys_zoo import create
 from recsys_zoo.data.store import Prepared, Split
+from recsys_zoo.nn import kernels
 from recsys_zoo.schema import Column, Schema
 from recsys_zoo.tasks.binary import BinaryTask
 from recsys_zoo.train import backend
@@ -41,18 +43,42 @@ def prepared(data: Data) -> Prepared:
     return Prepared.in_memory(schema, splits, digest="speed")
 
 
+def flops(step: Step, train: Split, batch: int) -> int:
+    """Operations of the products of one step, forward and backward, counted without our kernels."""
+    held, kernels.enabled = kernels.enabled, False
+    rows = min(batch, 1024)  # they grow with the rows
+    with FlopCounterMode(display=False) as counter:
+        step(train.batch(slice(0, rows))).total.backward()
+    kernels.enabled = held
+    for parameter in step.parameters():
+        parameter.grad = None
+    return counter.get_total_flops() * batch // rows
+
+
+def peak_flops() -> float:
+    """Operations a second of a large fp32 product with the threads at hand: the best of some."""
+    size = 1024
+    a, b, seconds = torch.randn(size, size), torch.randn(size, size), []
+    for _ in range(8):
+        since = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - since)
+    return 2 * size**3 / min(seconds)
+
+
 class Ours:
     """Trains as the Trainer does: same step, optimiser and backend settings."""
 
     def __init__(self, shape: str, model: str, batch: int, settings: dict[str, Any]) -> None:
         data = prepared(generate(shape))
         cfg = TrainConfig(batch_size=batch, device="cpu", **settings)
-        _, self.lines = backend.apply(cfg)
+        backend.apply(cfg)
         name, options = MODELS[model]
         network = create(name, data.schema, seed=1, embedding={"dim": 16}, **options)
         self.task = BinaryTask(data)
         self.model, self.cfg = network.train(), cfg
         step = Step(network, self.task, cfg.precision)
+        self.facts = {"flops": flops(step, data.split("train"), batch), "peak_flops": peak_flops()}
         self.step = torch.compile(step) if cfg.compile else step
         self.optimizer = Optimizer(network, cfg, cfg.lr)
         self.train, self.test, self.at = data.split("train"), data.split("test"), 0
