@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import warnings
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +33,7 @@ def attend(
     with the torch operations to rounding; its dropout draws other numbers, from a seed of torch's generator).
     """
     if _has_kernel(projected, heads, scale, blocks, relu):
-        seed = torch.randint(2**62, (1,)) if dropout else torch.zeros(1, dtype=torch.int64)
+        seed = kernels.seed() if dropout else torch.zeros(1, dtype=torch.int64)
         return _field_attention(projected, skip, seed, heads, scale, dropout, blocks, relu)[0]
     width = projected.shape[2] // blocks
     factors, *added = projected.split([3 * width, width][: blocks - 2], 2)
@@ -66,34 +65,19 @@ def attend_with_weights(
 
 def _has_kernel(projected: Tensor, heads: int, scale: float, blocks: int, relu: bool) -> bool:
     fields, columns = projected.shape[1:]
-    fits = (
-        kernels.enabled
+    return (
+        kernels.takes(projected)
         and scale >= 0  # the kernel takes the largest score before it scales
-        and projected.device.type == "cpu"
-        and projected.dtype == torch.float32
         and fields <= _MOST_FIELDS
         and fields * columns <= _MOST_NUMBERS
-        and not torch.compiler.is_exporting()  # an exported program runs where this package is not
+        and kernels.built("field_attention", **_macros(projected, heads, blocks, relu))
     )
-    return fits and (torch.compiler.is_compiling() or _is_built(projected, heads, blocks, relu))
 
 
 def _macros(projected: Tensor, heads: int, blocks: int, relu: bool) -> dict[str, int]:
     fields, columns = projected.shape[1:]
     size = columns // blocks // heads
     return {"FIELDS": fields, "HEADS": heads, "SIZE": size, "BLOCKS": blocks, "RELU": int(relu)}
-
-
-def _is_built(projected: Tensor, heads: int, blocks: int, relu: bool) -> bool:
-    reason = kernels.missing("field_attention", **_macros(projected, heads, blocks, relu))
-    if reason:
-        kernels.disable()
-        warnings.warn(
-            f"kernels are off from here on: {reason}; torch operations do their work, slower and with other "
-            "rounding and dropout",
-            stacklevel=4,
-        )
-    return not reason
 
 
 def _call(
@@ -109,12 +93,7 @@ def _call(
     """A function of the kernel over the rows of its tensors, `projected` first; None is a null pointer."""
     library = kernels.library("field_attention", **_macros(tensors[0], heads, blocks, relu))
     pointers = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
-    settings = (
-        ctypes.c_float(scale),
-        ctypes.c_uint64(int(seed)),
-        ctypes.c_uint32(round(rate * 2**32)),
-        ctypes.c_float(1 / (1 - rate)),
-    )
+    settings = (ctypes.c_float(scale), *kernels.dropout_settings(seed, rate))
     function, rows = getattr(library, name), tensors[0].shape[0]
     kernels.over_rows(rows, lambda a, b: function(*pointers, ctypes.c_int64(a), ctypes.c_int64(b), *settings))
 

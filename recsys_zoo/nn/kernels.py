@@ -14,11 +14,13 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..errors import InputError
 from ..files import sha256_file, write_whole
@@ -55,6 +57,27 @@ def disable() -> None:
     enabled = False
 
 
+def takes(x: Tensor) -> bool:
+    """Whether kernels are on and x is theirs: float32 on a CPU."""
+    exporting = torch.compiler.is_exporting()  # an exported program runs where this package is not
+    return enabled and not exporting and x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def built(name: str, **macros: int) -> bool:
+    """Whether the kernel can be had; if not, all are off from here on, and a warning says why."""
+    if torch.compiler.is_compiling():
+        return True
+    reason = missing(name, **macros)
+    if reason:
+        disable()
+        warnings.warn(
+            f"kernels are off from here on: {reason}; torch operations do their work, slower and with other "
+            "rounding and dropout",
+            stacklevel=4,
+        )
+    return not reason
+
+
 def missing(name: str, **macros: int) -> str:
     """Why this kernel cannot be had, in a few words; empty when it can."""
     try:
@@ -76,7 +99,8 @@ def library(name: str, **macros: int) -> ctypes.CDLL:
     if tool is None:
         raise RuntimeError("no C++ compiler here")
     options = [*_FLAGS, *(f"-D{key}={value}" for key, value in macros.items())]
-    text = source.read_bytes() + "\n".join([*options, tool, _processor()]).encode()
+    sources = b"".join(path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h"))))
+    text = sources + "\n".join([*options, tool, _processor()]).encode()
     path = cache_folder() / f"{name}-{hashlib.sha256(text).hexdigest()[:16]}.so"
     if not _is_whole(path):
         _compile([tool, *options, str(source)], path)
@@ -127,3 +151,13 @@ def over_rows(rows: int, part: Callable[[int, int], object]) -> None:
         return
     bounds = [rows * i // threads for i in range(threads + 1)]
     list(_pool(threads, os.getpid()).map(part, bounds[:-1], bounds[1:]))
+
+
+def seed() -> Tensor:
+    """int64 [1] for the dropout of one call, from torch's generator."""
+    return torch.randint(2**62, (1,))
+
+
+def dropout_settings(seed: Tensor, rate: float) -> tuple[object, ...]:
+    """The last arguments of a kernel with dropout (native/dropout.h)."""
+    return ctypes.c_uint64(int(seed)), ctypes.c_uint32(round(rate * 2**32)), ctypes.c_float(1 / (1 - rate))

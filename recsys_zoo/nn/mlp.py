@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..config import Frozen
+from .activation import relu_dropout
 
 Width = Annotated[int, Field(ge=1)]
 WeightInit = Literal["xavier_normal", "xavier_uniform"]
@@ -67,9 +68,7 @@ class MLP(nn.Module):
             layers.append(linear(self.width, width, bias_init=bias_init))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(width))
-            layers.append(nn.ReLU())
-            if dropout:
-                layers.append(nn.Dropout(dropout))
+            layers += relu_dropout(dropout)
             self.width = width
         if outputs:
             layers.append(linear(self.width, outputs, bias_init=bias_init))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...batch import Inputs
 from ...card import Card, Published
 from ...errors import InputError
+from ...nn.activation import relu_dropout
 from ...nn.embedding import Embedding
 from ...nn.mlp import Width, linear
 from ...registry import register
@@ -76,8 +77,8 @@ def _block(
         if cfg.batch_norm:
             layers.append(nn.BatchNorm1d(width))
         if activation == "relu":
-            layers.append(nn.ReLU())
-        if dropout:
+            layers += relu_dropout(dropout)
+        elif dropout:
             layers.append(nn.Dropout(dropout))
         inputs = width
     return nn.Sequential(*layers, linear(inputs, 1))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...nn.activation import relu_dropout
 from ...nn.embedding import Embedding
 from ...nn.mlp import MLP, Width, linear
 from ...registry import register
@@ -60,10 +61,7 @@ class MaskBlock(nn.Module):
         layers: list[nn.Module] = [linear(masked, width, bias=False)]
         if cfg.layer_norm:
             layers.append(nn.LayerNorm(width))
-        layers.append(nn.ReLU())
-        if cfg.dropout:
-            layers.append(nn.Dropout(cfg.dropout))
-        self.hidden = nn.Sequential(*layers)
+        self.hidden = nn.Sequential(*layers, *relu_dropout(cfg.dropout))
 
     def forward(self, v: Tensor, h: Tensor) -> Tensor:
         return self.hidden(self.mask(v) * h)

@@ -3,18 +3,17 @@
 // BLOCKS (3, or 4 when a block to be added follows queries, keys and values) and RELU (0 or 1) are macros, so that every
 // loop has a known length. Queries lie in the lanes of the vectors, so that the softmax over keys needs no sum across lanes.
 // Rows are independent: the result does not depend on how they are divided among threads.
-#include <cstdint>
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
+#include "dropout.h"
+
 namespace {
 
-typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
-typedef uint32_t Words __attribute__((vector_size(64)));
 
-constexpr int F = FIELDS, H = HEADS, D = SIZE, LANES = 16;
+constexpr int F = FIELDS, H = HEADS, D = SIZE;
 constexpr int WIDTH = H * D, STRIDE = BLOCKS * WIDTH;  // numbers a field: of one block, of all
 constexpr bool FOURTH = BLOCKS == 4;
 constexpr int QV = (F + LANES - 1) / LANES;  // vectors that hold one number a query
@@ -41,30 +40,6 @@ inline Floats exp_negative(Floats x) {
     std::memcpy(&power, &bits, sizeof power);
     return y * power;
 }
-
-inline Words mixed(Words x) {  // the finaliser of MurmurHash3
-    x ^= x >> 16;
-    x *= 0x85ebca6bu;
-    x ^= x >> 13;
-    x *= 0xc2b2ae35u;
-    return x ^ (x >> 16);
-}
-
-struct Dropout {
-    uint64_t seed;
-    uint32_t threshold;  // rate * 2^32; 0: no dropout
-    float kept;          // 1 / (1 - rate)
-
-    // 0 with the rate of dropout, else 1 / (1 - rate); a function of seed and place, so backward repeats it.
-    Floats factors(int64_t place) const {
-        const Words lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-        const uint64_t first = static_cast<uint64_t>(place) * LANES;
-        const uint64_t key = seed + (first >> 32) * 0x9e3779b97f4a7c15u;
-        const Words low = lane + static_cast<uint32_t>(first) + static_cast<uint32_t>(key);
-        const Words draw = mixed(mixed(low) + static_cast<uint32_t>(key >> 32));
-        return draw >= threshold ? Floats{} + kept : Floats{};
-    }
-};
 
 inline void read(const float* from, int stride, Columns& to) {
     for (int i = 0; i < F; ++i) {

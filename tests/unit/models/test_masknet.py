@@ -10,6 +10,7 @@ from torch import nn
 from recsys_zoo import create
 from recsys_zoo.errors import InputError
 from recsys_zoo.models.ctr.masknet import FieldNorm, MaskBlock, MaskNetConfig
+from recsys_zoo.nn.activation import ReLUDropout
 from tests import toys
 
 WIDE = {"dim": 4, "init_std": 0.5}
@@ -92,7 +93,7 @@ def test_dropout_acts_in_training_only(name):
     assert not torch.equal(model(x), model(x))
     model.eval()
     assert torch.equal(model(x), model(x))
-    assert any(isinstance(m, nn.Dropout) for m in model.blocks.modules())
+    assert any(isinstance(m, ReLUDropout) and m.rate == 0.5 for m in model.blocks.modules())
 
 
 def test_count_of_the_published_run():

@@ -9,13 +9,15 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from recsys_zoo.nn.activation import ReLUDropout
 from recsys_zoo.nn.mlp import MLP, MLPSettings, linear
 
 
 def test_order_is_linear_norm_relu_dropout():
     mlp = MLP(3, (5, 4), 1, batch_norm=True, dropout=0.2)
-    block = [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout]
+    block = [nn.Linear, nn.BatchNorm1d, ReLUDropout, nn.Identity]
     assert [type(layer) for layer in mlp.layers] == [*block, *block, nn.Linear]
+    assert {layer.rate for layer in mlp.layers if isinstance(layer, ReLUDropout)} == {0.2}
     assert mlp.width == 1
 
 
