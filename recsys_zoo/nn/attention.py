@@ -43,6 +43,29 @@ def attend(
     return out.relu() if relu else out
 
 
+def project_and_attend(
+    x: Tensor,
+    weight: Tensor,
+    heads: int,
+    scale: float = 1.0,
+    dropout: float = 0.0,
+    *,
+    blocks: int = 3,
+    residual: bool = False,
+    relu: bool = False,
+) -> Tensor:
+    """`attend` to F.linear(x, weight), and with `residual` x is added: x [B, F, I], weight [blocks W, I].
+
+    The kernel projects some rows at a time and again in the backward pass, so that the projections, which
+    take most of the memory of a layer and of the time to reach it, are never written.
+    """
+    if _has_layer(x, weight, heads, scale, blocks, relu):
+        seed = kernels.seed() if dropout else torch.zeros(1, dtype=torch.int64)
+        return _layer(x, weight, seed, heads, scale, dropout, blocks, residual, relu)
+    skip = x if residual else None
+    return attend(F.linear(x, weight), heads, scale, dropout, blocks=blocks, skip=skip, relu=relu)
+
+
 def attend_with_weights(
     projected: Tensor, heads: int, scale: float = 1.0, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
@@ -72,6 +95,26 @@ def _has_kernel(projected: Tensor, heads: int, scale: float, blocks: int, relu: 
         and fields * columns <= _MOST_NUMBERS
         and kernels.built("field_attention", **_macros(projected, heads, blocks, relu))
     )
+
+
+def _has_layer(x: Tensor, weight: Tensor, heads: int, scale: float, blocks: int, relu: bool) -> bool:
+    fields, columns = x.shape[1], weight.shape[0]
+    return (
+        kernels.takes(x)
+        and not torch.is_autocast_enabled("cpu")
+        and scale >= 0
+        and fields <= _MOST_FIELDS
+        and fields * columns <= _MOST_NUMBERS
+        and x.shape[2] % _LANES == 0
+        and columns // blocks % _LANES == 0
+        and kernels.built("field_attention", **_layer_macros(x, weight, heads, blocks, relu))
+    )
+
+
+def _layer_macros(x: Tensor, weight: Tensor, heads: int, blocks: int, relu: bool) -> dict[str, int]:
+    size = weight.shape[0] // blocks // heads
+    shape = {"FIELDS": x.shape[1], "HEADS": heads, "SIZE": size, "BLOCKS": blocks, "RELU": int(relu)}
+    return {**shape, "INPUTS": x.shape[2]}
 
 
 def _macros(projected: Tensor, heads: int, blocks: int, relu: bool) -> dict[str, int]:
@@ -175,3 +218,95 @@ def _differentiate(ctx, gradient: Tensor, _: object) -> tuple:
 
 
 _field_attention.register_autograd(_differentiate, setup_context=_remember)
+
+
+def _call_layer(
+    name: str,
+    tensors: tuple[Tensor, ...],
+    macros: dict[str, int],
+    residual: bool,
+    scale: float,
+    seed: Tensor,
+    rate: float,
+) -> list[Tensor]:
+    """A function of the kernel over the rows of its tensors, `x` first; backward adds to the last one.
+
+    So every thread has that for itself: they are returned in the order of their rows.
+    """
+    function = getattr(kernels.library("field_attention", **macros), name)
+    settings = (ctypes.c_float(scale), *kernels.dropout_settings(seed, rate))
+    *shared, last = tensors
+    sums: dict[int, Tensor] = {}
+
+    def part(a: int, b: int) -> None:
+        own = last if name == "layer_forward" else torch.zeros_like(last)
+        sums[a] = own
+        pointers = [ctypes.c_void_p(t.data_ptr()) for t in (*shared, own)]
+        function(*pointers, ctypes.c_int32(residual), ctypes.c_int64(a), ctypes.c_int64(b), *settings)
+
+    kernels.over_rows(len(tensors[0]), part)
+    return [sums[a] for a in sorted(sums)]
+
+
+@torch.library.custom_op("recsys_zoo::interacting_layer", mutates_args=(), device_types="cpu")
+def _layer(
+    x: Tensor,
+    weight: Tensor,
+    seed: Tensor,
+    heads: int,
+    scale: float,
+    rate: float,
+    blocks: int,
+    residual: bool,
+    relu: bool,
+) -> Tensor:
+    out = x.new_empty(*x.shape[:2], weight.shape[0] // blocks)
+    macros = _layer_macros(x, weight, heads, blocks, relu)
+    tensors = (x.contiguous(), weight.t().contiguous(), out)
+    _call_layer("layer_forward", tensors, macros, residual, scale, seed, rate)
+    return out
+
+
+@torch.library.custom_op("recsys_zoo::interacting_layer_backward", mutates_args=(), device_types="cpu")
+def _layer_backward(
+    x: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    gradient: Tensor,
+    seed: Tensor,
+    heads: int,
+    scale: float,
+    rate: float,
+    blocks: int,
+    residual: bool,
+    relu: bool,
+) -> tuple[Tensor, Tensor]:
+    x, weight = x.contiguous(), weight.contiguous()
+    dx, d_weight = torch.empty_like(x), torch.empty_like(weight)
+    macros = _layer_macros(x, weight, heads, blocks, relu)
+    tensors = (x, weight, weight.t().contiguous(), out, gradient.contiguous(), dx, d_weight)
+    sums = _call_layer("layer_backward", tensors, macros, residual, scale, seed, rate)
+    return dx, torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
+
+
+@_layer.register_fake
+def _(x, weight, seed, heads, scale, rate, blocks, residual, relu):
+    return x.new_empty(*x.shape[:2], weight.shape[0] // blocks)
+
+
+@_layer_backward.register_fake
+def _(x, weight, out, gradient, seed, heads, scale, rate, blocks, residual, relu):
+    return x.new_empty(x.shape), weight.new_empty(weight.shape)
+
+
+def _remember_layer(ctx, inputs: tuple, output: Tensor) -> None:
+    x, weight, seed, *ctx.settings = inputs
+    ctx.save_for_backward(x, weight, output, seed)
+
+
+def _differentiate_layer(ctx, gradient: Tensor) -> tuple:
+    x, weight, out, seed = ctx.saved_tensors
+    return *_layer_backward(x, weight, out, gradient, seed, *ctx.settings), *[None] * 7
+
+
+_layer.register_autograd(_differentiate_layer, setup_context=_remember_layer)

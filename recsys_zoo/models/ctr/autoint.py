@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...batch import Inputs
 from ...card import Card, Published
 from ...errors import InputError
-from ...nn.attention import attend, attend_with_weights
+from ...nn.attention import attend, attend_with_weights, project_and_attend
 from ...nn.embedding import Embedding, FirstOrder
 from ...nn.mlp import MLP, BiasInit, MLPSettings, WeightInit, Width, linear
 from ...registry import register
@@ -72,16 +72,17 @@ class InteractingLayer(nn.Module):
         self.norm = nn.Identity() if cfg.norm == "none" else nn.LayerNorm(width, cfg.norm_eps)
 
     def forward(self, x: Tensor, dropout: float) -> Tensor:
-        projected, early = self._project(x), self.cfg.norm != "pre_relu"
-        out = attend(
-            projected,
-            self.cfg.heads,
-            self.factor,
-            dropout,
-            blocks=3 if self.residual is None else 4,
-            skip=x if self.residual is None and self.cfg.res != "none" else None,
-            relu=early,
-        )
+        early = self.cfg.norm != "pre_relu"
+        own = self.residual is None and self.cfg.res != "none"  # x itself is added
+        settings = {"blocks": 3 if self.residual is None else 4, "relu": early}
+        if self.cfg.proj_bias or self.cfg.proj_relu:
+            skip = x if own else None
+            out = attend(self._project(x), self.cfg.heads, self.factor, dropout, skip=skip, **settings)
+        else:
+            weight, _ = self._joined()
+            out = project_and_attend(
+                x, weight, self.cfg.heads, self.factor, dropout, residual=own, **settings
+            )
         return self.norm(out) if early else self.norm(out).relu()
 
     def explain(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,12 +92,15 @@ class InteractingLayer(nn.Module):
 
     def _project(self, x: Tensor) -> Tensor:
         """Queries, keys and values, and the projected residual where there is one, by one product."""
+        return self.activation(F.linear(x, *self._joined()))
+
+    def _joined(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of all projections together."""
         if self.residual is None:
-            return self.activation(self.project(x))
+            return self.project.weight, self.project.bias
         parts = (self.project, self.residual)
         weight = torch.cat([part.weight for part in parts])
-        bias = torch.cat([part.bias for part in parts]) if self.cfg.proj_bias else None
-        return self.activation(F.linear(x, weight, bias))
+        return weight, torch.cat([part.bias for part in parts]) if self.cfg.proj_bias else None
 
 
 @register

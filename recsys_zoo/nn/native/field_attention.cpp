@@ -1,13 +1,16 @@
 // Attention of the fields of a row to each other, with what is added to it and a ReLU, forward and backward: one row and
 // one head at a time, all of it in the first-level cache. Compiled for one shape: FIELDS, HEADS, SIZE (columns of a head),
 // BLOCKS (3, or 4 when a block to be added follows queries, keys and values) and RELU (0 or 1) are macros, so that every
-// loop has a known length. Queries lie in the lanes of the vectors, so that the softmax over keys needs no sum across lanes.
+// loop has a known length. With INPUTS (columns of the layer's input) there are also functions that project the input
+// themselves, some rows at a time, so that queries, keys and values never leave the second-level cache. Queries lie in the lanes of the vectors, so that the softmax over keys needs no sum across lanes.
 // Rows are independent: the result does not depend on how they are divided among threads.
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
 #include "dropout.h"
+
+#define UNROLL _Pragma("GCC unroll 32")  // sums stay in registers only when their loops are unrolled
 
 namespace {
 
@@ -19,6 +22,7 @@ constexpr bool FOURTH = BLOCKS == 4;
 constexpr int QV = (F + LANES - 1) / LANES;  // vectors that hold one number a query
 constexpr int DV = (D + LANES - 1) / LANES;  // vectors that hold one number a column of the head
 constexpr int QUERIES = QV * LANES;
+constexpr int SUMS = 12;  // vectors of sums at once: enough to hide the latency of an addition; more was not faster
 
 typedef Floats Columns[F][DV];  // a head's part of queries, keys, values or their gradients
 typedef Floats Scores[F][QV];   // one number a key and query
@@ -58,11 +62,12 @@ inline void add(float* sum, const float* more, int stride) {
         for (int t = 0; t < WIDTH; ++t) sum[i * WIDTH + t] += more[i * stride + t];
 }
 
-// Calls part(first, integral constant n) for all of 0..F in runs of n = BLOCK numbers and a last shorter one: enough
-// independent sums to hide the latency of an addition, few enough for the registers.
-template <typename Part>
+// Calls part(first, integral constant n) for all of 0..F in runs of n numbers and a last shorter one; each number is a sum
+// of VECTORS vectors.
+template <int VECTORS, typename Part>
 inline void blocks(const Part& part) {
-    constexpr int BLOCK = 4, REST = F % BLOCK;
+    constexpr int MOST = SUMS / VECTORS > 0 ? SUMS / VECTORS : 1, RUNS = (F + MOST - 1) / MOST;
+    constexpr int BLOCK = (F + RUNS - 1) / RUNS, REST = F % BLOCK;
     for (int first = 0; first + BLOCK <= F; first += BLOCK) part(first, std::integral_constant<int, BLOCK>{});
     if constexpr (REST > 0) part(F - REST, std::integral_constant<int, REST>{});
 }
@@ -101,50 +106,67 @@ inline void transpose(const Columns& in, Floats (&out)[DV * LANES][QV]) {
 inline void products(const Columns& left, const Columns& right, Scores& out) {
     Floats turned[DV * LANES][QV];
     transpose(right, turned);
-    blocks([&](int first, auto n) {
+    blocks<QV>([&](int first, auto n) {
         Floats sum[n][QV] = {};
         for (int t = 0; t < D; ++t)
-            for (int j = 0; j < n; ++j)
-                for (int c = 0; c < QV; ++c) sum[j][c] += scalar(left[first + j], t) * turned[t][c];
-        std::memcpy(out[first], sum, sizeof sum);
+            UNROLL for (int j = 0; j < n; ++j)
+                UNROLL for (int c = 0; c < QV; ++c) sum[j][c] += scalar(left[first + j], t) * turned[t][c];
+        UNROLL for (int j = 0; j < n; ++j)
+            UNROLL for (int c = 0; c < QV; ++c) out[first + j][c] = sum[j][c];
     });
 }
 
 // out[i] = sum over keys j of weights[j][i] * in[j]
 inline void over_keys(const Scores& weights, const Columns& in, Columns& out) {
-    blocks([&](int first, auto n) {
+    blocks<DV>([&](int first, auto n) {
         Floats sum[n][DV] = {};
         for (int j = 0; j < F; ++j)
-            for (int i = 0; i < n; ++i)
-                for (int c = 0; c < DV; ++c) sum[i][c] += scalar(weights[j], first + i) * in[j][c];
-        std::memcpy(out[first], sum, sizeof sum);
+            UNROLL for (int i = 0; i < n; ++i)
+                UNROLL for (int c = 0; c < DV; ++c) sum[i][c] += scalar(weights[j], first + i) * in[j][c];
+        UNROLL for (int i = 0; i < n; ++i)
+            UNROLL for (int c = 0; c < DV; ++c) out[first + i][c] = sum[i][c];
     });
 }
 
 // out[j] = sum over queries i of weights[j][i] * in[i]
 inline void over_queries(const Scores& weights, const Columns& in, Columns& out) {
-    blocks([&](int first, auto n) {
+    blocks<DV>([&](int first, auto n) {
         Floats sum[n][DV] = {};
         for (int i = 0; i < F; ++i)
-            for (int j = 0; j < n; ++j)
-                for (int c = 0; c < DV; ++c) sum[j][c] += scalar(weights[first + j], i) * in[i][c];
-        std::memcpy(out[first], sum, sizeof sum);
+            UNROLL for (int j = 0; j < n; ++j)
+                UNROLL for (int c = 0; c < DV; ++c) sum[j][c] += scalar(weights[first + j], i) * in[i][c];
+        UNROLL for (int j = 0; j < n; ++j)
+            UNROLL for (int c = 0; c < DV; ++c) out[first + j][c] = sum[j][c];
     });
 }
 
-}  // namespace
+// softmax over keys of scale * scores, in place
+inline void softmax(Scores& w, float scale) {
+    for (int c = 0; c < QV; ++c) {
+        Floats top = w[0][c], total = {};
+        for (int j = 1; j < F; ++j) top = w[j][c] > top ? w[j][c] : top;
+        for (int j = 0; j < F; ++j) total += w[j][c] = exp_negative((w[j][c] - top) * scale);
+        const Floats inverse = 1.0f / total;
+        for (int j = 0; j < F; ++j) w[j][c] *= inverse;
+    }
+}
 
-// A row is put together here and copied out at once: whole lines in order cost half of scattered ones.
+struct Settings {
+    float scale;
+    Dropout dropout;
+};
+
+// A row is put together here and copied out at once: whole lines in order cost half of scattered ones. All pointers are
+// those of the first row; `place` is its number in the batch, on which dropout depends.
 //
 // projected [rows, F, BLOCKS, H, D], skip [rows, F, H, D] or null -> out [rows, F, H, D], weights [rows, H, F keys,
-// QUERIES] before dropout.
-extern "C" void forward(const float* projected, const float* skip, float* out, float* weights, int64_t first,
-                        int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
-    const Dropout dropout{seed, threshold, kept};
+// QUERIES] before dropout unless null.
+inline void forward_rows(const float* projected, const float* skip, float* out, float* weights, int64_t rows,
+                         int64_t place, const Settings& settings) {
     Columns q, k, v, o;
     Scores w;
     alignas(64) float finished[F * WIDTH];
-    for (int64_t row = first; row < last; ++row) {
+    for (int64_t row = 0; row < rows; ++row) {
         for (int head = 0; head < H; ++head) {
             const float* at = projected + row * F * STRIDE + head * D;
             const int64_t unit = row * H + head;
@@ -152,17 +174,12 @@ extern "C" void forward(const float* projected, const float* skip, float* out, f
             read(at + WIDTH, STRIDE, k);
             read(at + 2 * WIDTH, STRIDE, v);
             products(k, q, w);
-            for (int c = 0; c < QV; ++c) {
-                Floats top = w[0][c], total = {};
-                for (int j = 1; j < F; ++j) top = w[j][c] > top ? w[j][c] : top;
-                for (int j = 0; j < F; ++j) total += w[j][c] = exp_negative((w[j][c] - top) * scale);
-                const Floats inverse = 1.0f / total;
-                for (int j = 0; j < F; ++j) w[j][c] *= inverse;
-            }
-            std::memcpy(weights + unit * F * QUERIES, w, sizeof w);
-            if (threshold)
+            softmax(w, settings.scale);
+            if (weights) std::memcpy(weights + unit * F * QUERIES, w, sizeof w);
+            if (settings.dropout.threshold)
                 for (int j = 0; j < F; ++j)
-                    for (int c = 0; c < QV; ++c) w[j][c] *= dropout.factors((unit * F + j) * QV + c);
+                    for (int c = 0; c < QV; ++c)
+                        w[j][c] *= settings.dropout.factors(((place * H + unit) * F + j) * QV + c);
             over_keys(w, v, o);
             write(o, finished + head * D, WIDTH);
         }
@@ -175,15 +192,13 @@ extern "C" void forward(const float* projected, const float* skip, float* out, f
 }
 
 // gradient [rows, F, H, D] of out -> d_projected, of the shape of projected, and with a ReLU the gradient before it, to
-// d_skip unless that is null. out is read only with a ReLU.
-extern "C" void backward(const float* projected, const float* weights, const float* out, const float* gradient,
-                         float* d_projected, float* d_skip, int64_t first, int64_t last, float scale, uint64_t seed,
-                         uint32_t threshold, float kept) {
-    const Dropout dropout{seed, threshold, kept};
-    Columns in, g, result;
+// d_skip unless that is null. out is read only with a ReLU; weights that are null are computed again.
+inline void backward_rows(const float* projected, const float* weights, const float* out, const float* gradient,
+                          float* d_projected, float* d_skip, int64_t rows, int64_t place, const Settings& settings) {
+    Columns in, other, g, result;
     Scores before, w, d;  // weights before and after dropout, gradients of the scores
     alignas(64) float finished[F * STRIDE], passed[F * WIDTH];
-    for (int64_t row = first; row < last; ++row) {
+    for (int64_t row = 0; row < rows; ++row) {
         std::memcpy(passed, gradient + row * F * WIDTH, sizeof passed);
         if (RELU)
             for (int i = 0; i < F * WIDTH; ++i) passed[i] = out[row * F * WIDTH + i] <= 0 ? 0 : passed[i];
@@ -195,16 +210,23 @@ extern "C" void backward(const float* projected, const float* weights, const flo
             const float* at = projected + row * F * STRIDE + head * D;
             float* to = finished + head * D;
             const int64_t unit = row * H + head;
+            if (weights) {
+                std::memcpy(w, weights + unit * F * QUERIES, sizeof w);
+            } else {
+                read(at, STRIDE, in);
+                read(at + WIDTH, STRIDE, other);
+                products(other, in, w);
+                softmax(w, settings.scale);
+            }
             read(passed + head * D, WIDTH, g);
             read(at + 2 * WIDTH, STRIDE, in);
-            std::memcpy(w, weights + unit * F * QUERIES, sizeof w);
             products(in, g, d);
             for (int c = 0; c < QV; ++c) {
                 Floats mean = {};
                 for (int j = 0; j < F; ++j) {
                     const Floats undropped = w[j][c];
-                    if (threshold) {
-                        const Floats factors = dropout.factors((unit * F + j) * QV + c);
+                    if (settings.dropout.threshold) {
+                        const Floats factors = settings.dropout.factors(((place * H + unit) * F + j) * QV + c);
                         d[j][c] *= factors;
                         w[j][c] *= factors;
                     }
@@ -212,7 +234,7 @@ extern "C" void backward(const float* projected, const float* weights, const flo
                     mean += d[j][c];
                     before[j][c] = undropped;
                 }
-                for (int j = 0; j < F; ++j) d[j][c] = (d[j][c] - before[j][c] * mean) * scale;
+                for (int j = 0; j < F; ++j) d[j][c] = (d[j][c] - before[j][c] * mean) * settings.scale;
             }
             over_queries(w, g, result);
             write(result, to + 2 * WIDTH, STRIDE);
@@ -226,3 +248,106 @@ extern "C" void backward(const float* projected, const float* weights, const flo
         std::memcpy(d_projected + row * F * STRIDE, finished, sizeof finished);
     }
 }
+
+}  // namespace
+
+// The functions below work on the rows first..last-1 of whole batches.
+extern "C" void forward(const float* projected, const float* skip, float* out, float* weights, int64_t first,
+                        int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
+    forward_rows(projected + first * F * STRIDE, skip ? skip + first * F * WIDTH : nullptr, out + first * F * WIDTH,
+                 weights + first * H * F * QUERIES, last - first, first, {scale, {seed, threshold, kept}});
+}
+
+extern "C" void backward(const float* projected, const float* weights, const float* out, const float* gradient,
+                         float* d_projected, float* d_skip, int64_t first, int64_t last, float scale, uint64_t seed,
+                         uint32_t threshold, float kept) {
+    backward_rows(projected + first * F * STRIDE, weights + first * H * F * QUERIES, out + first * F * WIDTH,
+                  gradient + first * F * WIDTH, d_projected + first * F * STRIDE,
+                  d_skip ? d_skip + first * F * WIDTH : nullptr, last - first, first,
+                  {scale, {seed, threshold, kept}});
+}
+
+#ifdef INPUTS
+
+#include <vector>
+
+namespace {
+
+constexpr int IN = INPUTS;
+static_assert(IN % LANES == 0 && STRIDE % LANES == 0, "products have no narrower vectors");
+// Rows together: projections and their gradients fill a MiB.
+constexpr int TOGETHER = F * STRIDE < (1 << 17) ? (1 << 17) / (F * STRIDE) : 1;
+
+typedef float Loose __attribute__((vector_size(64), aligned(4), may_alias));  // at any address
+
+// c[i][n] = (add ? c[i][n] : 0) + sum over t of a[i * a_row + t * a_step] * b[t][n], i < ROWS, n < 16 VECTORS
+template <int ROWS, int VECTORS>
+inline void tile(const float* a, int a_row, int a_step, const float* b, int b_row, float* c, int c_row, int terms,
+                 bool add) {
+    Floats sum[ROWS][VECTORS];
+    UNROLL for (int i = 0; i < ROWS; ++i)
+        UNROLL for (int v = 0; v < VECTORS; ++v)
+            sum[i][v] = add ? Floats(reinterpret_cast<const Loose*>(c + i * c_row)[v]) : Floats{};
+    for (int t = 0; t < terms; ++t) {
+        const Loose* right = reinterpret_cast<const Loose*>(b + t * b_row);
+        UNROLL for (int i = 0; i < ROWS; ++i)
+            UNROLL for (int v = 0; v < VECTORS; ++v) sum[i][v] += a[i * a_row + t * a_step] * right[v];
+    }
+    UNROLL for (int i = 0; i < ROWS; ++i)
+        UNROLL for (int v = 0; v < VECTORS; ++v) reinterpret_cast<Loose*>(c + i * c_row)[v] = sum[i][v];
+}
+
+// `tile` over all rows and COLUMNS columns; 6 x 4 sums leave registers for their factors.
+template <int COLUMNS>
+inline void product(const float* a, int a_row, int a_step, const float* b, float* c, int rows, int terms, bool add) {
+    constexpr int WIDE = 4 * LANES, REST = COLUMNS % WIDE / LANES;
+    const auto strip = [&](int column, auto vectors) {
+        int i = 0;
+        for (; i + 6 <= rows; i += 6)
+            tile<6, vectors>(a + i * a_row, a_row, a_step, b + column, COLUMNS, c + i * COLUMNS + column, COLUMNS,
+                             terms, add);
+        for (; i < rows; ++i)
+            tile<1, vectors>(a + i * a_row, a_row, a_step, b + column, COLUMNS, c + i * COLUMNS + column, COLUMNS,
+                             terms, add);
+    };
+    for (int column = 0; column + WIDE <= COLUMNS; column += WIDE) strip(column, std::integral_constant<int, 4>{});
+    if constexpr (REST > 0) strip(COLUMNS - REST * LANES, std::integral_constant<int, REST>{});
+}
+
+template <typename Part>
+inline void parts(int64_t first, int64_t last, const Part& part) {
+    for (int64_t row = first; row < last; row += TOGETHER) part(row, last - row < TOGETHER ? last - row : TOGETHER);
+}
+
+}  // namespace
+
+// x [rows, F, IN], turned [IN, STRIDE] (the transposed weight) -> out [rows, F, WIDTH]; with `residual`, IN = WIDTH, x is
+// added before the ReLU.
+extern "C" void layer_forward(const float* x, const float* turned, float* out, int32_t residual, int64_t first,
+                              int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
+    std::vector<float> projected(TOGETHER * F * STRIDE);
+    parts(first, last, [&](int64_t row, int64_t rows) {
+        const float* in = x + row * F * IN;
+        product<STRIDE>(in, IN, 1, turned, projected.data(), rows * F, IN, false);
+        forward_rows(projected.data(), residual ? in : nullptr, out + row * F * WIDTH, nullptr, rows, row,
+                     {scale, {seed, threshold, kept}});
+    });
+}
+
+// gradient [rows, F, WIDTH] of out -> dx, of the shape of x, and d_weight [STRIDE, IN], to which it is added. The
+// projections are computed again.
+extern "C" void layer_backward(const float* x, const float* weight, const float* turned, const float* out,
+                               const float* gradient, float* dx, float* d_weight, int32_t residual, int64_t first,
+                               int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
+    std::vector<float> projected(TOGETHER * F * STRIDE), d_projected(TOGETHER * F * STRIDE);
+    parts(first, last, [&](int64_t row, int64_t rows) {
+        const float* in = x + row * F * IN;
+        product<STRIDE>(in, IN, 1, turned, projected.data(), rows * F, IN, false);
+        backward_rows(projected.data(), nullptr, out + row * F * WIDTH, gradient + row * F * WIDTH, d_projected.data(),
+                      residual ? dx + row * F * IN : nullptr, rows, row, {scale, {seed, threshold, kept}});
+        product<IN>(d_projected.data(), STRIDE, 1, weight, dx + row * F * IN, rows * F, STRIDE, residual);
+        product<IN>(d_projected.data(), 1, STRIDE, in, d_weight, STRIDE, rows * F, true);
+    });
+}
+
+#endif

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recsys_zoo.nn import kernels
-from recsys_zoo.nn.attention import attend, attend_with_weights
+from recsys_zoo.nn.attention import attend, attend_with_weights, project_and_attend
 from tests import toys
 from tests.contract import harness
 
@@ -78,6 +78,110 @@ def test_what_is_added_and_a_relu_equal_torch_in_double_precision(on, monkeypatc
     naive = attend_with_weights(exact[0][..., :36], 3, 0.7)[0]
     naive = naive + (exact[0][..., 36:] if blocks == 4 else 0) + (exact[1] if skipped else 0)
     torch.testing.assert_close(expected, naive.relu() if relu else naive)
+
+
+def layer_inputs(fields, inputs, blocks, width, dtype=torch.float64):
+    """x [150, fields, inputs], weight [blocks width, inputs] and weights of the outputs, in float32 too."""
+    exact = [
+        torch.randn(150, fields, inputs, dtype=dtype, requires_grad=True),
+        (torch.randn(blocks * width, inputs, dtype=dtype) * inputs**-0.5).requires_grad_(),
+    ]
+    weight = torch.randn(150, fields, width, dtype=dtype)
+    return exact, [t.detach().float().requires_grad_() for t in exact], weight
+
+
+def error(found: torch.Tensor, right: torch.Tensor) -> float:
+    """Against the largest number: a weight's gradient adds rows x fields products of both signs."""
+    return float((found.double() - right.double()).abs().max().detach() / right.abs().max().detach())
+
+
+@needs_compiler
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "heads", "inputs", "width", "blocks", "residual"),
+    [
+        (39, 2, 16, 64, 4, False),
+        (39, 2, 64, 64, 3, True),
+        (10, 4, 128, 128, 3, True),
+        (7, 1, 48, 16, 3, False),
+    ],
+)
+def test_a_whole_layer_equals_torch_in_double_precision(
+    on, monkeypatch, fields, heads, inputs, width, blocks, residual, relu
+):
+    exact, given, weight = layer_inputs(fields, inputs, blocks, width)
+    settings = {"blocks": blocks, "residual": residual, "relu": relu}
+    out = project_and_attend(*given, heads, 0.5, **settings)
+    assert "interacting_layer" in type(out.grad_fn).__name__
+    gradients = torch.autograd.grad((out * weight.float()).sum(), given)
+    monkeypatch.setattr(kernels, "enabled", False)
+    expected = project_and_attend(*exact, heads, 0.5, **settings)
+    wanted = torch.autograd.grad((expected * weight).sum(), exact)
+    for found, right in zip((out, *gradients), (expected, *wanted), strict=True):
+        assert error(found, right) < 5e-6
+
+
+@needs_compiler
+def test_a_whole_layer_drops_what_attention_to_its_projections_drops(on):
+    """The same seed and places, whatever rows are taken together and in whatever threads."""
+    _, (x, weight), up = layer_inputs(39, 64, 3, 64)
+    held, found = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        rows = x.detach().repeat(2, 1, 1).requires_grad_()  # 300 rows: enough for two threads
+        torch.manual_seed(5)
+        out = project_and_attend(rows, weight, 2, 1.0, 0.3, residual=True, relu=True)
+        found.append((out, *torch.autograd.grad((out * up.float().repeat(2, 1, 1)).sum(), (rows, weight))))
+    torch.set_num_threads(held)
+    torch.manual_seed(5)
+    projected = torch.nn.functional.linear(rows, weight)
+    separate = attend(projected, 2, 1.0, 0.3, skip=rows, relu=True)
+    assert int((separate == 0).sum()) > 0
+    wanted = torch.autograd.grad((separate * up.float().repeat(2, 1, 1)).sum(), (rows, weight))
+    for one, two, right in zip(*found, (separate, *wanted), strict=True):
+        assert max(error(one, right), error(two, right)) < 5e-6
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+@needs_compiler
+def test_layers_that_the_kernel_does_not_take(on):
+    """Odd widths go to attention alone; under bf16 torch does all."""
+    _, (x, weight), _ = layer_inputs(5, 10, 3, 16)
+    out = project_and_attend(x, weight, 2)
+    assert "field_attention" in type(out.grad_fn).__name__
+    _, (x, weight), _ = layer_inputs(5, 16, 3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = project_and_attend(x, weight, 2)
+    assert out.dtype == torch.bfloat16
+    assert not kernels_behind(out)
+
+
+def kernels_behind(out: torch.Tensor) -> bool:
+    """Whether a kernel's node stands anywhere behind this output."""
+    waiting, seen = [out.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [n for n, _ in node.next_functions]
+    return any("field_attention" in type(n).__name__ or "interacting" in type(n).__name__ for n in seen)
+
+
+@needs_compiler
+def test_a_whole_layer_under_compile(on):
+    _, (x, weight), _ = layer_inputs(9, 16, 3, 16)
+    step = torch.compile(
+        lambda v, w: project_and_attend(v, w, 2, 0.5, residual=True).square().sum(),
+        backend="aot_eager",
+        fullgraph=True,
+    )
+    compiled = torch.autograd.grad(step(x, weight), (x, weight))
+    eager = torch.autograd.grad(
+        project_and_attend(x, weight, 2, 0.5, residual=True).square().sum(), (x, weight)
+    )
+    for found, wanted in zip(compiled, eager, strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 @needs_compiler
