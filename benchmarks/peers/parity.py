@@ -15,6 +15,7 @@ over seeds take hours, and finds differences that they hide. --peer-python: see 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -210,6 +211,7 @@ def compare(model: str, steps: int, recorded: Any) -> dict[str, Any]:
 
     from recsys_zoo import create
     from recsys_zoo.batch import Inputs
+    from recsys_zoo.models.base import scalars
     from recsys_zoo.schema import Column, Schema
     from recsys_zoo.train.config import TrainConfig
     from recsys_zoo.train.optim import Optimizer
@@ -246,7 +248,9 @@ def compare(model: str, steps: int, recorded: Any) -> dict[str, Any]:
         logits, terms = network.train_forward(Inputs(ids, torch.zeros(len(ids), 0), {}))
         gap = logits.detach().sigmoid() - torch.from_numpy(recorded[f"scores{number}"])
         gaps.append(float(gap.abs().max()))
-        (F.binary_cross_entropy_with_logits(logits, labels) + sum(terms.values())).backward()
+        loss_of = functools.partial(F.binary_cross_entropy_with_logits, target=labels)
+        loss = loss_of(logits)
+        (loss + sum(scalars(terms, loss, loss_of).values())).backward()
         optimizer.step()
     weights = network.state_dict()
     learnt = [n for n, _ in network.named_parameters()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,16 @@ from ..card import Card
 from ..config import Frozen
 from ..nn.embedding import Embedding, EmbeddingConfig
 from ..schema import Schema
+
+# A loss term beside the task's: a scalar, or, for terms that need the labels, which a model never sees, a
+# function of the task's loss and of its loss of any logits: term(loss, loss_of) -> scalar.
+LossOf = Callable[[Tensor], Tensor]
+Term = Tensor | Callable[[Tensor, LossOf], Tensor]
+
+
+def scalars(terms: dict[str, Term], loss: Tensor, loss_of: LossOf) -> dict[str, Tensor]:
+    """The terms of `Model.train_forward` as scalars."""
+    return {k: term if isinstance(term, Tensor) else term(loss, loss_of) for k, term in terms.items()}
 
 
 class ModelConfig(Frozen):
@@ -37,8 +48,8 @@ class Model(nn.Module):
         """The registry name."""
         return type(self).__module__.rpartition(".")[2]
 
-    def train_forward(self, x: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits and further loss terms by name, each a scalar added to the task's loss."""
+    def train_forward(self, x: Inputs) -> tuple[Tensor, dict[str, Term]]:
+        """Logits and further loss terms by name, each added to the task's loss."""
         return self(x), {}
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from ..data.store import Prepared, Split
 from ..errors import InputError, unknown_name
 from ..losses.pointwise import binary_cross_entropy
 from ..metrics.binary import evaluate_binary
-from ..models.base import CTRModel
+from ..models.base import CTRModel, scalars
 
 
 class Loss(NamedTuple):
@@ -45,8 +45,13 @@ class BinaryTask:
 
     def loss(self, model: CTRModel, batch: Batch) -> Loss:
         """Weighted mean cross-entropy plus the model's own terms."""
-        logits, parts = model.train_forward(batch.inputs)
-        main = binary_cross_entropy(logits.float(), self.labels(batch), batch.weight)
+        logits, terms = model.train_forward(batch.inputs)
+
+        def loss_of(logits: Tensor) -> Tensor:
+            return binary_cross_entropy(logits.float(), self.labels(batch), batch.weight)
+
+        main = loss_of(logits)
+        parts = scalars(terms, main, loss_of)
         return Loss(main + sum(parts.values()), {"logloss": main, **parts})
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recsys_zoo import create, list_models
 from recsys_zoo.batch import Inputs
-from recsys_zoo.models.base import Model
+from recsys_zoo.models.base import Model, scalars
 from recsys_zoo.nn.embedding import Embedding
 from recsys_zoo.schema import Schema
 from tests import toys
@@ -27,14 +27,24 @@ def make(name: str, schema: Schema = toys.MIXED, **settings) -> Model:
     return create(name, schema, seed=1, **settings)
 
 
+def training_loss(model: Model, x: Inputs, y: Tensor) -> Tensor:
+    """Mean cross-entropy and the model's own terms."""
+    logits, terms = model.train_forward(x)
+
+    def loss_of(logits: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, y)
+
+    loss = loss_of(logits)
+    return loss + sum(scalars(terms, loss, loss_of).values())
+
+
 def losses(model: Model, x: Inputs, y: Tensor, steps: int, lr: float = 1e-2) -> list[float]:
     """Train on the whole batch with plain Adam; the loss before each step."""
     adam = torch.optim.Adam(model.parameters(), lr=lr)
     history = []
     model.train()
     for _ in range(steps):
-        logits, parts = model.train_forward(x)
-        loss = F.binary_cross_entropy_with_logits(logits, y) + sum(parts.values())
+        loss = training_loss(model, x, y)
         adam.zero_grad()
         loss.backward()
         adam.step()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from recsys_zoo.nn.embedding import Embedding
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.optim import Optimizer
 from tests import toys
 
-from .harness import CTR, ROWS, make
+from .harness import CTR, ROWS, make, training_loss
 
 STEPS = 3
 
@@ -28,8 +27,7 @@ def train(name: str, mode: str, clip: float, table_l2: float = 0.1):
     for step in range(STEPS):
         torch.manual_seed(step)  # the same dropout masks in every mode
         optimizer.begin()
-        logits, parts = model.train_forward(x)
-        (F.binary_cross_entropy_with_logits(logits, y) + sum(parts.values())).backward()
+        training_loss(model, x, y).backward()
         norms.append(float(optimizer.step()))
     optimizer.release()
     return model, norms

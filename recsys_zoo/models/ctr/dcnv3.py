@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from ...nn.embedding import Embedding
 from ...nn.mlp import linear
 from ...registry import register
 from ...schema import Schema
-from ..base import CTRModel, ModelConfig
+from ..base import CTRModel, LossOf, ModelConfig, Term
 
 
 class DCNv3Config(ModelConfig):
@@ -26,6 +28,7 @@ class DCNv3Config(ModelConfig):
     layer_norm: bool = Field(True, description="layer norm of H before the mask's ReLU; authors' code: true")
     batch_norm: bool = Field(False, description="batch norm of H, a channel a head; authors' code: false")
     heads: int = Field(1, ge=1, description="parts of each vector with logits of their own; authors' code: 1")
+    tri_bce: bool = Field(True, description="towers learn the labels for themselves too; authors' code: true")
 
 
 class MaskedCross(nn.Module):
@@ -75,9 +78,8 @@ class DCNv3(CTRModel):
         equations="H = W x_l; c = [H; H * ReLU(LN(H))] + b; ECN: x_{l+1} = x_l * c + x_l; "
         "LCN: x_{l+1} = x_0 * c + x_l; y_k = w_k^T x_L + b_k; logit = (y_d + y_s) / 2",
         notes=(
-            "Trained by BCE(t, p) alone. The paper's Tri-BCE adds w_d BCE(t, p_d) + w_s BCE(t, p_s) with "
-            "w = max(0, BCE of the tower - BCE); all its terms need labels, which models of the zoo do not "
-            "see, so none of it is here.",
+            "Tri-BCE: the loss is BCE(t, p) + w_d BCE(t, p_d) + w_s BCE(t, p_s) with w = max(0, BCE of the "
+            "tower - BCE(t, p)); gradients pass through w, as in the authors' code.",
             "b starts in U(0, 1), as in the authors' code.",
             "x_0 holds the first halves of all vectors, then the second halves, which meet the masked H.",
             "embedding.dim counts all heads; the authors' embedding_dim counts one.",
@@ -111,6 +113,24 @@ class DCNv3(CTRModel):
         self.shallow = CrossTower(width, cfg.shallow_layers, cfg.shallow_dropout, False, cfg)
 
     def forward(self, x: Inputs) -> Tensor:
+        return self._joined(*self._towers(x))  # [B]
+
+    def train_forward(self, x: Inputs) -> tuple[Tensor, dict[str, Term]]:
+        """With Tri-BCE, a term a tower."""
+        deep, shallow = self._towers(x)
+        names = {"deep": deep, "shallow": shallow} if self.cfg.tri_bce else {}
+        return self._joined(deep, shallow), {name: partial(_tower_term, y) for name, y in names.items()}
+
+    def _towers(self, x: Inputs) -> tuple[Tensor, Tensor]:
         e = self.embedding(x).unflatten(2, (self.cfg.heads, 2, -1))  # [B, F, heads, halves, D / 2 heads]
         x0 = e.permute(0, 2, 3, 1, 4).flatten(2)  # [B, heads, F D / heads]
-        return 0.5 * (self.deep(x0) + self.shallow(x0))  # [B]
+        return self.deep(x0), self.shallow(x0)
+
+    @staticmethod
+    def _joined(deep: Tensor, shallow: Tensor) -> Tensor:
+        return 0.5 * (deep + shallow)
+
+
+def _tower_term(logits: Tensor, loss: Tensor, loss_of: LossOf) -> Tensor:
+    own = loss_of(logits)
+    return (own - loss).clamp_min(0) * own

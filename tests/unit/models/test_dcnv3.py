@@ -10,6 +10,7 @@ from recsys_zoo import create
 from recsys_zoo.errors import InputError
 from recsys_zoo.models.ctr.dcnv3 import CrossTower, DCNv3Config, MaskedCross
 from tests import toys
+from tests.contract.harness import training_loss
 
 WIDE = {"dim": 4, "init_std": 0.5}
 
@@ -93,8 +94,28 @@ def test_each_dropout_acts_in_training_only(setting):
     assert torch.equal(model.eval()(x), model(x))
 
 
-def test_there_are_no_terms_beside_the_task_loss():
-    assert create("dcnv3", toys.MIXED).train_forward(toys.inputs(toys.MIXED, 3))[1] == {}
+def test_tri_bce_equals_its_formula():
+    """L + w_d L_d + w_s L_s with w = max(0, L_tower - L), one tower above L and one below; gradients too."""
+    model = create("dcnv3", toys.MIXED, embedding=WIDE)
+    x, y = toys.planted(toys.MIXED, 64)
+    loss = training_loss(model, x, y)
+    e = model.embedding(x).unflatten(2, (1, 2, -1)).permute(0, 2, 3, 1, 4).flatten(2)
+    towers = model.deep(e), model.shallow(e)
+    mean, *own = (F.binary_cross_entropy_with_logits(z, y) for z in (sum(towers) / 2, *towers))
+    expected = mean
+    for one in own:
+        if one > mean:
+            expected = expected + (one - mean) * one
+    assert max(own) > mean
+    torch.testing.assert_close(loss, expected)
+    parameters = list(model.parameters())
+    for p, q in zip(*(torch.autograd.grad(v, parameters) for v in (loss, expected)), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_without_tri_bce_there_are_no_terms_beside_the_task_loss():
+    model = create("dcnv3", toys.MIXED, tri_bce=False)
+    assert model.train_forward(toys.inputs(toys.MIXED, 3))[1] == {}
 
 
 @pytest.mark.parametrize(
