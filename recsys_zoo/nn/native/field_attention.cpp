@@ -22,7 +22,7 @@ constexpr bool FOURTH = BLOCKS == 4;
 constexpr int QV = (F + LANES - 1) / LANES;  // vectors that hold one number a query
 constexpr int DV = (D + LANES - 1) / LANES;  // vectors that hold one number a column of the head
 constexpr int QUERIES = QV * LANES;
-constexpr int SUMS = 12;  // vectors of sums at once: enough to hide the latency of an addition; more was not faster
+constexpr int SUMS = 16;  // vectors of sums at once: enough to hide the latency of an addition; more was not faster
 
 typedef Floats Columns[F][DV];  // a head's part of queries, keys, values or their gradients
 typedef Floats Scores[F][QV];   // one number a key and query
@@ -107,11 +107,12 @@ inline void products(const Columns& left, const Columns& right, Scores& out) {
     Floats turned[DV * LANES][QV];
     transpose(right, turned);
     blocks<QV>([&](int first, auto n) {
-        Floats sum[n][QV] = {};
+        constexpr int N = decltype(n)::value;
+        Floats sum[N][QV] = {};
         for (int t = 0; t < D; ++t)
-            UNROLL for (int j = 0; j < n; ++j)
+            UNROLL for (int j = 0; j < N; ++j)
                 UNROLL for (int c = 0; c < QV; ++c) sum[j][c] += scalar(left[first + j], t) * turned[t][c];
-        UNROLL for (int j = 0; j < n; ++j)
+        UNROLL for (int j = 0; j < N; ++j)
             UNROLL for (int c = 0; c < QV; ++c) out[first + j][c] = sum[j][c];
     });
 }
@@ -119,11 +120,12 @@ inline void products(const Columns& left, const Columns& right, Scores& out) {
 // out[i] = sum over keys j of weights[j][i] * in[j]
 inline void over_keys(const Scores& weights, const Columns& in, Columns& out) {
     blocks<DV>([&](int first, auto n) {
-        Floats sum[n][DV] = {};
+        constexpr int N = decltype(n)::value;
+        Floats sum[N][DV] = {};
         for (int j = 0; j < F; ++j)
-            UNROLL for (int i = 0; i < n; ++i)
+            UNROLL for (int i = 0; i < N; ++i)
                 UNROLL for (int c = 0; c < DV; ++c) sum[i][c] += scalar(weights[j], first + i) * in[j][c];
-        UNROLL for (int i = 0; i < n; ++i)
+        UNROLL for (int i = 0; i < N; ++i)
             UNROLL for (int c = 0; c < DV; ++c) out[first + i][c] = sum[i][c];
     });
 }
@@ -131,11 +133,12 @@ inline void over_keys(const Scores& weights, const Columns& in, Columns& out) {
 // out[j] = sum over queries i of weights[j][i] * in[i]
 inline void over_queries(const Scores& weights, const Columns& in, Columns& out) {
     blocks<DV>([&](int first, auto n) {
-        Floats sum[n][DV] = {};
+        constexpr int N = decltype(n)::value;
+        Floats sum[N][DV] = {};
         for (int i = 0; i < F; ++i)
-            UNROLL for (int j = 0; j < n; ++j)
+            UNROLL for (int j = 0; j < N; ++j)
                 UNROLL for (int c = 0; c < DV; ++c) sum[j][c] += scalar(weights[first + j], i) * in[i][c];
-        UNROLL for (int j = 0; j < n; ++j)
+        UNROLL for (int j = 0; j < N; ++j)
             UNROLL for (int c = 0; c < DV; ++c) out[first + j][c] = sum[j][c];
     });
 }
@@ -302,11 +305,11 @@ template <int COLUMNS>
 inline void product(const float* a, int a_row, int a_step, const float* b, float* c, int rows, int terms, bool add) {
     constexpr int WIDE = 4 * LANES, REST = COLUMNS % WIDE / LANES;
     const auto strip = [&](int column, auto vectors) {
-        int i = 0;
-        for (; i + 6 <= rows; i += 6)
+        const int even = rows - rows % 6;
+        for (int i = 0; i < even; i += 6)
             tile<6, vectors>(a + i * a_row, a_row, a_step, b + column, COLUMNS, c + i * COLUMNS + column, COLUMNS,
                              terms, add);
-        for (; i < rows; ++i)
+        for (int i = even; i < rows; ++i)
             tile<1, vectors>(a + i * a_row, a_row, a_step, b + column, COLUMNS, c + i * COLUMNS + column, COLUMNS,
                              terms, add);
     };
