@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError, unknown_name
 from .fuxicolumns import add_schema
-from .imported import Imported, check, fill_settings, left_out, read_yaml
+from .imported import Imported, check, fill_settings, left_out, number, read_yaml
 
 # FuxiCTR's class -> registry name, and its options -> settings of the model ("a b": one sets two settings).
 MODELS: dict[str, tuple[str, dict[str, str]]] = {
@@ -165,7 +165,7 @@ def import_fuxictr(folder: Path | str, experiment: str) -> Imported:
     names = [name for name in models if name != "Base"]
     if experiment not in names:
         raise unknown_name("experiment", experiment, names)
-    options = {**(models.get("Base") or {}), **models[experiment]}
+    options = {**models.get("Base", {}), **models[experiment]}
     found = _recipe(options, experiment)
     data = _tables(folder, "dataset_config", needed=False)
     described = data.get(str(options.get("dataset_id")))
@@ -186,7 +186,7 @@ def _tables(folder: Path, name: str, needed: bool = True) -> dict[str, Any]:
     parts = [] if whole.is_file() else sorted((folder / name).glob("*.yaml"))
     tables: dict[str, Any] = {}
     for path in parts or ([whole] if needed or whole.is_file() else []):
-        values = read_yaml(path)
+        values = {name: {} if table is None else table for name, table in read_yaml(path).items()}
         if not all(isinstance(v, dict) for v in values.values()):
             raise InputError(f"{path}: is no table of named tables, as FuxiCTR's configurations are")
         tables |= values
@@ -238,9 +238,15 @@ def _finish_model(name: str, model: dict[str, Any], options: dict[str, Any]) -> 
     if name.startswith("autoint") and options.get("layer_norm"):
         model["norm"] = "pre_relu"
     if name == "afm" and options.get("attention_dropout"):
-        model["attention_dropout"], model["dropout"] = options["attention_dropout"]
+        rates = options["attention_dropout"]
+        if not isinstance(rates, list) or len(rates) != 2:
+            raise InputError(f"attention_dropout = {rates!r}: FuxiCTR's AFM takes a list of two rates")
+        model["attention_dropout"], model["dropout"] = rates
     if "interaction" in model:
-        model["interaction"] = {"matrixed": "matrix", "vectorized": "vector"}[model["interaction"]]
+        asked, known = str(model["interaction"]), {"matrixed": "matrix", "vectorized": "vector"}
+        if asked not in known:
+            raise unknown_name("field_interaction_type", asked, known)
+        model["interaction"] = known[asked]
 
 
 def _is_ours(key: str, value: Any) -> bool:
@@ -254,7 +260,7 @@ def _is_ours(key: str, value: Any) -> bool:
 
 def _regulariser(key: str, value: Any, train: dict[str, Any], differences: list[str]) -> None:
     squared = re.fullmatch(r"l2\(([-+.\deE]+)\)", value) if isinstance(value, str) else None
-    value = float(squared[1]) if squared else value
+    value = number(squared[1], key) if squared else value
     if value in (None, "") or isinstance(value, int):
         return  # FuxiCTR reads floats and texts alone: a whole number adds nothing
     if not isinstance(value, float):
@@ -269,7 +275,7 @@ def _regulariser(key: str, value: Any, train: dict[str, Any], differences: list[
 def _monitor(options: dict[str, Any]) -> str:
     asked = options.get("monitor", "AUC")
     sign = -1 if options.get("monitor_mode") == "min" else 1
-    weights = asked if isinstance(asked, dict) else {asked: 1}
+    weights = asked if isinstance(asked, dict) else {str(asked): 1}
     found = _MONITORS.get(tuple(sorted((str(metric), sign * w) for metric, w in weights.items())))
     if found is None:
         raise InputError(

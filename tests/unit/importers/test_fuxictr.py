@@ -354,6 +354,55 @@ def test_a_value_that_our_settings_refuse_is_said_at_once(folder):
         import_fuxictr(folder, "autoint")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{name: click, dtype: float}", "click", "label_col: 'click' is no table with a name"),
+        ("{name: click, dtype: float}", "[{dtype: float}]", "label_col: {'dtype': 'float'} is no table with"),
+        ("{name: vector, dtype: str", "{dtype: str", "feature_cols: {'dtype': 'str', 'type': "),
+        ("max_len: 5", "max_len: long", "column 'seen': max_len = 'long': is no number"),
+        ("num_buckets: 7", "num_buckets: x", "column 'age': num_buckets = 'x': is no number"),
+        ("normalizer: MinMaxScaler", "fill_na: x", "column 'weight': fill_na = 'x': is no number"),
+        ("source: user", "min_categr_count: few", "column 'user': min_categr_count = 'few': is no number"),
+        ("source: user", "embedding_dim: wide", "column 'user': embedding_dim = 'wide': is no number"),
+    ],
+)
+def test_a_data_set_of_another_form(folder, old, new, said):
+    edit(folder, "dataset_config.yaml", old, new)
+    with pytest.raises(InputError) as error:
+        import_fuxictr(folder, "autoint")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: AFM\n    monitor: AUC\n    attention_dropout: 0.1", "takes a list of two rates"),
+        ("model: FmFM\n    monitor: AUC\n    field_interaction_type: x", "no field_interaction_type named"),
+        ("model: FM\n    monitor: AUC\n    embedding_regularizer: l2(1e)", "= '1e': is no number"),
+        ("model: FM\n    monitor: [AUC]", "monitor = ['AUC'] with"),
+    ],
+)
+def test_options_of_another_form(folder, text, said):
+    edit(folder, "model_config.yaml", "model: FiGNN\n    monitor: AUC", text)
+    with pytest.raises(InputError) as error:
+        import_fuxictr(folder, "exotic")
+    assert said in str(error.value)
+
+
+def test_several_encoders_of_a_sequence_are_said(folder):
+    text = "feature_encoder: [layers.A(), layers.B()], max_len: 5"
+    edit(folder, "dataset_config.yaml", "max_len: 5", text)
+    said = import_fuxictr(folder, "autoint").differences
+    wanted = "sequences with feature_encoder \"['layers.A()', 'layers.B()']\" are pooled by the mean here"
+    assert wanted in said
+
+
+def test_a_base_without_settings(folder):
+    edit(folder, "model_config.yaml", BASE.strip(), "Base:")
+    assert import_fuxictr(folder, "autoint").recipe["train"]["batch_size"] == 4096
+
+
 def test_a_configuration_in_several_files(folder):
     """FuxiCTR looks into model_config/ and dataset_config/ where there is no single file."""
     whole = import_fuxictr(folder, "autoint")
