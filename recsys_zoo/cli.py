@@ -187,7 +187,8 @@ def import_command(
     model: Annotated[str, typer.Option(help="RecBole: model, where no file names it")] = "",
     dataset: Annotated[str, typer.Option(help="RecBole: data set, where no file names it")] = "",
     data: Annotated[
-        Path | None, typer.Option(help="RecBole: folder of the atomic files; default: data_path/dataset")
+        Path | None,
+        typer.Option(help="folder of RecBole's atomic files, or of FuxiCTR's feature_map.json"),
     ] = None,
 ) -> None:
     """FuxiCTR's or RecBole's configuration -> recipe and schema file; every difference in meaning is said."""
@@ -196,9 +197,9 @@ def import_command(
     from .importers.recbole import import_recbole
 
     if configs[0].is_dir():
-        if not experiment or len(configs) > 1 or model or dataset or data:
+        if not experiment or len(configs) > 1 or model or dataset:
             raise InputError(f"{configs[0]}: a FuxiCTR folder goes alone, with --experiment NAME")
-        found = import_fuxictr(configs[0], experiment)
+        found = import_fuxictr(configs[0], experiment, data)
     elif experiment:
         raise InputError(f"--experiment needs a FuxiCTR folder, and {configs[0]} is none")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -420,3 +421,70 @@ def test_the_smallest_count_of_the_data_set_wins(folder):
     edit(folder, "model_config.yaml", "use_wide: False", "use_wide: False\n    min_categr_count: 9")
     columns = {c["name"]: c for c in import_fuxictr(folder, "autoint").schema["columns"]}
     assert columns["user"]["min_count"] == 2
+
+
+MAP = {
+    "dataset_id": "encoded",
+    "num_fields": 4,
+    "total_features": 41,
+    "labels": ["click"],
+    "features": [
+        {"user": {"source": "user", "type": "categorical", "padding_idx": 0, "vocab_size": 9}},
+        {"item": {"source": "item", "type": "categorical", "vocab_size": 31, "embedding_dim": 4}},
+        {"price": {"source": "", "type": "numeric"}},
+        {"seen": {"type": "sequence", "share_embedding": "item", "vocab_size": 31, "max_len": 5}},
+        {"session": {"type": "meta"}},
+    ],
+}
+
+
+def test_columns_of_a_feature_map(folder):
+    edit(folder, "model_config.yaml", "dataset_id: shop", "dataset_id: encoded")
+    (folder / "encoded").mkdir()
+    (folder / "encoded" / "feature_map.json").write_text(json.dumps(MAP), encoding="utf-8")
+    edit(folder, "dataset_config.yaml", "encoded: {", f"encoded: {{data_root: '{folder}', ")
+    found = import_fuxictr(folder, "autoint", folder / "encoded")
+    assert found.schema == {
+        "dataset": "encoded",
+        "labels": ["click"],
+        "columns": [
+            {"name": "user", "side": "user", "kind": "categorical", "min_count": 1},
+            {"name": "item", "side": "item", "kind": "categorical", "min_count": 1},
+            {"name": "price", "kind": "numeric", "rule": "linear", "fill": 0.0},
+            {"name": "seen", "kind": "bag", "separator": "^", "max_len": 5, "share_with": "item"},
+        ],
+    }
+    assert found.recipe["model"]["embedding"]["widths"] == {"item": 4}
+    said = "\n".join(found.differences)
+    assert "it does not say which values were too rare, how lists are written" in said
+    assert "The tables have 41 rows there" in said
+    assert "sequences without a feature_encoder stay unpooled there" in said
+    assert import_fuxictr(folder, "autoint") == found  # by data_root
+    write_imported(found, folder / "out.toml", folder / "schema.toml")
+    rows = {"user": list("ab"), "item": list("xy"), "price": [1.5, 2], "click": [0, 1], "seen": ["x^z", ""]}
+    raw = pl.DataFrame(rows)
+    raw.write_csv(folder / "raw.csv")
+    splits = {split: [folder / "raw.csv"] for split in ("train", "valid", "test")}
+    data = prepare([], DataSpec.load(folder / "schema.toml"), folder / "out", split_files=splits)
+    assert data.table_sizes == {"user": 4, "item": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is no feature map of FuxiCTR"),
+        ("[]", "is no feature map of FuxiCTR"),
+        ('{"dataset_id": "encoded", "labels": [], "features": ["user"]}', "is no feature map of FuxiCTR"),
+        ('{"dataset_id": "other", "labels": [], "features": []}', "is of the data set 'other', and the"),
+    ],
+)
+def test_another_feature_map(folder, text, said):
+    edit(folder, "model_config.yaml", "dataset_id: shop", "dataset_id: encoded")
+    (folder / "feature_map.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        import_fuxictr(folder, "autoint", folder)
+
+
+def test_a_feature_map_has_no_use_where_columns_are_listed(folder):
+    with pytest.raises(InputError, match="the configuration lists the columns already; leave --data out"):
+        import_fuxictr(folder, "autoint", folder)
