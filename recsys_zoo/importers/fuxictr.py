@@ -183,8 +183,8 @@ def import_fuxictr(folder: Path | str, experiment: str, data: Path | str | None 
     else:
         found.differences.append(
             f"the data set {dataset!r} is not described by columns there (its files are encoded already), "
-            f"and there is no {place / 'feature_map.json'}; give --data FOLDER, or prepare the raw files with "
-            "an own schema file"
+            f"and there is no {place / 'feature_map.json'}; give --data FOLDER, or prepare the raw files "
+            "with an own schema file"
         )
     check(found)
     return found
