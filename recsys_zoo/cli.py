@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -124,8 +125,8 @@ def prepare(
         if schema.exists():
             raise InputError(f"{schema}: exists already; choose another --schema for the draft")
         write_whole(schema, text)
-        command = f"recsys-zoo prepare {' '.join(map(str, files))} --schema {schema} --out DIR"
-        print(f"wrote {schema}; edit it, then: {command}")
+        words = shlex.join(["recsys-zoo", "prepare", *map(str, files), "--schema", str(schema)])
+        print(f"wrote {schema}; edit it, then: {words} --out DIR")
         return
     if schema is None or out is None:
         raise InputError("prepare needs --schema FILE and --out DIR (or --infer to draft the schema file)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,8 @@ def add_schema(found: Imported, options: dict[str, Any], dataset: str, folder: P
     schema |= {"labels": [label], "columns": columns, "split": split_of(options, _raws(fields), found)}
     schema["read"] = _reading(options)
     found.schema = schema | ({"tables": tables} if tables else {})
-    later = [f"--split {name}={path}" for name, path in zip(("valid", "test"), inter[1:], strict=False)]
-    found.prepare = " ".join(map(str, [inter[0], *later]))
+    later = [("--split", f"{name}={path}") for name, path in zip(("valid", "test"), inter[1:], strict=False)]
+    found.prepare = shlex.join([str(inter[0]), *(word for words in later for word in words)])
 
 
 def read_fields(path: Path, kind: str, options: dict[str, Any]) -> list[Field]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from ..errors import InputError
@@ -61,8 +62,8 @@ def _say_files(found: Imported, described: dict[str, Any]) -> None:
     say = found.differences.append
     files = {split: described.get(f"{split}_data") for split in ("train", "valid", "test")}
     if files["train"]:
-        later = [f"--split {split}={files[split]}" for split in ("valid", "test") if files[split]]
-        found.prepare = " ".join([str(files["train"]), *later])
+        later = [("--split", f"{split}={files[split]}") for split in ("valid", "test") if files[split]]
+        found.prepare = shlex.join([str(files["train"]), *(word for words in later for word in words)])
     if files["valid"] and files["valid"] == files["test"]:
         say(
             "valid_data is test_data: the best epoch is chosen on the test rows there; give prepare rows of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def write_imported(found: Imported, out: Path, schema: Path | None = None) -> li
     if schema is not None and found.schema is not None:
         write_whole(schema, said + write_toml(found.schema))
         lines.insert(1, f"wrote {schema}")
-        lines.append(f"next: recsys-zoo prepare {found.prepare or 'FILE...'} --schema {schema} --out DIR")
+        files, name = found.prepare or "FILE...", shlex.quote(str(schema))
+        lines.append(f"next: recsys-zoo prepare {files} --schema {name} --out DIR")
     return lines
 
 
