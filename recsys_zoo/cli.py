@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -124,8 +125,8 @@ def prepare(
         if schema.exists():
             raise InputError(f"{schema}: exists already; choose another --schema for the draft")
         write_whole(schema, text)
-        command = f"recsys-zoo prepare {' '.join(map(str, files))} --schema {schema} --out DIR"
-        print(f"wrote {schema}; edit it, then: {command}")
+        words = shlex.join(["recsys-zoo", "prepare", *map(str, files), "--schema", str(schema)])
+        print(f"wrote {schema}; edit it, then: {words} --out DIR")
         return
     if schema is None or out is None:
         raise InputError("prepare needs --schema FILE and --out DIR (or --infer to draft the schema file)")
@@ -187,7 +188,8 @@ def import_command(
     model: Annotated[str, typer.Option(help="RecBole: model, where no file names it")] = "",
     dataset: Annotated[str, typer.Option(help="RecBole: data set, where no file names it")] = "",
     data: Annotated[
-        Path | None, typer.Option(help="RecBole: folder of the atomic files; default: data_path/dataset")
+        Path | None,
+        typer.Option(help="folder of RecBole's atomic files, or of FuxiCTR's feature_map.json"),
     ] = None,
 ) -> None:
     """FuxiCTR's or RecBole's configuration -> recipe and schema file; every difference in meaning is said."""
@@ -196,9 +198,9 @@ def import_command(
     from .importers.recbole import import_recbole
 
     if configs[0].is_dir():
-        if not experiment or len(configs) > 1 or model or dataset or data:
+        if not experiment or len(configs) > 1 or model or dataset:
             raise InputError(f"{configs[0]}: a FuxiCTR folder goes alone, with --experiment NAME")
-        found = import_fuxictr(configs[0], experiment)
+        found = import_fuxictr(configs[0], experiment, data)
     elif experiment:
         raise InputError(f"--experiment needs a FuxiCTR folder, and {configs[0]} is none")
     else:

@@ -48,7 +48,7 @@ def _sentence(cls: type[BaseModel], error: pydantic.ValidationError, where: str)
     if first["type"] == "missing":
         return f"{where}: the setting {path!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    message = (message[0].lower() + message[1:]).replace("tuple", "list")  # TOML has no tuples
     shown = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
     return f"{where}: {path}{shown}: {message}" if path else f"{where}: {message}"
 
@@ -88,6 +88,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; name a file") from None
 
 
 def write_toml(values: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import IO
 from .errors import InputError
 
 _NEW, _OLD = "~new~", "~old~"  # in the names of folders that are being built, or moved away
+_IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)  # a file where a folder is needed, or a folder
 
 
 @contextlib.contextmanager
@@ -30,14 +31,13 @@ def disk_errors(target: Path) -> Iterator[None]:
             errno.EDQUOT,
             errno.EACCES,
             errno.EROFS,
-            errno.ENOTDIR,
             errno.EFBIG,
+            *_IN_THE_WAY,
         ):
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        way_out = (
-            "free some space or choose another folder" if full else "choose a folder that can be written"
-        )
+        way_out = "free some space or choose another folder" if full else "choose one that can be written"
+        way_out = "choose another name" if error.errno in _IN_THE_WAY else way_out
         raise InputError(f"{target}: cannot write: {os.strerror(error.errno)}; {way_out}") from None
 
 
@@ -66,8 +66,11 @@ def whole_folder(final: Path) -> Iterator[Path]:
 
     One process at a time may build the same folder: a second one gets InputError at once. What a killed
     process left is cleared by the next one; a kill between the two renames of a replacement loses nothing.
+    InputError when this process stands in `final`, whose renaming moves what relative paths start from.
     """
     final = Path(final)
+    if Path.cwd().is_relative_to(final.resolve()):
+        raise InputError(f"{final}: you are in this folder, which is replaced as a whole; leave it first")
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
     with locked(final), disk_errors(final):

@@ -116,7 +116,8 @@ def predict_file(run_folder: Path, file: Path, out: Path, batch_size: int) -> in
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(f"--out {out}: the name must end in .csv or .parquet")
     predictor = load(run_folder)
-    scores = predictor.predict(read_frame(file, predictor.encoder.spec.read), batch_size)
+    inputs = predictor.encoder.encode(read_frame(file, predictor.encoder.spec.read), str(file))
+    scores = predictor.predict_inputs(inputs, batch_size)
     import io
 
     import polars as pl

@@ -196,7 +196,7 @@ def main() -> None:
         return
     if not (args.fuxictr and args.peer_python and args.out):
         parser.error("--fuxictr, --peer-python and --out are needed")
-    from ctr import commit, processor
+    from machine import commit, machine
 
     data = args.work / "data"
     data.mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ def main() -> None:
         "seed": args.seed,
         "threads": args.threads,
         "mib": sum((data / f"{split}.csv").stat().st_size for split in SHARES) / 2**20,
-        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "commit": commit(Path(__file__).parent),
         "fuxictr_commit": commit(args.fuxictr),
         "when": time.strftime("%Y-%m-%d"),

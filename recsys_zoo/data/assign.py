@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError, unknown_name
-from .spec import SplitSpec
+from .spec import SplitSpec, check_split_name
 from .split import by_fractions, by_time, by_user, cut_times, hash_unit
 from .values import Chunk, as_text, as_times
 
@@ -154,6 +154,8 @@ def split_of_files(files: list[Path], split_files: dict[str, list[Path]] | None,
     With split_files, `files` are the training files.
     """
     if split_files:
+        for name in split_files:
+            check_split_name(name)
         if files and "train" in split_files:
             raise InputError("the training files are given twice, plain and as split 'train'; leave one out")
         split_files = {"train": files, **split_files} if files else split_files

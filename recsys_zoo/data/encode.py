@@ -46,18 +46,19 @@ class Encoder:
         return Column(name=column.name, kind=column.kind, side=column.side, vocab_size=size,
                       max_len=column.max_len, share_with=column.share_with)
 
-    def encode(self, frame: Frame) -> Inputs:
+    def encode(self, frame: Frame, where: str = "frame") -> Inputs:
         """What a model sees of the rows of a polars or pandas frame or a dict of columns; no labels needed.
 
         Values not in the vocabulary become 1 (unknown). The columns of a side table are taken from the frame
         where it has them, else joined by the frame's key column from the table as it was when the data were
         prepared (missing for keys that it lacks). InputError for a column that is not there (with near
-        matches), for some columns of a side table without the others and for text in a numeric column.
+        matches), for some columns of a side table without the others and for text in a numeric column; it
+        begins with `where`.
         """
         names = self.spec.raw_columns(prediction=True)
-        columns, joined = columns_of_frame(frame_names(frame), names, self.tables)
-        table = to_polars(frame, columns)
-        chunk, _ = join(Chunk(table, "frame", np.arange(1, table.height + 1)), joined)
+        columns, joined = columns_of_frame(where, frame_names(frame), names, self.tables)
+        table = to_polars(frame, columns, where)
+        chunk, _ = join(Chunk(table, where, np.arange(1, table.height + 1)), joined)
         ids, numeric = self.arrays(chunk)
         labels = np.zeros((table.height, len(self.schema.labels)), np.float32)
         return Split(self.schema, ids, numeric, labels).inputs(slice(None))
@@ -170,12 +171,12 @@ def frame_names(frame: Frame) -> list[str]:
     return [str(name) for name in (frame.columns if isinstance(frame, pl.DataFrame) else frame.keys())]
 
 
-def to_polars(frame: Frame, columns: Sequence[str]) -> pl.DataFrame:
+def to_polars(frame: Frame, columns: Sequence[str], where: str = "frame") -> pl.DataFrame:
     """These columns as a polars frame; InputError for another kind of object, absent or uneven columns."""
     names = frame_names(frame)
     for name in columns:
         if name not in names:
-            raise missing_column("frame", name, names)
+            raise missing_column(where, name, names)
         if names.count(name) > 1:
             raise InputError(f"frame: two columns are named {name!r}; rename one")
     if isinstance(frame, pl.DataFrame):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -73,9 +75,26 @@ def _text(path: Path, columns: Sequence[str], read: ReadSpec) -> Iterator[pl.Dat
     header = separator.join(names).encode() + b"\n"  # so that a first record that is short is not refused
     wanted = [f"c{known.index(name)}" for name in columns]
     for block in blocks:
-        part = pl.read_csv(header + block, infer_schema=False, columns=wanted, separator=separator,
-                           null_values=list(read.null_values) or None)
+        try:
+            part = pl.read_csv(header + block, infer_schema=False, columns=wanted, separator=separator,
+                               null_values=list(read.null_values) or None)
+        except pl.exceptions.ComputeError:
+            _refuse_long(path, separator, len(known), header=not read.header)
+            raise
         yield part.select(pl.col(place).alias(names[place]) for place in wanted)
+
+
+def _refuse_long(path: Path, separator: str, fields: int, header: bool) -> None:
+    """InputError for the first record with too many fields, of which polars does not say where it is."""
+    row = 0
+    for block in text_blocks(path, header) or ():
+        text = io.StringIO(block.decode(errors="replace"), newline="")
+        with contextlib.suppress(csv.Error):
+            for record in filter(None, csv.reader(text, delimiter=separator)):
+                row += 1
+                if len(record) > fields:
+                    raise InputError(f"{path}: row {row} has {len(record)} fields, and {fields} columns are "
+                                     "named; put texts that hold the separator between quotes")
 
 
 def check_lines(path: Path, read: ReadSpec) -> int | None:
@@ -220,4 +239,6 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split("\n", 1)[0].split())
+        if "invalid utf-8" in reason:
+            raise InputError(f"{path}: is not UTF-8; convert it") from None
         raise InputError(f"{path}: damaged, or not what its name says ({reason})") from None

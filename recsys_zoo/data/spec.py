@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from ..config import Frozen, read_toml
+from ..errors import InputError
 from ..schema import Kind, Side
 
 Rule = Literal["none", "linear", "standardise", "log_square", "quantile"]
@@ -21,9 +22,9 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def check_split_name(name: str) -> None:
-    """ValueError for a split name that cannot be a folder beside encoding/ and vectors/."""
+    """InputError for a split name that cannot be a folder beside encoding/ and vectors/."""
     if not _SPLIT_NAME.fullmatch(name) or name in ("encoding", "vectors"):
-        raise ValueError(f"split name {name!r}: use letters, digits, - and _ (not 'encoding' or 'vectors')")
+        raise InputError(f"split name {name!r}: use letters, digits, - and _ (not 'encoding' or 'vectors')")
 
 
 class ColumnSpec(Frozen):
@@ -175,6 +176,16 @@ class ReadSpec(Frozen):
         "first line"))
     header: tuple[str, ...] = Field((), description="column names of files without a header line")
     null_values: tuple[str, ...] = Field((), description="texts that mean missing, beside the empty one")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ReadSpec:
+        if not self.separator.isascii() or self.separator in ('"', "\n", "\r"):
+            raise ValueError(f"separator={self.separator!r}: choose an ASCII character that is neither a "
+                             "quote nor the end of a line")
+        twice = [name for name in self.header if self.header.count(name) > 1]
+        if twice:
+            raise ValueError(f"header names two columns {twice[0]!r}; rename one")
+        return self
 
 
 class TableSpec(Frozen):

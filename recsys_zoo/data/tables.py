@@ -13,6 +13,7 @@ from ..errors import InputError
 from .read import read_frame
 from .spec import TableSpec
 from .values import Chunk, as_text
+from .vocab import FIRST, Vocabulary
 
 
 class Table:
@@ -21,7 +22,7 @@ class Table:
     def __init__(self, spec: TableSpec, keys: pl.Series, frame: pl.DataFrame) -> None:
         """keys: texts, all different, none missing; frame: the columns of the spec, as many rows."""
         self.spec, self.keys, self.frame = spec, keys, frame
-        self._type = pl.Enum(keys)  # its physical numbers are the rows of `frame`
+        self._rows = Vocabulary(keys, pl.zeros(len(keys), eager=True))  # row 0 of `frame` has id FIRST
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -57,7 +58,8 @@ class Table:
     def find(self, chunk: Chunk) -> pl.Series:
         """The row of each key of the chunk, null where the table has none."""
         text = as_text(chunk.column(self.spec.raw), chunk.where)
-        return text.cast(self._type, strict=False).to_physical()
+        rows = pl.Series(self._rows.encode(text)) - FIRST
+        return rows.set(rows < 0, None)
 
     def save(self, path: Path) -> None:
         """Write the keys and columns as Parquet."""
@@ -100,7 +102,7 @@ def plan_join(columns: Sequence[str], tables: Sequence[Table]) -> tuple[list[str
 
 
 def columns_of_frame(
-    names: Collection[str], columns: Sequence[str], tables: Sequence[Table]
+    where: str, names: Collection[str], columns: Sequence[str], tables: Sequence[Table]
 ) -> tuple[list[str], list[Table]]:
     """`plan_join` for a frame that has these names: it may hold the columns of a side table itself.
 
@@ -115,7 +117,7 @@ def columns_of_frame(
         elif len(held) < len(used):
             lacking = next(name for name in used if name not in held)
             raise InputError(
-                f"frame: has {held[0]!r} but not {lacking!r} of the side table {table.name!r}; "
+                f"{where}: has {held[0]!r} but not {lacking!r} of the side table {table.name!r}; "
                 f"give all of its columns, or none and {table.spec.raw!r}"
             )
     return plan_join(columns, absent)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .imported import Imported, has_first_order
+from .imported import Imported, has_first_order, number
 from .recsplit import split_of
 
 # Settings that are read here; recbole.py lists those that nobody reads.
@@ -101,8 +102,8 @@ def add_schema(found: Imported, options: dict[str, Any], dataset: str, folder: P
     schema |= {"labels": [label], "columns": columns, "split": split_of(options, _raws(fields), found)}
     schema["read"] = _reading(options)
     found.schema = schema | ({"tables": tables} if tables else {})
-    later = [f"--split {name}={path}" for name, path in zip(("valid", "test"), inter[1:], strict=False)]
-    found.prepare = " ".join(map(str, [inter[0], *later]))
+    later = [("--split", f"{name}={path}") for name, path in zip(("valid", "test"), inter[1:], strict=False)]
+    found.prepare = shlex.join([str(inter[0]), *(word for words in later for word in words)])
 
 
 def read_fields(path: Path, kind: str, options: dict[str, Any]) -> list[Field]:
@@ -112,7 +113,7 @@ def read_fields(path: Path, kind: str, options: dict[str, Any]) -> list[Field]:
     if unload and loaded != "*":
         raise InputError(f"load_col and unload_col both name columns of .{kind}; RecBole takes one of them")
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # prepare drops the mark in front as well
             header = file.readline().rstrip("\r\n")
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8; convert it") from None
@@ -182,7 +183,8 @@ def _label(fields: list[Field], options: dict[str, Any], differences: list[str])
         f"label: {column} >= {value!r} as there (written as above the number just below); a missing "
         f"{column} is the column's mean there, here an error"
     )
-    return {"name": name, "column": by_name[column].raw, "above": math.nextafter(float(value), -math.inf)}
+    limit = math.nextafter(number(value, f"threshold on {column!r}"), -math.inf)
+    return {"name": name, "column": by_name[column].raw, "above": limit}
 
 
 def _roles(fields: list[Field], options: dict[str, Any], found: Imported) -> dict[str, str]:
@@ -233,8 +235,9 @@ class _Inputs:
             self.say(
                 f"column {field.name!r}: averaged in the first-order term too, where RecBole adds weights up"
             )
-        length = (self.options.get("seq_len") or {}).get(field.name, 0)
-        return {"kind": "bag", "separator": self.options["seq_separator"], "max_len": int(length)}
+        asked = (self.options.get("seq_len") or {}).get(field.name, 0)
+        length = number(asked, f"seq_len of {field.name!r}", int)
+        return {"kind": "bag", "separator": self.options["seq_separator"], "max_len": length}
 
     def _numeric(self, field: Field) -> dict[str, Any]:
         way = (self.options.get("discretization") or {}).get(field.name)
@@ -254,12 +257,13 @@ class _Inputs:
         return {"kind": "numeric", "rule": "standardise"}
 
     def _discrete(self, field: Field, way: dict[str, Any]) -> dict[str, Any]:
-        if way.get("method") == "ED" and way.get("bucket"):
+        way = way if isinstance(way, dict) else {"method": way}
+        if way.get("method") == "ED" and isinstance(way.get("bucket"), int):
             self.say(
                 f"column {field.name!r}: buckets are equally full, there equally wide (over the whole file); "
                 "missing is unknown here, the mean there"
             )
-            return {"kind": "categorical", "rule": "quantile", "bins": int(way["bucket"])}
+            return {"kind": "categorical", "rule": "quantile", "bins": way["bucket"]}
         if way.get("method") == "LD":
             self.say(
                 f"column {field.name!r}: buckets floor(ln(x)^2) above 2, else whole numbers; there "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
-from .imported import Imported, has_first_order
+from ..errors import InputError
+from .imported import Imported, has_first_order, number
 
 # Options of a data set and of a column that are looked at; all others are said to be left out.
 _DATA = {"data_root", "data_format", "train_data", "valid_data", "test_data", "min_categr_count", "label_col"}
@@ -18,11 +20,10 @@ _MEAN, _SUM = (None, "layers.MaskedAveragePooling()"), "layers.MaskedSumPooling(
 
 def add_schema(found: Imported, described: dict[str, Any], options: dict[str, Any]) -> None:
     """Put the schema, the widths of single columns and what differs into `found`."""
-    labels = described.get("label_col") or {}
-    labels = labels if isinstance(labels, list) else [labels]
+    labels = _named(described, "label_col")
     schema: dict[str, Any] = {
         "dataset": str(options["dataset_id"]),
-        "labels": [label["name"] for label in labels if "name" in label],
+        "labels": [str(label["name"]) for label in labels],
     }
     if options.get("group_id"):
         schema["group"] = str(options["group_id"])
@@ -30,13 +31,13 @@ def add_schema(found: Imported, described: dict[str, Any], options: dict[str, An
     for label in labels:
         if label.get("preprocess"):
             found.differences.append(
-                f"label {label.get('name')!r}: preprocess {label['preprocess']!r} is not applied; "
+                f"label {label['name']!r}: preprocess {label['preprocess']!r} is not applied; "
                 "do it before"
             )
     common = {"min_categr_count": 1, "num_buckets": 10}
     common |= {key: source[key] for source in (options, described) for key in common if source.get(key)}
     columns, entries = [], []
-    for entry in described["feature_cols"]:
+    for entry in _named(described, "feature_cols"):
         names = entry["name"] if isinstance(entry["name"], list) else [entry["name"]]
         for name in names if entry.get("active", True) else ():
             made = _column(str(name), {**common, **entry}, found)
@@ -46,13 +47,23 @@ def add_schema(found: Imported, described: dict[str, Any], options: dict[str, An
     _say_pooling(found, entries)
 
 
+def _named(described: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The tables under label_col or feature_cols; InputError for an entry that is none or has no name."""
+    entries = described.get(key) or []
+    entries = entries if isinstance(entries, list) else [entries]
+    for entry in entries:
+        if not isinstance(entry, dict) or "name" not in entry:
+            raise InputError(f"{key}: {entry!r} is no table with a name, as FuxiCTR has it")
+    return entries
+
+
 def _say_files(found: Imported, described: dict[str, Any]) -> None:
     """Which files are which split, and what of it is not done."""
     say = found.differences.append
     files = {split: described.get(f"{split}_data") for split in ("train", "valid", "test")}
     if files["train"]:
-        later = [f"--split {split}={files[split]}" for split in ("valid", "test") if files[split]]
-        found.prepare = " ".join([str(files["train"]), *later])
+        later = [("--split", f"{split}={files[split]}") for split in ("valid", "test") if files[split]]
+        found.prepare = shlex.join([str(files["train"]), *(word for words in later for word in words)])
     if files["valid"] and files["valid"] == files["test"]:
         say(
             "valid_data is test_data: the best epoch is chosen on the test rows there; give prepare rows of "
@@ -91,7 +102,7 @@ def _column(name: str, entry: dict[str, Any], found: Imported) -> dict[str, Any]
         column |= _values(kind, entry, say)
     if entry.get("embedding_dim"):
         widths = found.recipe["model"]["embedding"].setdefault("widths", {})
-        widths[name] = int(entry["embedding_dim"])
+        widths[name] = say.number(entry, "embedding_dim", int)
     if entry.get("preprocess"):
         say(f"preprocess {entry['preprocess']!r} is not applied; do it before")
     for key in sorted(entry.keys() - _COLUMN):
@@ -108,6 +119,10 @@ class _Say:
     def __call__(self, line: str) -> None:
         self.differences.append(f"column {self.name!r}: {line}")
 
+    def number(self, entry: dict[str, Any], key: str, kind: type[int] | type[float] = float) -> Any:
+        """The number under `key`, 0 where there is none; InputError names the column."""
+        return number(entry.get(key, 0), f"column {self.name!r}: {key}", kind)
+
 
 def _numeric(entry: dict[str, Any], say: _Say) -> dict[str, Any]:
     """Missing numbers are filled before the scaler there, with 0 unless told."""
@@ -118,7 +133,7 @@ def _numeric(entry: dict[str, Any], say: _Say) -> dict[str, Any]:
         say(f"feature_encoder = {entry['feature_encoder']!r} has no counterpart and is left out")
     say("its vector starts with embedding.init_std, in FuxiCTR by Xavier")
     rule = "standardise" if scaler == "StandardScaler" else "linear"
-    return {"kind": "numeric", "rule": rule, "fill": float(entry.get("fill_na", 0.0))}
+    return {"kind": "numeric", "rule": rule, "fill": say.number(entry, "fill_na")}
 
 
 def _bucketed(entry: dict[str, Any], say: _Say) -> dict[str, Any]:
@@ -128,13 +143,8 @@ def _bucketed(entry: dict[str, Any], say: _Say) -> dict[str, Any]:
             "quantile_bucket: buckets of all training rows, by rank; FuxiCTR interpolates the limits, and "
             "its version 2 fits but never applies them"
         )
-        bins = int(entry["num_buckets"])
-        return {
-            "kind": "categorical",
-            "rule": "quantile",
-            "bins": bins,
-            "fill": float(entry.get("fill_na", 0)),
-        }
+        bins, fill = say.number(entry, "num_buckets", int), say.number(entry, "fill_na")
+        return {"kind": "categorical", "rule": "quantile", "bins": bins, "fill": fill}
     if processor == "numeric_log_bucket":  # of FuxiCTR 1
         return {"kind": "categorical", "rule": "log_square"}
     say(f"{processor!r} is not here; values stay themselves")
@@ -147,7 +157,8 @@ def _values(kind: str, entry: dict[str, Any], say: _Say) -> dict[str, Any]:
     if kind == "sequence":
         # Padding behind goes with keeping the first values, as a bag does; in front, with the last ones.
         column["kind"] = "sequence" if entry.get("padding") == "pre" else "bag"
-        column |= {"separator": entry.get("splitter") or "^", "max_len": int(entry.get("max_len") or 0)}
+        max_len = say.number(entry, "max_len", int) if entry.get("max_len") else 0
+        column |= {"separator": entry.get("splitter") or "^", "max_len": max_len}
         if column["max_len"]:
             say("an empty text between two separators takes one of the max_len places there, none here")
     elif entry.get("feature_encoder"):
@@ -159,7 +170,7 @@ def _values(kind: str, entry: dict[str, Any], say: _Say) -> dict[str, Any]:
             "values of each for itself, and gives each column its own first-order weights, shared here"
         )
     else:
-        column["min_count"] = int(entry["min_categr_count"])
+        column["min_count"] = say.number(entry, "min_categr_count", int)
     if entry.get("dtype", "str") != "str":
         say(
             f"values are read as {entry['dtype']} there (07 and 7 are one, missing ones are 0), here as "
@@ -172,9 +183,9 @@ def _values(kind: str, entry: dict[str, Any], say: _Say) -> dict[str, Any]:
 
 def _say_pooling(found: Imported, entries: list[dict[str, Any]]) -> None:
     """How sequences become one vector: FuxiCTR decides by column, the recipe for all."""
-    encoders = {
-        entry.get("feature_encoder", _MEAN[1]) for entry in entries if entry.get("type") == "sequence"
-    }
+    sequences = [entry for entry in entries if entry.get("type") == "sequence"]
+    asked = [entry.get("feature_encoder", _MEAN[1]) for entry in sequences]
+    encoders = {str(encoder) if encoder else None for encoder in asked}  # a list of several is possible too
     if encoders == {_SUM}:
         found.recipe["model"]["embedding"]["pooling"] = "sum"
         return

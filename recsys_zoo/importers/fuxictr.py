@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, unknown_name
 from .fuxicolumns import add_schema
-from .imported import Imported, check, fill_settings, left_out, read_yaml
+from .imported import Imported, check, fill_settings, left_out, number, read_yaml
 
 # FuxiCTR's class -> registry name, and its options -> settings of the model ("a b": one sets two settings).
 MODELS: dict[str, tuple[str, dict[str, str]]] = {
@@ -154,9 +155,11 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def import_fuxictr(folder: Path | str, experiment: str) -> Imported:
+def import_fuxictr(folder: Path | str, experiment: str, data: Path | str | None = None) -> Imported:
     """Read model_config.yaml and dataset_config.yaml (or folders of such names) of a FuxiCTR configuration.
 
+    data: the folder of feature_map.json, which is read where dataset_config.yaml does not list the columns;
+    else data_root/dataset_id as FuxiCTR has it.
     InputError for files that are missing or no YAML, for an unknown experiment, model or data set, and for a
     value that our settings refuse.
     """
@@ -165,16 +168,23 @@ def import_fuxictr(folder: Path | str, experiment: str) -> Imported:
     names = [name for name in models if name != "Base"]
     if experiment not in names:
         raise unknown_name("experiment", experiment, names)
-    options = {**(models.get("Base") or {}), **models[experiment]}
+    options = {**models.get("Base", {}), **models[experiment]}
     found = _recipe(options, experiment)
-    data = _tables(folder, "dataset_config", needed=False)
-    described = data.get(str(options.get("dataset_id")))
-    if described and described.get("feature_cols"):
+    tables = _tables(folder, "dataset_config", needed=False)
+    dataset = str(options.get("dataset_id"))
+    described = tables.get(dataset) or {}
+    place = Path(data) if data else Path(str(described.get("data_root") or "")) / dataset
+    if described.get("feature_cols"):
+        if data:
+            raise InputError(f"--data {data}: the configuration lists the columns already; leave --data out")
         add_schema(found, described, options)
+    elif (place / "feature_map.json").is_file():
+        add_schema(found, _read_map(place / "feature_map.json", dataset, found), options)
     else:
         found.differences.append(
-            f"the data set {options.get('dataset_id')!r} is not described by columns there (its files are "
-            "encoded already); prepare the raw files with an own schema file"
+            f"the data set {dataset!r} is not described by columns there (its files are encoded already), "
+            f"and there is no {place / 'feature_map.json'}; give --data FOLDER, or prepare the raw files "
+            "with an own schema file"
         )
     check(found)
     return found
@@ -186,11 +196,35 @@ def _tables(folder: Path, name: str, needed: bool = True) -> dict[str, Any]:
     parts = [] if whole.is_file() else sorted((folder / name).glob("*.yaml"))
     tables: dict[str, Any] = {}
     for path in parts or ([whole] if needed or whole.is_file() else []):
-        values = read_yaml(path)
+        values = {name: {} if table is None else table for name, table in read_yaml(path).items()}
         if not all(isinstance(v, dict) for v in values.values()):
             raise InputError(f"{path}: is no table of named tables, as FuxiCTR's configurations are")
         tables |= values
     return tables
+
+
+def _read_map(path: Path, dataset: str, found: Imported) -> dict[str, Any]:
+    """The columns and labels of feature_map.json as dataset_config.yaml describes them."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        columns = [(name, dict(facts)) for entry in read["features"] for name, facts in entry.items()]
+        labels, owner = [{"name": name} for name in read["labels"]], read["dataset_id"]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(f"{path}: is no feature map of FuxiCTR, with features and labels") from None
+    if owner != dataset:
+        raise InputError(f"{path}: is of the data set {owner!r}, and the experiment's is {dataset!r}")
+    found.differences.append(
+        f"the columns are those of {path}, for the raw files: it does not say which values were too rare, "
+        "how lists are written and which end of them is kept, how numbers were filled, scaled or put into "
+        "buckets; set min_count, separator, kind, fill and rule so. The tables have "
+        f"{read.get('total_features')} rows there"
+    )
+    ids = ("vocab_size", "padding_idx", "oov_idx")  # of the encoded files
+    named = [
+        {"name": name, "feature_encoder": None, **{k: v for k, v in facts.items() if k not in ids}}
+        for name, facts in columns
+    ]
+    return {"label_col": labels, "feature_cols": named}
 
 
 def _recipe(given: dict[str, Any], experiment: str) -> Imported:
@@ -238,9 +272,15 @@ def _finish_model(name: str, model: dict[str, Any], options: dict[str, Any]) -> 
     if name.startswith("autoint") and options.get("layer_norm"):
         model["norm"] = "pre_relu"
     if name == "afm" and options.get("attention_dropout"):
-        model["attention_dropout"], model["dropout"] = options["attention_dropout"]
+        rates = options["attention_dropout"]
+        if not isinstance(rates, list) or len(rates) != 2:
+            raise InputError(f"attention_dropout = {rates!r}: FuxiCTR's AFM takes a list of two rates")
+        model["attention_dropout"], model["dropout"] = rates
     if "interaction" in model:
-        model["interaction"] = {"matrixed": "matrix", "vectorized": "vector"}[model["interaction"]]
+        asked, known = str(model["interaction"]), {"matrixed": "matrix", "vectorized": "vector"}
+        if asked not in known:
+            raise unknown_name("field_interaction_type", asked, known)
+        model["interaction"] = known[asked]
 
 
 def _is_ours(key: str, value: Any) -> bool:
@@ -254,7 +294,7 @@ def _is_ours(key: str, value: Any) -> bool:
 
 def _regulariser(key: str, value: Any, train: dict[str, Any], differences: list[str]) -> None:
     squared = re.fullmatch(r"l2\(([-+.\deE]+)\)", value) if isinstance(value, str) else None
-    value = float(squared[1]) if squared else value
+    value = number(squared[1], key) if squared else value
     if value in (None, "") or isinstance(value, int):
         return  # FuxiCTR reads floats and texts alone: a whole number adds nothing
     if not isinstance(value, float):
@@ -269,7 +309,7 @@ def _regulariser(key: str, value: Any, train: dict[str, Any], differences: list[
 def _monitor(options: dict[str, Any]) -> str:
     asked = options.get("monitor", "AUC")
     sign = -1 if options.get("monitor_mode") == "min" else 1
-    weights = asked if isinstance(asked, dict) else {asked: 1}
+    weights = asked if isinstance(asked, dict) else {str(asked): 1}
     found = _MONITORS.get(tuple(sorted((str(metric), sign * w) for metric, w in weights.items())))
     if found is None:
         raise InputError(

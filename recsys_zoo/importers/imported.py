@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def write_imported(found: Imported, out: Path, schema: Path | None = None) -> li
     for path in filter(None, (out, schema)):
         if path.exists():
             raise InputError(f"{path}: exists already; choose another name")
+    if schema is not None and schema.resolve() == out.resolve():
+        raise InputError(f"{out}: is to be both the recipe and the schema file; choose two names")
     if schema is not None and found.schema is None:
         raise InputError(f"--schema {schema}: {found.differences[-1]}")
     said = "".join(
@@ -44,7 +47,8 @@ def write_imported(found: Imported, out: Path, schema: Path | None = None) -> li
     if schema is not None and found.schema is not None:
         write_whole(schema, said + write_toml(found.schema))
         lines.insert(1, f"wrote {schema}")
-        lines.append(f"next: recsys-zoo prepare {found.prepare or 'FILE...'} --schema {schema} --out DIR")
+        files, name = found.prepare or "FILE...", shlex.quote(str(schema))
+        lines.append(f"next: recsys-zoo prepare {files} --schema {name} --out DIR")
     return lines
 
 
@@ -60,6 +64,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; name a file") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: is no table of settings, as a configuration is")
     return values
@@ -80,6 +86,14 @@ def has_first_order(model: dict[str, Any]) -> bool:
         or model.get("wide")
         or model.get("linear_type") == "LW"
     )
+
+
+def number(value: Any, what: str, kind: type[int] | type[float] = float) -> Any:
+    """A value of a configuration as a number; InputError names `what` where it is none."""
+    try:
+        return kind(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{what} = {value!r}: is no number") from None
 
 
 def left_out(key: str, value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError, unknown_name
 from .atomic import HANDLED, add_schema
-from .imported import Imported, check, fill_settings, left_out, read_yaml
+from .imported import Imported, check, fill_settings, left_out, number, read_yaml
 from .recnets import NETS, Net
 
 # RecBole's own settings of a click model, where a configuration is silent.
@@ -37,6 +37,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 _TABLES = ("load_col", "unload_col", "unused_col", "threshold", "seq_len", "discretization", "eval_args")
 _TABLES += ("clip_grad_norm",)
+_LISTS = ("numerical_features", "normalize_field", "benchmark_filename")
+_LISTS_BY_FILE = ("load_col", "unload_col", "unused_col")
 _TRAIN = {"epochs": "epochs", "train_batch_size": "batch_size", "learning_rate": "lr", "seed": "seed"}
 _MONITORS = {"auc": "auc", "logloss": "logloss", "gauc": "gauc"}
 # Places, logs, what is looked at, names that click models do not read: nothing that changes the result.
@@ -91,9 +93,7 @@ def import_recbole(
         raise unknown_name("model to translate", model, NETS)
     net = NETS[model]
     options = {**_DEFAULTS, **net.defaults, **given}
-    for key in _TABLES:
-        if options.get(key) is not None and not isinstance(options[key], dict):
-            raise InputError(f"{key} = {options[key]!r}: is no table, as RecBole has it")
+    _check_forms(options)
     found = Imported("RecBole", _recipe(net, options, dataset))
     say, known = found.differences.append, {*net.settings, *net.also, *_TRAIN, *_WITHOUT_EFFECT, *_TOGETHER}
     for key, value in options.items():
@@ -105,6 +105,18 @@ def import_recbole(
     add_schema(found, options, dataset, Path(data) if data else Path(str(options["data_path"])) / dataset)
     check(found)
     return found
+
+
+def _check_forms(options: dict[str, Any]) -> None:
+    """InputError where a text stands for a list of names: parts of it would be taken for names."""
+    for keys, form, word in ((_TABLES, dict, "table"), (_LISTS, list, "list")):
+        for key in keys:
+            if options.get(key) is not None and not isinstance(options[key], form):
+                raise InputError(f"{key} = {options[key]!r}: is no {word}, as RecBole has it")
+    for key in _LISTS_BY_FILE:
+        for kind, names in (options.get(key) or {}).items():
+            if not (names is None or isinstance(names, list) or (names == "*" and key == "load_col")):
+                raise InputError(f"{key}: {kind} = {names!r}: is no list of columns")
 
 
 def _recipe(net: Net, options: dict[str, Any], dataset: str) -> dict[str, Any]:
@@ -137,7 +149,7 @@ def _whole(options: dict[str, Any], key: str) -> int:
 
 def _clip(asked: Any) -> float:
     """RecBole clips only when told; a norm that no gradient reaches is the same as none."""
-    return float(asked["max_norm"]) if isinstance(asked, dict) and "max_norm" in asked else 1e30
+    return number(asked["max_norm"], "clip_grad_norm: max_norm") if asked and "max_norm" in asked else 1e30
 
 
 def _of_training(options: dict[str, Any], train: dict[str, Any]) -> list[str]:

@@ -28,7 +28,8 @@ def split_of(options: dict[str, Any], raws: dict[str, str], found: Imported) -> 
     by_user, in_time = str(asked["group_by"]).lower() == "user", asked["order"] == "TO"
     for phase, mode in asked["mode"].items() if isinstance(asked["mode"], dict) else [("", asked["mode"])]:
         if mode != "labeled":
-            say(f"eval_args mode = {mode!r} {phase}: sampled or all items are scored there, rows alone here")
+            of = f" of {phase}" if phase else ""
+            say(f"eval_args mode{of} = {mode!r}: sampled or all items are scored there, rows alone here")
     moment = (
         _raw(raws, options["TIME_FIELD"], "TIME_FIELD", "the order TO") if in_time or method == "TS" else ""
     )
@@ -69,7 +70,7 @@ def _method(asked: Any) -> tuple[str, Any]:
     """RS, TS or LS and what stands behind it."""
     method, value = next(iter(asked.items())) if isinstance(asked, dict) and len(asked) == 1 else ("", None)
     shares = isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
-    if method == "LS" or (method in ("RS", "TS") and shares):
+    if method == "LS" or (method in ("RS", "TS") and shares and sum(value) > 0):
         return method, value
     raise InputError(
         f"eval_args split = {asked!r}: write RS or TS with three shares, or LS, as RecBole has it"

@@ -61,6 +61,8 @@ def test_a_wrong_value_names_setting_and_value():
         Outer.parse({"inner": {"layers": "many"}}, "run.toml")
     with pytest.raises(InputError, match=r"lr = 0: input should be greater than 0"):
         TrainConfig.parse({"lr": 0}, "train")
+    with pytest.raises(InputError, match=r"run.toml: parts = 'one': input should be a valid list$"):
+        Outer.parse({"parts": "one"}, "run.toml")
 
 
 def test_settings_are_frozen():

@@ -51,6 +51,29 @@ def test_a_folder_appears_only_when_done(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("name", [".", "..", "../out", "../../tmp"])
+def test_a_folder_that_the_process_stands_in_is_not_replaced(tmp_path, monkeypatch, name):
+    (tmp_path / "out" / "inner").mkdir(parents=True)
+    (tmp_path / "out" / "kept").touch()
+    monkeypatch.chdir(tmp_path / "out")
+    name = name.replace("tmp", tmp_path.name)
+    with pytest.raises(InputError, match="you are in this folder"), whole_folder(name):
+        pytest.fail("nothing is built")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["inner", "kept", "out"]
+    with whole_folder("inner"):  # below it is another matter
+        pass
+
+
+def test_a_file_or_folder_in_the_way(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="out: cannot write: File exists; choose another name"):
+        _build_half(tmp_path / "file" / "out")
+    with pytest.raises(InputError, match="folder: cannot write: Is a directory; choose another name"):
+        write_whole(tmp_path / "folder", "text")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
+
+
 def _build_half(final):
     with whole_folder(final) as building:
         (building / "half").write_text("x")

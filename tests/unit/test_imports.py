@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import textwrap
@@ -52,6 +53,26 @@ def test_import_and_create_cost_little_more_than_torch():
         print(time.process_time() - since)
     """
     assert min(float(run(code)) for _ in range(3)) <= 0.3
+
+
+def test_benchmark_scripts_find_what_they_import_of_each_other():
+    folders = [Path(__file__).parents[2] / "benchmarks" / name for name in ("speed", "peers", "")]
+    trees = {path.stem: ast.parse(path.read_text()) for folder in folders for path in folder.glob("*.py")}
+    known = {}
+    for module, tree in trees.items():
+        defined = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+        assigned = [n for n in tree.body if isinstance(n, ast.Assign | ast.AnnAssign)]
+        names = [n for a in assigned for n in ast.walk(a) if isinstance(n, ast.Name)]
+        known[module] = {n.name for n in defined} | {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    asked = [
+        (module, node.module, alias.name)
+        for module, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in trees
+        for alias in node.names
+    ]
+    assert ("ctr", "driver", "Worker") in asked
+    assert [found for found in asked if found[2] not in known[found[1]]] == []
 
 
 def test_models_trainer_and_metrics_do_without_optional_packages():

@@ -51,6 +51,11 @@ def test_a_model_of_joined_data_scores_frames_with_and_without_the_columns(side,
     assert not np.array_equal(scores, model.predict(side.with_columns(colour=pl.lit("red"))))
     assert run("predict", "run", "shop.csv", "--out", "scores.parquet")[0] == 0
     assert np.array_equal(pl.read_parquet("scores.parquet")["score"].to_numpy(), scores)
+    pl.read_csv("shop.csv").with_columns(tags=pl.lit("t1")).write_csv("some.csv")
+    code, _, err = run("predict", "run", "some.csv", "--out", "none.csv")
+    assert code == 2
+    assert "error: some.csv: has 'tags' but not 'colour' of the side table 'items.csv'" in err
+    assert not Path("none.csv").exists()
 
 
 def test_new_days_are_appended_and_old_checkpoints_stay_of_use(side, run):

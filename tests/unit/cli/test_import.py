@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,19 @@ def atomic(tmp_path, monkeypatch):
     frame.write_csv("shop/shop.inter", separator="\t")
     Path("shop.yaml").write_text(CONFIG)
     return tmp_path
+
+
+def test_the_printed_command_is_one_for_a_shell(atomic, run):
+    Path("shop").rename("my shop")
+    names = ("--data", "my shop", "--out", "r.toml", "--schema", "the schema.toml")
+    _, out, _ = run("import", "shop.yaml", *names)
+    words = shlex.split(out.splitlines()[-1].removeprefix("next: recsys-zoo "))
+    assert words[:-1] == ["prepare", "my shop/shop.inter", "--schema", "the schema.toml", "--out"]
+    assert run(*words[:-1], "data")[0] == 0
+    shutil.copy("my shop/shop.inter", "all rows.tsv")
+    _, out, _ = run("prepare", "--infer", "all rows.tsv", "--schema", "a draft.toml")
+    words = shlex.split(out.partition("edit it, then: recsys-zoo ")[2])
+    assert words == ["prepare", "all rows.tsv", "--schema", "a draft.toml", "--out", "DIR"]
 
 
 def test_recboles_files_are_imported_prepared_and_trained(atomic, run):

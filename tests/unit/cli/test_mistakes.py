@@ -46,6 +46,19 @@ MISTAKES = {
     ),
     "no rows": (("board", "show", "none.jsonl"), r"none.jsonl"),
     "missing file": (("prepare", "none.csv", "--schema", "shop.toml", "--out", "new"), r"none.csv"),
+    "a split in the place of something else": (
+        ("prepare", "shop.csv", "--split", "encoding=shop.csv", "--schema", "shop.toml", "--out", "new"),
+        r"split name 'encoding': use letters",
+    ),
+    "a split that is no folder": (
+        ("prepare", "shop.csv", "--split", "a/b=shop.csv", "--schema", "shop.toml", "--out", "new"),
+        r"split name 'a/b': use letters",
+    ),
+    "prepare where one stands": (("prepare", "shop.csv", "--schema", "shop.toml", "--out", "."), r"\.: "),
+    "a folder as schema": (
+        ("prepare", "shop.csv", "--schema", "data", "--out", "new"),
+        r"data: cannot be read: Is a directory; name a file",
+    ),
     "no schema": (("prepare", "shop.csv", "--out", "new"), r"--schema"),
 }
 

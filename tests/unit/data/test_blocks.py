@@ -65,8 +65,26 @@ def test_lines_are_checked_wherever_a_cut_falls(tmp_path: Path, monkeypatch, siz
     path.write_bytes(b'a,b,c\n1,"2\n3",4\n5\n')
     assert check_lines(path, read) is None
     path.write_bytes(b"a,b,c\n1,2\n3,4,5,6\n")  # separators as many as in two whole lines
-    with pytest.raises(InputError, match=r"line 2: has 2 of 3|found more fields"):
+    with pytest.raises(InputError, match=r"line 2: has 2 of 3|t\.csv: row 2 has 4 fields"):
         read_frame(path, read)
+
+
+@pytest.mark.parametrize("size", [1, 5, 17, 4 << 20])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_record_with_too_many_fields_is_named(tmp_path: Path, monkeypatch, size: int, ending: str):
+    monkeypatch.setattr(blocks, "_SIZE", size)
+    path = tmp_path / f"t.csv{ending}"
+    text = b'a,b\n1,"2,\n3"\n\n4,5\n6,7,8\n9,0\n'
+    path.write_bytes(gzip.compress(text) if ending else text)
+    with pytest.raises(InputError, match=r"t\.csv.*: row 3 has 3 fields, and 2 columns are named; put texts"):
+        records(path)
+
+
+def test_another_encoding_is_said(tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("a,b\nü,2\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"t\.csv: is not UTF-8; convert it"):
+        records(path)
 
 
 @pytest.mark.parametrize("size", range(1, 9))

@@ -107,6 +107,16 @@ def test_a_split_that_makes_no_sense_is_refused(split: dict, said: str):
     assert said in _refusal(split=split)
 
 
+@pytest.mark.parametrize(("read", "said"), [
+    ({"separator": "§"}, "read: separator='§': choose an ASCII character"),
+    ({"separator": '"'}, "that is neither a quote nor the end of a line"),
+    ({"separator": "\n"}, "that is neither a quote nor the end of a line"),
+    ({"header": ["a", "b", "a"]}, "read: header names two columns 'a'; rename one"),
+])  # fmt: skip
+def test_text_that_cannot_be_read_so_is_refused(read: dict, said: str):
+    assert said in _refusal(read=read)
+
+
 def test_other_refusals():
     assert "user='price' is not the name of a categorical column" in _refusal(user="price")
     assert "label 'click' is listed twice" in _refusal(labels=["click", "click"])

@@ -15,8 +15,11 @@ from recsys_zoo.data.describe import describe
 from recsys_zoo.data.encode import Encoder
 from recsys_zoo.data.infer import infer_spec
 from recsys_zoo.data.prepare import prepare
-from recsys_zoo.data.spec import DataSpec
+from recsys_zoo.data.spec import DataSpec, TableSpec
 from recsys_zoo.data.store import Prepared
+from recsys_zoo.data.tables import Table
+from recsys_zoo.data.values import Chunk
+from recsys_zoo.data.vocab import Vocabulary
 from recsys_zoo.errors import InputError
 
 Row = dict[str, Any]
@@ -100,6 +103,21 @@ def test_a_streamed_join_equals_a_file_joined_by_hand(tmp_path: Path, ending: st
         ("item", 7, absent),
     ]
     assert f"items.parquet: 7 keys; {absent} rows have another item or none" in describe(data)
+
+
+def test_keys_are_indexed_once(tmp_path: Path, monkeypatch):
+    built = []
+    monkeypatch.setattr(
+        Vocabulary, "_make_index", lambda self, make=Vocabulary._make_index: built.append(self) or make(self)
+    )
+    pl.DataFrame({"id": ["a", "b", "c"], "city": ["x", None, "z"], "age": [1, 2, 3]}).write_csv(
+        tmp_path / "users.csv"
+    )
+    table = Table.read(TableSpec.parse(USERS, "table"), tmp_path)
+    for keys, rows in ((["c", None, "d", "a"], [2, None, None, 0]), (["b", "e"], [1, None]), ([], [])):
+        frame = pl.DataFrame({"user": keys}, schema={"user": pl.String})
+        assert table.find(Chunk(frame, "rows", np.arange(1, len(keys) + 1))).to_list() == rows
+    assert len(built) == 1
 
 
 def test_a_key_that_the_table_lacks_gives_missing_values(tmp_path: Path):

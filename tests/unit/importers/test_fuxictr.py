@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -354,6 +355,55 @@ def test_a_value_that_our_settings_refuse_is_said_at_once(folder):
         import_fuxictr(folder, "autoint")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{name: click, dtype: float}", "click", "label_col: 'click' is no table with a name"),
+        ("{name: click, dtype: float}", "[{dtype: float}]", "label_col: {'dtype': 'float'} is no table with"),
+        ("{name: vector, dtype: str", "{dtype: str", "feature_cols: {'dtype': 'str', 'type': "),
+        ("max_len: 5", "max_len: long", "column 'seen': max_len = 'long': is no number"),
+        ("num_buckets: 7", "num_buckets: x", "column 'age': num_buckets = 'x': is no number"),
+        ("normalizer: MinMaxScaler", "fill_na: x", "column 'weight': fill_na = 'x': is no number"),
+        ("source: user", "min_categr_count: few", "column 'user': min_categr_count = 'few': is no number"),
+        ("source: user", "embedding_dim: wide", "column 'user': embedding_dim = 'wide': is no number"),
+    ],
+)
+def test_a_data_set_of_another_form(folder, old, new, said):
+    edit(folder, "dataset_config.yaml", old, new)
+    with pytest.raises(InputError) as error:
+        import_fuxictr(folder, "autoint")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: AFM\n    monitor: AUC\n    attention_dropout: 0.1", "takes a list of two rates"),
+        ("model: FmFM\n    monitor: AUC\n    field_interaction_type: x", "no field_interaction_type named"),
+        ("model: FM\n    monitor: AUC\n    embedding_regularizer: l2(1e)", "= '1e': is no number"),
+        ("model: FM\n    monitor: [AUC]", "monitor = ['AUC'] with"),
+    ],
+)
+def test_options_of_another_form(folder, text, said):
+    edit(folder, "model_config.yaml", "model: FiGNN\n    monitor: AUC", text)
+    with pytest.raises(InputError) as error:
+        import_fuxictr(folder, "exotic")
+    assert said in str(error.value)
+
+
+def test_several_encoders_of_a_sequence_are_said(folder):
+    text = "feature_encoder: [layers.A(), layers.B()], max_len: 5"
+    edit(folder, "dataset_config.yaml", "max_len: 5", text)
+    said = import_fuxictr(folder, "autoint").differences
+    wanted = "sequences with feature_encoder \"['layers.A()', 'layers.B()']\" are pooled by the mean here"
+    assert wanted in said
+
+
+def test_a_base_without_settings(folder):
+    edit(folder, "model_config.yaml", BASE.strip(), "Base:")
+    assert import_fuxictr(folder, "autoint").recipe["train"]["batch_size"] == 4096
+
+
 def test_a_configuration_in_several_files(folder):
     """FuxiCTR looks into model_config/ and dataset_config/ where there is no single file."""
     whole = import_fuxictr(folder, "autoint")
@@ -371,3 +421,70 @@ def test_the_smallest_count_of_the_data_set_wins(folder):
     edit(folder, "model_config.yaml", "use_wide: False", "use_wide: False\n    min_categr_count: 9")
     columns = {c["name"]: c for c in import_fuxictr(folder, "autoint").schema["columns"]}
     assert columns["user"]["min_count"] == 2
+
+
+MAP = {
+    "dataset_id": "encoded",
+    "num_fields": 4,
+    "total_features": 41,
+    "labels": ["click"],
+    "features": [
+        {"user": {"source": "user", "type": "categorical", "padding_idx": 0, "vocab_size": 9}},
+        {"item": {"source": "item", "type": "categorical", "vocab_size": 31, "embedding_dim": 4}},
+        {"price": {"source": "", "type": "numeric"}},
+        {"seen": {"type": "sequence", "share_embedding": "item", "vocab_size": 31, "max_len": 5}},
+        {"session": {"type": "meta"}},
+    ],
+}
+
+
+def test_columns_of_a_feature_map(folder):
+    edit(folder, "model_config.yaml", "dataset_id: shop", "dataset_id: encoded")
+    (folder / "encoded").mkdir()
+    (folder / "encoded" / "feature_map.json").write_text(json.dumps(MAP), encoding="utf-8")
+    edit(folder, "dataset_config.yaml", "encoded: {", f"encoded: {{data_root: '{folder}', ")
+    found = import_fuxictr(folder, "autoint", folder / "encoded")
+    assert found.schema == {
+        "dataset": "encoded",
+        "labels": ["click"],
+        "columns": [
+            {"name": "user", "side": "user", "kind": "categorical", "min_count": 1},
+            {"name": "item", "side": "item", "kind": "categorical", "min_count": 1},
+            {"name": "price", "kind": "numeric", "rule": "linear", "fill": 0.0},
+            {"name": "seen", "kind": "bag", "separator": "^", "max_len": 5, "share_with": "item"},
+        ],
+    }
+    assert found.recipe["model"]["embedding"]["widths"] == {"item": 4}
+    said = "\n".join(found.differences)
+    assert "it does not say which values were too rare, how lists are written" in said
+    assert "The tables have 41 rows there" in said
+    assert "sequences without a feature_encoder stay unpooled there" in said
+    assert import_fuxictr(folder, "autoint") == found  # by data_root
+    write_imported(found, folder / "out.toml", folder / "schema.toml")
+    rows = {"user": list("ab"), "item": list("xy"), "price": [1.5, 2], "click": [0, 1], "seen": ["x^z", ""]}
+    raw = pl.DataFrame(rows)
+    raw.write_csv(folder / "raw.csv")
+    splits = {split: [folder / "raw.csv"] for split in ("train", "valid", "test")}
+    data = prepare([], DataSpec.load(folder / "schema.toml"), folder / "out", split_files=splits)
+    assert data.table_sizes == {"user": 4, "item": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is no feature map of FuxiCTR"),
+        ("[]", "is no feature map of FuxiCTR"),
+        ('{"dataset_id": "encoded", "labels": [], "features": ["user"]}', "is no feature map of FuxiCTR"),
+        ('{"dataset_id": "other", "labels": [], "features": []}', "is of the data set 'other', and the"),
+    ],
+)
+def test_another_feature_map(folder, text, said):
+    edit(folder, "model_config.yaml", "dataset_id: shop", "dataset_id: encoded")
+    (folder / "feature_map.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        import_fuxictr(folder, "autoint", folder)
+
+
+def test_a_feature_map_has_no_use_where_columns_are_listed(folder):
+    with pytest.raises(InputError, match="the configuration lists the columns already; leave --data out"):
+        import_fuxictr(folder, "autoint", folder)

@@ -237,7 +237,7 @@ TIME = "timestamp:float"
             "in the order of the file",
         ),
         ("mode: uni100", {"method": "hash"}, "mode = 'uni100'"),
-        ("mode: {valid: labeled, test: full}", {"method": "hash"}, "mode = 'full' test"),
+        ("mode: {valid: labeled, test: full}", {"method": "hash"}, "mode of test = 'full'"),
     ],
 )
 def test_splits(shop, asked, split, said):
@@ -364,6 +364,26 @@ def test_without_files_or_a_label_there_is_no_schema(shop):
             "FM",
             "RecBole knows ED with bucket, and LD",
         ),
+        (
+            LOAD + LABEL + "numerical_features: [price]\ndiscretization: {price: {method: ED, bucket: x}}\n",
+            "FM",
+            "discretization of 'price' = {'method': 'ED', 'bucket': 'x'}: RecBole knows",
+        ),
+        (
+            LOAD + LABEL + "numerical_features: [price]\ndiscretization: {price: 5}\n",
+            "FM",
+            "discretization of 'price' = {'method': 5}",
+        ),
+        (LOAD + "threshold: {rating: high}\n", "FM", "threshold on 'rating' = 'high': is no number"),
+        (LOAD + LABEL + "seq_len: {tags: long}\n", "FM", "seq_len of 'tags' = 'long': is no number"),
+        (LOAD + LABEL + "clip_grad_norm: {max_norm: x}\n", "FM", "max_norm = 'x': is no number"),
+        (LOAD + LABEL + "clip_grad_norm: 5\n", "FM", "clip_grad_norm = 5: is no table"),
+        (LOAD + LABEL + "eval_args: {split: {RS: [0, 0, 0]}}\n", "FM", "write RS or TS with three shares"),
+        (LOAD + LABEL + "benchmark_filename: train\n", "FM", "benchmark_filename = 'train': is no list"),
+        (LOAD + LABEL + "numerical_features: price2\n", "FM", "numerical_features = 'price2': is no list"),
+        (LOAD + LABEL + "normalize_field: 1\n", "FM", "normalize_field = 1: is no list"),
+        ("load_col: {inter: user_id}\n", "FM", "load_col: inter = 'user_id': is no list of columns"),
+        (LOAD + LABEL + "unused_col: {inter: tags}\n", "FM", "unused_col: inter = 'tags': is no list"),
     ],
 )
 def test_mistakes(shop, text, model, said):
@@ -376,6 +396,24 @@ def test_a_header_that_is_none(shop):
     path.write_text("user_id:token\tage:number\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"shop\.inter: the header has 'age:number'; write NAME:TYPE"):
         bring(shop)
+
+
+def test_a_mark_in_front_of_the_header_is_no_part_of_a_name(shop):
+    whole, path = bring(shop), shop / "shop" / "shop.inter"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert bring(shop) == whole
+    assert prepared(shop, LOAD + LABEL)[0].schema.user == "user_id"
+
+
+def test_a_folder_is_no_configuration(shop):
+    with pytest.raises(InputError, match="shop: cannot be read: Is a directory; name a file"):
+        import_recbole([shop / "shop"])
+
+
+def test_one_file_cannot_be_recipe_and_schema(shop):
+    with pytest.raises(InputError, match="to be both the recipe and the schema file; choose two names"):
+        write_imported(bring(shop), shop / "both.toml", shop / "shop" / ".." / "both.toml")
+    assert not (shop / "both.toml").exists()
 
 
 def test_model_and_data_set_must_be_named(shop):
