@@ -32,11 +32,12 @@ def attend(
     On a CPU, and where kernels are enabled, a C++ kernel does it all (float32; forward and backward agree
     with the torch operations to rounding; its dropout draws other numbers, from a seed of torch's generator).
     """
-    if _has_kernel(projected, heads, scale, blocks, relu):
+    shape = (*projected.shape[:2], projected.shape[2] // blocks)
+    alike = skip is None or (kernels.takes(skip) and skip.shape == shape)
+    if alike and _has_kernel(projected, heads, scale, blocks, relu):
         seed = kernels.seed() if dropout else torch.zeros(1, dtype=torch.int64)
         return _field_attention(projected, skip, seed, heads, scale, dropout, blocks, relu)[0]
-    width = projected.shape[2] // blocks
-    factors, *added = projected.split([3 * width, width][: blocks - 2], 2)
+    factors, *added = projected.split([3 * shape[2], shape[2]][: blocks - 2], 2)
     out = attend_with_weights(factors, heads, scale, dropout)[0]
     for more in added if skip is None else (*added, skip):
         out = out + more

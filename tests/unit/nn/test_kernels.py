@@ -146,7 +146,10 @@ def test_a_whole_layer_drops_what_attention_to_its_projections_drops(on):
 
 @needs_compiler
 def test_layers_that_the_kernel_does_not_take(on):
-    """Odd widths go to attention alone; under bf16 torch does all."""
+    """Odd widths go to attention alone; under bf16, or when one row is added to all, torch does all."""
+    projected = torch.randn(4, 5, 24)
+    row = torch.randn(8)
+    torch.testing.assert_close(attend(projected, 2, skip=row), attend(projected, 2) + row)
     _, (x, weight), _ = layer_inputs(5, 10, 3, 16)
     out = project_and_attend(x, weight, 2)
     assert "field_attention" in type(out.grad_fn).__name__
