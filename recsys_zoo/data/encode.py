@@ -11,7 +11,6 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 
-from ..batch import Inputs
 from ..errors import InputError
 from ..schema import Column, Schema
 from .numeric import buckets, transform
@@ -23,6 +22,8 @@ from .vocab import Vocabulary
 
 if TYPE_CHECKING:
     import pandas
+
+    from ..batch import Inputs
 
 Frame: TypeAlias = "pl.DataFrame | pandas.DataFrame | Mapping[str, Any]"
 Fitted = dict[str, dict[str, float | list[float]]]
