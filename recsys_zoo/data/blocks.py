@@ -37,7 +37,7 @@ def _blocks(
 ) -> Iterator[bytes]:
     with file:
         room = bytearray(file.read(len(_MARK)).removeprefix(_MARK))
-        held = len(room)  # bytes of it in use; the same memory serves all reads, as getting new one takes time
+        held = len(room)  # bytes of it in use; one piece of memory for all reads, as new memory takes time
         while True:
             room.extend(bytes(max(0, held + size - len(room))))
             with memoryview(room) as whole, whole[held : held + size] as free:
@@ -87,7 +87,7 @@ def _next_end(data: bytes | bytearray, quotes: bool) -> int:
 
 
 def _last_end(data: bytearray, stop: int, quotes: bool) -> int:
-    """Where the last whole record before `stop` ends; 0 when none does. A newline between quotes ends none."""
+    """Where the last whole record before `stop` ends, 0 when none does; a newline in quotes ends none."""
     end = data.rfind(b"\n", 0, stop) + 1
     if data.find(b'"', 0, end) < 0:  # much faster than to count them
         return end

@@ -33,7 +33,7 @@ class Counter:
 
     def add(self, text: pl.Series, counts: np.ndarray | int = 1) -> None:
         """Count these texts, each as often as `counts` says; nulls are left out (which needs one number)."""
-        coded = text.drop_nulls().cast(self._type)
+        coded = (text.drop_nulls() if text.null_count() else text).cast(self._type)
         codes = coded.to_physical().to_numpy()
         size = int(codes.max(initial=0)) + 1
         if size > len(self._counts):
