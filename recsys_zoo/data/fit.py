@@ -58,8 +58,9 @@ class Fitter:
                 text = bucket_text(buckets(column, fitted[column.name], values))
                 self.counters[column.name].add(text, counts)
             if column.name in self.counters:
-                counter, always = self.counters[column.name], self.always.get(column.name)
+                counter, always = self.counters.pop(column.name), self.always.get(column.name)
                 vocabularies[column.name] = counter.finish(column.min_count, always)
+                del counter  # its memory is needed for the next one
             columns.append(column)
         spec = self.spec.model_copy(update={"columns": tuple(columns)})
         return Encoder(spec, vocabularies, fitted, tables)

@@ -37,7 +37,7 @@ class Counter:
         codes = coded.to_physical().to_numpy()
         size = int(codes.max(initial=0)) + 1
         if size > len(self._counts):
-            grown = np.full(max(size, 2 * len(self._counts)), -1, np.int64)
+            grown = np.full(size + size // 4, -1, np.int64)
             grown[:len(self._counts)] = self._counts
             self._counts = grown
         fresh = np.flatnonzero(self._counts[codes] < 0)
@@ -53,8 +53,11 @@ class Counter:
             self.add(always, 0)
         coded = pl.concat(self._seen)
         counts = pl.Series("count", self._counts[coded.to_physical().to_numpy()])
-        counted = pl.DataFrame([as_text(coded).alias("value"), counts]).drop_nulls("value")
-        counted = counted.group_by("value").agg(pl.col("count").sum())
+        written = coded.cast(pl.String).alias("value")
+        text = as_text(written)
+        counted = pl.DataFrame([text, counts])
+        if text is not written:  # grouping takes more memory than all else here
+            counted = counted.drop_nulls("value").group_by("value").agg(pl.col("count").sum())
         kept = pl.col("count") >= min_count
         if always is not None:
             kept |= pl.col("value").is_in(always.implode())
