@@ -11,18 +11,19 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 
-from ..batch import Inputs
 from ..errors import InputError
 from ..schema import Column, Schema
 from .numeric import buckets, transform
 from .spec import ColumnSpec, DataSpec
 from .store import Split, split_shapes
 from .tables import Table, columns_of_frame, join
-from .values import Chunk, as_numbers, as_text, missing_column
+from .values import Chunk, as_numbers, as_text, missing_column, written_text
 from .vocab import Vocabulary
 
 if TYPE_CHECKING:
     import pandas
+
+    from ..batch import Inputs
 
 Frame: TypeAlias = "pl.DataFrame | pandas.DataFrame | Mapping[str, Any]"
 Fitted = dict[str, dict[str, float | list[float]]]
@@ -66,7 +67,8 @@ class Encoder:
     def arrays(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
         """ids int32 [rows, W] laid out by `Schema.id_slices`, and numeric float32 [rows, N]."""
         shapes = split_shapes(self.schema, len(chunk))
-        ids, numeric = np.zeros(shapes["ids"], np.int32), np.zeros(shapes["numeric"], np.float32)
+        ids = np.zeros(shapes["ids"][::-1], np.int32).T  # filled by columns
+        numeric = np.zeros(shapes["numeric"][::-1], np.float32).T
         places, number = self.schema.id_slices(), 0
         for column in self.spec.columns:
             if column.kind == "numeric":
@@ -80,11 +82,12 @@ class Encoder:
 
     def texts(self, chunk: Chunk, column: ColumnSpec
               ) -> tuple[pl.Series, slice | np.ndarray, int | np.ndarray]:
-        """What is looked up in a column's vocabulary: texts, the row of each, its place in the row."""
+        """What is looked up in a column's vocabulary: texts (canonical or not), the row of each, its place in
+        the row."""
         if column.kind != "categorical":
             return flat_values(chunk, column)
         if not column.reads_numbers:
-            return as_text(chunk.column(column.raw), chunk.where), slice(None), 0
+            return written_text(chunk.column(column.raw), chunk.where), slice(None), 0
         numbers = as_numbers(chunk, column.raw, fill_of(column))
         return bucket_text(buckets(column, self.fitted.get(column.name, {}), numbers)), slice(None), 0
 

@@ -10,7 +10,7 @@ from .encode import Encoder, bucket_text, fill_of, flat_values
 from .numeric import Fit, buckets
 from .spec import ColumnSpec, DataSpec
 from .tables import Table
-from .values import Chunk, as_numbers, as_text
+from .values import Chunk, as_numbers, written_text
 from .vocab import Counter, Vocabulary
 
 
@@ -32,7 +32,7 @@ class Fitter:
             if column.reads_numbers:
                 self._add_numbers(chunk, column)
             elif column.kind == "categorical":
-                self.counters[column.owner].add(as_text(chunk.column(column.raw), chunk.where))
+                self.counters[column.owner].add(written_text(chunk.column(column.raw), chunk.where))
             else:
                 text, _, place = flat_values(chunk, column)
                 self.counters[column.owner].add(text)
@@ -56,10 +56,11 @@ class Fitter:
             if column.rule == "quantile":
                 values, counts = self.fits[column.name].counted()
                 text = bucket_text(buckets(column, fitted[column.name], values))
-                self.counters[column.name].add_counts(pl.DataFrame({"value": text, "count": counts}))
+                self.counters[column.name].add(text, counts)
             if column.name in self.counters:
-                counter, always = self.counters[column.name], self.always.get(column.name)
+                counter, always = self.counters.pop(column.name), self.always.get(column.name)
                 vocabularies[column.name] = counter.finish(column.min_count, always)
+                del counter  # its memory is needed for the next one
             columns.append(column)
         spec = self.spec.model_copy(update={"columns": tuple(columns)})
         return Encoder(spec, vocabularies, fitted, tables)

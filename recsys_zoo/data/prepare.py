@@ -67,7 +67,7 @@ class Preparation:
         self.assigner = Assigner(spec.split, self.names)
         self.assigned: list[np.ndarray] = []
         self.groups = DenseCodes()
-        self.counted = spec.raw_columns()  # what the counting pass reads
+        self.counted = spec.raw_columns(counting=True) or spec.raw_columns()[:1]  # in the counting pass
         self.rows = np.zeros(len(self.names), np.int64)
         self.positives = np.zeros((len(self.names), len(spec.labels)), np.int64)
 
@@ -81,6 +81,8 @@ class Preparation:
             refuse_both(str(path), known, self.tables)
         paths = dict.fromkeys(path for _, path in self.plan)
         self.blank_lines = {path: check_lines(path, self.spec.read) for path in paths}
+        if any(blank != 0 for blank in self.blank_lines.values()):
+            self.counted = self.spec.raw_columns()  # a row may have values in no other column
         if self.assigner.looks_ahead:
             self._look_ahead()
         encoder = self._count()

@@ -66,21 +66,22 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
 
 def _text(path: Path, columns: Sequence[str], read: ReadSpec) -> Iterator[pl.DataFrame]:
     """The records of a text file, a block at a time: polars' own stream holds more than the whole file."""
-    blocks = text_blocks(path, header=not read.header)
-    if blocks is None:
-        yield from _scan(path, read).select(columns).collect_batches(maintain_order=True)
-        return
     separator, known = read.separator or _separator(path), column_names(path, read)
     names = {f"c{k}": name for k, name in enumerate(known)}
     header = separator.join(names).encode() + b"\n"  # so that a first record that is short is not refused
+    blocks = text_blocks(path, header=not read.header, before=header)
+    if blocks is None:
+        yield from _scan(path, read).select(columns).collect_batches(maintain_order=True)
+        return
     wanted = [f"c{known.index(name)}" for name in columns]
     for block in blocks:
         try:
-            part = pl.read_csv(header + block, infer_schema=False, columns=wanted, separator=separator,
+            part = pl.read_csv(block, infer_schema=False, columns=wanted, separator=separator,
                                null_values=list(read.null_values) or None)
         except pl.exceptions.ComputeError:
             _refuse_long(path, separator, len(known), header=not read.header)
             raise
+        del block  # so that it takes no memory beside its columns, while others work with them
         yield part.select(pl.col(place).alias(names[place]) for place in wanted)
 
 
@@ -111,8 +112,8 @@ def check_lines(path: Path, read: ReadSpec) -> int | None:
     with _readable(path):
         for part in _lines(path):
             if isinstance(part, bytes):
-                lines = part.count(b"\n") + (not part.endswith(b"\n"))
-                if b'"' not in part and part.count(separator.encode()) == lines * (len(names) - 1):
+                lines = _count(part, b"\n") + (not part.endswith(b"\n"))
+                if b'"' not in part and _count(part, separator.encode()) == lines * (len(names) - 1):
                     done += lines  # a line with too many fields, which could hide a short one, is no record
                     continue
                 part = pl.read_csv(b"line\n" + part, **_LINE)
@@ -121,6 +122,11 @@ def check_lines(path: Path, read: ReadSpec) -> int | None:
                 return None
             blank, done = blank + empty, done + part.height
     return blank
+
+
+def _count(block: bytes, character: bytes) -> int:
+    """`block.count(character)`, several times as fast for what is frequent."""
+    return int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord(character)))
 
 
 def _lines(path: Path) -> Iterator[bytes | pl.DataFrame]:

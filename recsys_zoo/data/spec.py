@@ -63,6 +63,11 @@ class ColumnSpec(Frozen):
         """Whether the raw values are numbers: numeric columns and bucketed categoricals."""
         return self.kind == "numeric" or self.rule != "none"
 
+    @property
+    def learns(self) -> bool:
+        """Whether training rows must be seen before a value can be encoded."""
+        return self.kind != "numeric" or self.rule == "standardise"
+
     @model_validator(mode="after")
     def _consistent(self) -> ColumnSpec:
         where = f"column {self.name!r}"
@@ -282,9 +287,12 @@ class DataSpec(Frozen):
         """Read a schema file; InputError names the file, the setting and near matches."""
         return cls.parse(read_toml(Path(path)), str(path))
 
-    def raw_columns(self, prediction: bool = False) -> tuple[str, ...]:
-        """The columns that files and side tables must have (to predict: the inputs only), each once."""
-        names = [c.raw for c in self.columns]
+    def raw_columns(self, prediction: bool = False, counting: bool = False) -> tuple[str, ...]:
+        """The columns that files and side tables must have, each once.
+
+        To predict: the inputs only; for the counting pass: without inputs that learn nothing from it.
+        """
+        names = [c.raw for c in self.columns if c.learns or not counting]
         if not prediction:
             names += [b.raw for b in self.labels] + [self.weight, self.group]
             names += self.split.reads

@@ -1,4 +1,4 @@
-"""A prepared folder as tensors: memory-mapped matrices in, whole batches out (numpy and torch only).
+"""A prepared folder: memory-mapped matrices in, whole batches of tensors out (numpy; torch for tensors only).
 
 The folder (format 1) is written by `prepare`: schema.json, prepared.json, encoding/, where there are groups
 groups.parquet (their texts in the order of their numbers), and for each split ids.npy (int32 [rows, W],
@@ -9,20 +9,23 @@ pretrained rows of columns that have them, float32 [V, D] in the order of the vo
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..batch import Batch, Inputs
 from ..config import json_digest
 from ..errors import InputError, unknown_name
 from ..files import restore, sha256_file
 from ..schema import Schema
+
+if TYPE_CHECKING:  # torch alone takes 190 MiB, and preparing data needs no tensors
+    from torch import Tensor
+
+    from ..batch import Batch, Inputs
 
 FORMAT = 1
 Rows = np.ndarray | slice
@@ -59,7 +62,6 @@ class Split:
             arrays[name] = np.ascontiguousarray(array, DTYPES[name])
         self.ids, self.numeric, self.labels = arrays["ids"], arrays["numeric"], arrays["labels"]
         self.weight, self.group = arrays.get("weight"), arrays.get("group")
-        self._tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
         self._fields = len(schema.of("categorical"))
         self._bags = {c.name: schema.id_slices()[c.name] for c in schema.of("bag", "sequence")}
 
@@ -72,6 +74,10 @@ class Split:
 
     def batch(self, rows: Rows) -> Batch:
         """These rows with labels [B] (or [B, T] for several), weight (else ones) and group (else zeros)."""
+        import torch
+
+        from ..batch import Batch
+
         index = _index(rows)
         labels = self._pick("labels", index)
         count = len(labels)
@@ -91,9 +97,21 @@ class Split:
     @property
     def mib(self) -> float:
         """Size of all matrices together."""
-        return sum(t.numel() * t.element_size() for t in self._tensors.values()) / 2**20
+        return sum(array.nbytes for array in self._arrays().values()) / 2**20
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {name: getattr(self, name) for name in DTYPES}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    @functools.cached_property
+    def _tensors(self) -> dict[str, Tensor]:
+        import torch
+
+        return {name: torch.from_numpy(array) for name, array in self._arrays().items()}
 
     def _inputs(self, index: Tensor | slice) -> Inputs:
+        from ..batch import Inputs
+
         ids = self._pick("ids", index)
         bags = {name: ids[:, place] for name, place in self._bags.items()}
         return Inputs(ids[:, :self._fields], self._pick("numeric", index), bags)
@@ -213,15 +231,15 @@ def record_digest(record: dict[str, Any]) -> str:
 def _index(rows: Rows) -> Tensor | slice:
     if isinstance(rows, slice):
         return rows
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(rows, np.int64))
 
 
 def _array_digest(split: Split) -> str:
     digest = hashlib.sha256()
-    for name in ("ids", "numeric", "labels", "weight", "group"):
-        array = getattr(split, name)
-        if array is not None:
-            digest.update(f"{name}{array.shape}".encode() + array.tobytes())
+    for name, array in split._arrays().items():
+        digest.update(f"{name}{array.shape}".encode() + array.tobytes())
     return digest.hexdigest()
 
 

@@ -75,12 +75,16 @@ def as_text(series: pl.Series, where: str = "") -> pl.Series:
     raise InputError(f"{where}: column {series.name!r} holds {kind}, neither text nor numbers; convert it")
 
 
+def written_text(series: pl.Series, where: str = "") -> pl.Series:
+    """Text as a file has it, otherwise `as_text`: for what looks at each distinct value, not at each row."""
+    return series if series.dtype == pl.String else as_text(series, where)
+
+
 def _tidy(text: pl.Series) -> pl.Series:
-    if (text == "").any():
-        text = text.set(text == "", None)
     if text.str.ends_with(".0").any():
         text = text.str.replace(r"^(-?[0-9]+)\.0$", "${1}")
-        text = text.replace(["-0"], ["0"])
+    if text.is_in(["", "-0"]).any():
+        text = text.replace(["", "-0"], [None, "0"])
     return text
 
 
@@ -102,18 +106,21 @@ def as_numbers(chunk: Chunk, column: str, fill: float | None = None) -> np.ndarr
     if numbers is None:
         raise InputError(f"{chunk.where}: column {column!r} holds {series.dtype}, not numbers; "
                          "make it kind = \"categorical\"")
+    values = numbers.to_numpy()  # NaN for null
+    odd = ~(np.abs(values) <= LARGEST)
+    if not odd.any():
+        return values
     missing = numbers.is_null().to_numpy()
     if numbers.null_count() > series.null_count():
         wrong = missing & ~is_missing(series)
         if wrong.any():
             raise chunk.error(column, wrong, "{value} is not a number; mend the file or make the column "
                                              "kind = \"categorical\"")
-    values = numbers.to_numpy().astype(np.float64)
-    odd = ~(np.abs(values) <= LARGEST) & ~missing
-    if odd.any() and fill is None:
-        raise chunk.error(column, odd, "{value} is not a finite number; mend the file or set fill")
     if fill is not None:
-        values = np.where(odd | missing, fill, values)
+        return np.where(odd, fill, values)
+    odd &= ~missing
+    if odd.any():
+        raise chunk.error(column, odd, "{value} is not a finite number; mend the file or set fill")
     return values
 
 

@@ -14,51 +14,55 @@ import polars as pl
 
 from ..errors import InputError
 from ..schema import UNKNOWN
+from .values import as_text
 
 FIRST = 2  # id of the first value
-_OWN = pl.concat_str("value", pl.lit(""))  # a copy: polars' texts keep all the bytes alive they were cut from
-
 _STRANGERS = 1 << 20  # texts that are no values: how many polars may remember, beside one a value
 
 
 class Counter:
-    """Counts of texts over a stream; memory grows with the number of distinct values only."""
+    """Counts of texts over a stream; memory grows with the number of distinct values only.
+
+    Texts are counted as they are written; each distinct one is made canonical (`as_text`) at the end.
+    """
 
     def __init__(self) -> None:
-        self._merged = pl.DataFrame(schema={"value": pl.String, "count": pl.Int64})
-        self._pending: list[pl.DataFrame] = []
-        self._waiting = 0
+        self._type = pl.Categorical(pl.Categories.random())
+        self._seen = [pl.Series([], dtype=self._type)]  # polars forgets categories that no series uses
+        self._counts = np.empty(0, np.int64)  # by the code that polars gives a text; -1: not seen
 
-    def add(self, text: pl.Series) -> None:
-        """Count these texts; nulls are left out."""
-        if len(text):
-            self.add_counts(text.alias("value").value_counts(name="count"))
-
-    def add_counts(self, counts: pl.DataFrame) -> None:
-        """Add counted values: columns value (String) and count."""
-        counts = counts.drop_nulls("value").with_columns(pl.col("count").cast(pl.Int64), _OWN)
-        self._pending.append(counts)
-        self._waiting += counts.height
-        if self._waiting > max(100_000, self._merged.height):
-            self._merge()
+    def add(self, text: pl.Series, counts: np.ndarray | int = 1) -> None:
+        """Count these texts, each as often as `counts` says; nulls are left out (which needs one number)."""
+        coded = (text.drop_nulls() if text.null_count() else text).cast(self._type)
+        codes = coded.to_physical().to_numpy()
+        size = int(codes.max(initial=0)) + 1
+        if size > len(self._counts):
+            grown = np.full(size + size // 4, -1, np.int64)
+            grown[:len(self._counts)] = self._counts
+            self._counts = grown
+        fresh = np.flatnonzero(self._counts[codes] < 0)
+        if len(fresh):
+            fresh = fresh[np.unique(codes[fresh], return_index=True)[1]]
+            self._counts[codes[fresh]] = 0
+            self._seen.append(coded.gather(fresh))
+        np.add.at(self._counts, codes, counts)
 
     def finish(self, min_count: int = 1, always: pl.Series | None = None) -> Vocabulary:
         """The vocabulary of the values seen at least `min_count` times, and of `always`, seen or not."""
         if always is not None:
-            self.add_counts(pl.DataFrame({"value": always, "count": pl.zeros(len(always), eager=True)}))
-        self._merge()
-        kept = self._merged.filter(pl.col("count") >= min_count)
+            self.add(always, 0)
+        coded = pl.concat(self._seen)
+        counts = pl.Series("count", self._counts[coded.to_physical().to_numpy()])
+        written = coded.cast(pl.String).alias("value")
+        text = as_text(written)
+        counted = pl.DataFrame([text, counts])
+        if text is not written:  # grouping takes more memory than all else here
+            counted = counted.drop_nulls("value").group_by("value").agg(pl.col("count").sum())
+        kept = pl.col("count") >= min_count
         if always is not None:
-            rare = self._merged.filter(pl.col("count") < min_count)
-            kept = kept.vstack(rare.join(always.alias("value").to_frame(), on="value", how="semi"))
-        ordered = kept.sort(["count", "value"], descending=[True, False])
+            kept |= pl.col("value").is_in(always.implode())
+        ordered = counted.filter(kept).sort(["count", "value"], descending=[True, False])
         return Vocabulary(ordered.get_column("value"), ordered.get_column("count"))
-
-    def _merge(self) -> None:
-        frames = [self._merged, *self._pending]
-        self._merged = (pl.concat(frames).lazy().group_by("value").agg(pl.col("count").sum())
-                        .with_columns(_OWN).collect())
-        self._pending, self._waiting = [], 0
 
 
 class Vocabulary:
@@ -74,15 +78,23 @@ class Vocabulary:
         return len(self.values) + FIRST
 
     def encode(self, text: pl.Series) -> np.ndarray:
-        """Ids int32 of texts; null and values not in the vocabulary are unknown (1)."""
+        """Ids int32 of texts, canonical or not; null and values not in the vocabulary are unknown (1)."""
         if not len(self.values):
             return np.full(len(text), UNKNOWN, np.int32)
         coded, ids = self._index = self._index or self._make_index()
         last = len(ids) - 1
         codes = text.cast(coded.dtype).to_physical().fill_null(last).to_numpy()
-        if codes.max(initial=0) > 2 * last + _STRANGERS:
-            self._index = None
-        return ids[np.minimum(codes, last)]
+        found = ids.take(codes, mode="clip")
+        strange = np.flatnonzero(codes >= last)
+        if len(strange):
+            if codes.max() > 2 * last + _STRANGERS:
+                self._index = None
+            raw = text.gather(strange)
+            canonical = as_text(raw)
+            other = (canonical != raw).fill_null(False)
+            if other.any():
+                found[strange[other.to_numpy()]] = self.encode(canonical.filter(other))
+        return found
 
     def _make_index(self) -> tuple[pl.Series, np.ndarray]:
         """The values as polars codes them, and the id of each code, the last one for all others.

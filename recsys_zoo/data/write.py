@@ -27,7 +27,7 @@ class MatrixWriter:
     def append(self, rows: np.ndarray) -> None:
         """Write these rows."""
         self._missing -= len(rows)
-        self._put(np.ascontiguousarray(rows, self._dtype).tobytes())
+        self._put(np.ascontiguousarray(rows, self._dtype).data)
 
     def close(self) -> str:
         """Finish the file; returns the SHA-256 of its bytes."""
@@ -35,7 +35,7 @@ class MatrixWriter:
         assert self._missing == 0, "rows promised in the header and rows written differ"
         return self._digest.hexdigest()
 
-    def _put(self, content: bytes) -> None:
+    def _put(self, content: bytes | memoryview) -> None:
         self._digest.update(content)
         self._file.write(content)
 

@@ -15,6 +15,20 @@ MODULES = (
     "recsys_zoo.train.trainer, recsys_zoo.tasks.binary, recsys_zoo.metrics.bootstrap, recsys_zoo.data.store"
 )
 
+SCHEMA = """
+dataset = "toy"
+labels = ["y"]
+split = {method = "hash"}
+[[columns]]
+name = "a"
+[[columns]]
+name = "n"
+kind = "numeric"
+[[columns]]
+name = "b"
+kind = "bag"
+"""
+
 
 def run(code: str) -> str:
     """Output of a program in a process of its own."""
@@ -92,6 +106,36 @@ def test_models_trainer_and_metrics_do_without_optional_packages():
         print("fine")
     """
     assert run(code).strip() == "fine"
+
+
+def test_preparing_data_leaves_torch_alone(tmp_path):
+    """By library and by command; tensors are made when they are asked for."""
+    (tmp_path / "rows.csv").write_text("y,a,n,b\n" + "0,x,1,u|v\n1,z,2,v\n" * 20)
+    (tmp_path / "schema.toml").write_text(SCHEMA)
+    code = f"""
+        import sys
+        from pathlib import Path
+        from recsys_zoo.data.prepare import prepare
+        from recsys_zoo.data.spec import DataSpec
+        folder = Path({str(tmp_path)!r})
+        data = prepare([folder / "rows.csv"], DataSpec.load(folder / "schema.toml"), folder / "library")
+        print(data.split("train").mib > 0, "torch" in sys.modules)
+        from recsys_zoo.cli import main
+        paths = [str(folder / name) for name in ("rows.csv", "schema.toml", "command")]
+        sys.argv = ["recsys-zoo", "prepare", paths[0], "--schema", paths[1], "--out", paths[2]]
+        try:
+            main()
+        except SystemExit as ended:
+            print("code", ended.code)
+        print("torch" in sys.modules)
+        print(data.split("train").batch(slice(0, 2)).labels.dtype, "torch" in sys.modules)
+    """
+    lines = run(code).splitlines()
+    assert lines[0] == "True False"
+    assert lines[1].startswith("toy: 3 columns")
+    assert lines[-2:] == ["False", "torch.float32 True"]
+    written = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("library", "command")]
+    assert written[0] == written[1]
 
 
 def test_create_imports_one_model_file():

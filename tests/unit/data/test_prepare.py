@@ -262,6 +262,20 @@ def test_headers_null_values_and_blank_lines_of_text_files(tmp_path: Path):
     assert sorted(ids) == [1] + [2] * 19
 
 
+@pytest.mark.parametrize("blank", ["", "\n"])
+def test_a_row_with_a_number_alone_is_a_row_in_both_passes(tmp_path: Path, blank: str):
+    """The counting pass reads such a column only where a row without it could pass for a blank line."""
+    (tmp_path / "raw.csv").write_text(f"user,price\nu,1\n{blank},2\nv,3\n")
+    spec = toy_spec(columns=[{"name": "user"}, {"name": "price", "kind": "numeric"}], item="", group="",
+                    labels=[], split={"method": "files"})
+    data = prepare([], spec, tmp_path / "out", split_files={"train": [tmp_path / "raw.csv"]})
+    assert data.split("train").numeric[:, 0].tolist() == [1, 2, 3]
+    assert data.split("train").ids[:, 0].tolist() == [2, 1, 3]
+    numbers = spec.model_copy(update={"columns": spec.columns[1:], "user": ""})  # nothing to count
+    data = prepare([], numbers, tmp_path / "out", split_files={"train": [tmp_path / "raw.csv"]})
+    assert data.split("train").numeric[:, 0].tolist() == [1, 2, 3]
+
+
 def test_a_prepared_folder_is_replaced_and_progress_told(tmp_path: Path):
     told: list[tuple[str, int, int]] = []
     first = _prepared(toy_rows(60), tmp_path).data_digest

@@ -20,7 +20,7 @@ def _chunk(values: list | pl.Series) -> Chunk:
 @pytest.mark.parametrize("series", [
     pl.Series([3, -7, None, 0], dtype=pl.Int8), pl.Series([3, -7, None, 0]),
     pl.Series([3.0, -7.0, None, -0.0]), pl.Series([3.0, -7.0, float("nan"), 0.0], dtype=pl.Float32),
-    pl.Series(["3", "-7", None, "0"]), pl.Series(["3.0", "-7.0", "", "-0.0"]),
+    pl.Series(["3", "-7", None, "-0"]), pl.Series(["3.0", "-7.0", "", "-0.0"]),
     pl.Series(["3", "-7", None, "0"], dtype=pl.Categorical)])
 def test_whole_numbers_have_one_text(series: pl.Series):
     assert as_text(series).to_list() == ["3", "-7", None, "0"]
