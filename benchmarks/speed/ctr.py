@@ -6,10 +6,12 @@
 
 The contenders: FuxiCTR as shipped; FuxiCTR with the backend settings that we make for ourselves (oneDNN
 fp32 products, freed blocks kept); ours in fp32 with whole-table Adam, which is FuxiCTR's algorithm; ours
-moving the rows of the step alone, in fp32 and in bf16. The faster of these two whose AUC is not more than
-0.001 below FuxiCTR's is "ours best": which one that is depends on the processor. Each is a process of its own
-that sleeps while another works; --peer-python is an interpreter of FuxiCTR's environment
-(benchmarks/peers/fuxictr.py says what it needs). Data are generated (shapes.py).
+moving the rows of the step alone, in fp32 and in bf16. The faster of these two is "ours best": which one that
+is depends on the processor. Its AUC after equally many steps stands beside; initial weights and order of rows
+differ, so it is noisy after few steps, and only a difference below -0.001 that stays with more steps counts.
+
+Each is a process of its own that sleeps while another works; --peer-python is an interpreter of FuxiCTR's
+environment (benchmarks/peers/fuxictr.py says what it needs). Data are generated (shapes.py).
 
 The roofline of a step is the time of its products alone at the speed of a large fp32 product, measured in our
 process: nothing else in the step would take time.
@@ -136,23 +138,21 @@ def report(lines: list[dict[str, Any]]) -> str:
         "Ratio of samples/s to FuxiCTR as shipped / tuned; floor and goal are for ours best",
         "",
         "| shape | model | batch | threads | exact, fp32: the same algorithm | best | floor | goal "
-        "| AUC difference of best | roofline, share that best reaches |",
+        "| AUC difference of best, after steps | roofline, share that best reaches |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, found in groups.items():
         shipped, tuned = found.get("fuxictr shipped"), found.get("fuxictr tuned")
         if not shipped or not tuned:
             continue
-        good = [
-            line
-            for name, line in found.items()
-            if name.startswith("ours rows") and line["auc"] >= shipped["auc"] - AUC_LOSS
-        ]
-        best = min(good, key=lambda line: line["best_ms"], default=None)
+        ways = [line for name, line in found.items() if name.startswith("ours rows")]
+        best = min(ways, key=lambda line: line["best_ms"], default=None)
         target = TARGETS.get(key[:2]) if key[2:] == (4096, 1) else None
         cells = [*key, *(ratios(line, shipped, tuned) for line in (found.get("ours exact"), best))]
         cells += [f"{a} / {b}" for a, b in target] if target else ["-", "-"]
-        cells.append(f"{best['auc'] - shipped['auc']:+.4f}" if best else "-")
+        gap = best["auc"] - shipped["auc"] if best else 0.0
+        doubt = " (lower than allowed)" if gap < -AUC_LOSS else ""
+        cells.append(f"{gap:+.4f} after {best['steps']}{doubt}" if best else "-")
         roof = 1e3 * best["flops"] / best["peak_flops"] if best else 0
         cells.append(f"{roof:.0f} ms, {roof / best['best_ms']:.0%}" if best else "-")
         text.append(f"| {' | '.join(map(str, cells))} |")
