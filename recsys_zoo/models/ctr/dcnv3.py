@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -28,7 +29,9 @@ class DCNv3Config(ModelConfig):
     layer_norm: bool = Field(True, description="layer norm of H before the mask's ReLU; authors' code: true")
     batch_norm: bool = Field(False, description="batch norm of H, a channel a head; authors' code: false")
     heads: int = Field(1, ge=1, description="parts of each vector with logits of their own; authors' code: 1")
-    tri_bce: bool = Field(True, description="towers learn the labels for themselves too; authors' code: true")
+    tri_bce: Literal["none", "fixed", "authors"] = Field(
+        "fixed", description="towers learn the labels for themselves too, by weights that are fixed in a step"
+    )
 
 
 class MaskedCross(nn.Module):
@@ -79,7 +82,8 @@ class DCNv3(CTRModel):
         "LCN: x_{l+1} = x_0 * c + x_l; y_k = w_k^T x_L + b_k; logit = (y_d + y_s) / 2",
         notes=(
             "Tri-BCE: the loss is BCE(t, p) + w_d BCE(t, p_d) + w_s BCE(t, p_s) with w = max(0, BCE of the "
-            "tower - BCE(t, p)); gradients pass through w, as in the authors' code.",
+            "tower - BCE(t, p)). w is a number to the gradient; tri_bce=authors lets gradients pass through "
+            "it, as the authors' code does: that pushes BCE(t, p) up while towers are bad; losses can leap.",
             "b starts in U(0, 1), as in the authors' code.",
             "x_0 holds the first halves of all vectors, then the second halves, which meet the masked H.",
             "embedding.dim counts all heads; the authors' embedding_dim counts one.",
@@ -118,8 +122,10 @@ class DCNv3(CTRModel):
     def train_forward(self, x: Inputs) -> tuple[Tensor, dict[str, Term]]:
         """With Tri-BCE, a term a tower."""
         deep, shallow = self._towers(x)
-        names = {"deep": deep, "shallow": shallow} if self.cfg.tri_bce else {}
-        return self._joined(deep, shallow), {name: partial(_tower_term, y) for name, y in names.items()}
+        towers = {} if self.cfg.tri_bce == "none" else {"deep": deep, "shallow": shallow}
+        through = self.cfg.tri_bce == "authors"
+        terms = {name: partial(_tower_term, y, through) for name, y in towers.items()}
+        return self._joined(deep, shallow), terms
 
     def _towers(self, x: Inputs) -> tuple[Tensor, Tensor]:
         e = self.embedding(x).unflatten(2, (self.cfg.heads, 2, -1))  # [B, F, heads, halves, D / 2 heads]
@@ -131,6 +137,7 @@ class DCNv3(CTRModel):
         return 0.5 * (deep + shallow)
 
 
-def _tower_term(logits: Tensor, loss: Tensor, loss_of: LossOf) -> Tensor:
+def _tower_term(logits: Tensor, through: bool, loss: Tensor, loss_of: LossOf) -> Tensor:
     own = loss_of(logits)
-    return (own - loss).clamp_min(0) * own
+    weight = (own - loss).clamp_min(0)
+    return (weight if through else weight.detach()) * own

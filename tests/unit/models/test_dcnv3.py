@@ -94,9 +94,10 @@ def test_each_dropout_acts_in_training_only(setting):
     assert torch.equal(model.eval()(x), model(x))
 
 
-def test_tri_bce_equals_its_formula():
-    """L + w_d L_d + w_s L_s with w = max(0, L_tower - L), one tower above L and one below; gradients too."""
-    model = create("dcnv3", toys.MIXED, embedding=WIDE)
+@pytest.mark.parametrize("weights", ["fixed", "authors"])
+def test_tri_bce_equals_its_formula(weights):
+    """L + w_d L_d + w_s L_s with w = max(0, L_tower - L), and its gradients with and without that of w."""
+    model = create("dcnv3", toys.MIXED, embedding=WIDE, tri_bce=weights)
     x, y = toys.planted(toys.MIXED, 64)
     loss = training_loss(model, x, y)
     e = model.embedding(x).unflatten(2, (1, 2, -1)).permute(0, 2, 3, 1, 4).flatten(2)
@@ -105,7 +106,8 @@ def test_tri_bce_equals_its_formula():
     expected = mean
     for one in own:
         if one > mean:
-            expected = expected + (one - mean) * one
+            weight = one - mean if weights == "authors" else float((one - mean).detach())
+            expected = expected + weight * one
     assert max(own) > mean
     torch.testing.assert_close(loss, expected)
     parameters = list(model.parameters())
@@ -114,7 +116,7 @@ def test_tri_bce_equals_its_formula():
 
 
 def test_without_tri_bce_there_are_no_terms_beside_the_task_loss():
-    model = create("dcnv3", toys.MIXED, tri_bce=False)
+    model = create("dcnv3", toys.MIXED, tri_bce="none")
     assert model.train_forward(toys.inputs(toys.MIXED, 3))[1] == {}
 
 
