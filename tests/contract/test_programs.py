@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recsys_zoo.batch import Inputs
 from tests import toys
 from tests.contract import harness
 
@@ -68,15 +70,22 @@ def test_inductor_agrees(name):
 
 
 def _agrees(name: str, backend: str) -> None:
+    """Both are compared with double precision: where terms cancel (a bias before batch normalisation), eager
+    rounding errors are as large as what is left, and a compiled program may have ten times those."""
     model = harness.make(name).train()
+    exact = copy.deepcopy(model).double()
     x, y = toys.planted(toys.MIXED, harness.ROWS)
+    doubled = Inputs(x.ids, x.numeric.double(), x.bags)
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     results = []
-    for function in (model, compiled):
-        model.zero_grad()
-        logits = function(x)
-        F.binary_cross_entropy_with_logits(logits, y).backward()
-        results.append((logits, {k: p.grad.clone() for k, p in model.named_parameters()}))
-    # other kernels round differently; gradients of tables are of the size of the weights, 1e-4
-    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-3, atol=1e-7)
+    for function, owner, inputs in ((model, model, x), (compiled, model, x), (exact, exact, doubled)):
+        owner.zero_grad()
+        logits = function(inputs)
+        F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype)).backward()
+        gradients = {k: p.grad.clone() for k, p in owner.named_parameters()}
+        results.append({"logits": logits.detach(), **gradients})
+    for key, right in results[2].items():
+        eager, found = ((result[key].double() - right).abs() for result in results[:2])
+        # gradients of tables are of the size of the weights, 1e-4
+        allowed = (1e-4 if key == "logits" else 1e-3) * right.abs() + 1e-7 + 10 * eager.max()
+        assert (found <= allowed).all(), f"{key}: {float((found - allowed).max()):.1e} more than allowed"
