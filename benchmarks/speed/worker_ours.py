@@ -30,7 +30,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def prepared(data: Data) -> Prepared:
+def prepared(data: Data, held_out: str = "test") -> Prepared:
     """The arrays as a data set with one column a field; row 1 of a vocabulary is the value with id 1."""
     columns = [
         Column(name=f"c{i}", kind="categorical", vocab_size=size + 1) for i, size in enumerate(data.sizes)
@@ -38,7 +38,7 @@ def prepared(data: Data) -> Prepared:
     schema = Schema(dataset="speed", labels=("click",), columns=tuple(columns))
     splits = {
         "train": Split(schema, data.ids, None, data.labels),
-        "test": Split(schema, data.test_ids, None, data.test_labels),
+        held_out: Split(schema, data.test_ids, None, data.test_labels),
     }
     return Prepared.in_memory(schema, splits, digest="speed")
 

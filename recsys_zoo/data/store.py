@@ -9,6 +9,7 @@ pretrained rows of columns that have them, float32 [V, D] in the order of the vo
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -23,12 +24,14 @@ from ..files import restore, sha256_file
 from ..schema import Schema
 
 if TYPE_CHECKING:  # torch alone takes 190 MiB, and preparing data needs no tensors
+    import torch
     from torch import Tensor
 
     from ..batch import Batch, Inputs
 
+    Rows = np.ndarray | slice | Tensor
+
 FORMAT = 1
-Rows = np.ndarray | slice
 
 DTYPES = {"ids": np.int32, "numeric": np.float32, "labels": np.float32, "weight": np.float32,
            "group": np.int32}
@@ -82,10 +85,21 @@ class Split:
         labels = self._pick("labels", index)
         count = len(labels)
         weight = labels.new_ones(count) if self.weight is None else self._pick("weight", index)
-        group = torch.zeros(count, dtype=torch.int32) if self.group is None else self._pick("group", index)
+        group = self._pick("group", index) if self.group is not None else labels.new_zeros(count)
         if labels.shape[1] == 1:
             labels = labels.squeeze(1)
-        return Batch(self._inputs(index), labels, weight, group)
+        return Batch(self._inputs(index), labels, weight, group.to(torch.int32))
+
+    def on(self, device: torch.device) -> Split:
+        """The same split with its matrices on a device; `batch` then wants row numbers on it, or a slice."""
+        there = copy.copy(self)
+        there._tensors = {name: tensor.to(device) for name, tensor in self._tensors.items()}
+        return there
+
+    @property
+    def device(self) -> torch.device:
+        """Where the matrices are."""
+        return self._tensors["ids"].device
 
     def resident(self) -> Split:
         """The same split with every matrix in memory (one sequential read) instead of mapped from disk."""
@@ -229,7 +243,7 @@ def record_digest(record: dict[str, Any]) -> str:
 
 
 def _index(rows: Rows) -> Tensor | slice:
-    if isinstance(rows, slice):
+    if not isinstance(rows, np.ndarray):
         return rows
     import torch
 

@@ -65,9 +65,9 @@ class BinaryTask:
             batch = split.batch(slice(start, start + batch_size)).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 logits = model(batch.inputs)
-            found.append(torch.sigmoid(logits.float()).cpu())
+            found.append(torch.sigmoid(logits.float()))
         model.train(training)
-        return torch.cat(found)
+        return torch.cat(found).cpu()  # a GPU is waited for once
 
     def metrics(self, scores: Tensor, split: Split) -> dict[str, float]:
         """AUC, logloss, calibration, and gAUC where the data have groups."""

@@ -17,6 +17,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc <malloc.h>
 def apply(cfg: TrainConfig) -> tuple[torch.device, list[str]]:
     """Make the settings; returns the device and one line a setting."""
     device = device_of(cfg)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    elif cfg.cuda_graph:
+        raise InputError(
+            "train.cuda_graph: the training runs on a CPU; leave it out or set train.device='cuda'"
+        )
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     lines = [

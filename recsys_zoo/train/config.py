@@ -49,6 +49,9 @@ class TrainConfig(Frozen):
         "auto", description="auto: C++ kernels on a CPU with a compiler; torch: torch operations alone"
     )
     compile: bool = Field(False, description="torch.compile of the step")
+    cuda_graph: bool = Field(
+        False, description="replay the step as a CUDA graph; needs a GPU and table_update exact or rows"
+    )
     deterministic: bool = Field(False, description="refuse operations without a reproducible result")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: cuda when there is one, else cpu"

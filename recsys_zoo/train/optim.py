@@ -23,8 +23,9 @@ class Optimizer:
     """
 
     def __init__(self, model: Model, cfg: TrainConfig, lr: float, pattern: str = ".*") -> None:
-        self.lr, self.clip = lr, cfg.clip_norm
-        self.count = torch.zeros((), device=next(model.parameters()).device)
+        device = next(model.parameters()).device
+        self.clip = cfg.clip_norm
+        self.count = torch.zeros((), device=device)
         self.tables: dict[str, TableAdam] = {}
         self.dense: dict[str, nn.Parameter] = {}
         self.l2: dict[str, float] = {}
@@ -45,11 +46,11 @@ class Optimizer:
                 self.dense[name], self.l2[name] = parameter, l2
         if not matched:
             raise InputError(f"stage: no trainable parameter matches {pattern!r}")
-        self.adam = (
-            torch.optim.Adam(list(self.dense.values()), lr=lr, betas=BETAS, eps=EPS, fused=True)
-            if self.dense
-            else None
-        )
+        options = {"lr": lr, "betas": BETAS, "eps": EPS, "fused": True, "capturable": device.type != "cpu"}
+        self.adam = torch.optim.Adam(list(self.dense.values()), **options) if self.dense else None
+        # a tensor where a step may be captured as a graph, which would keep a number for ever
+        self.lr = lr if device.type == "cpu" else torch.full((), lr, device=device)
+        self._share_lr()
 
     def begin(self) -> None:
         """Before the forward pass of a step: no gradient and no lookup may be left over."""
@@ -85,10 +86,12 @@ class Optimizer:
 
     def set_lr(self, lr: float) -> None:
         """Use another learning rate from the next step on; moments stay."""
-        self.lr = lr
-        if self.adam is not None:
-            for group in self.adam.param_groups:
-                group["lr"] = lr
+        self.lr = self.lr.fill_(lr) if isinstance(self.lr, Tensor) else lr
+        self._share_lr()
+
+    def _share_lr(self) -> None:
+        for group in self.adam.param_groups if self.adam is not None else ():
+            group["lr"] = self.lr
 
     def state(self) -> dict[str, Tensor]:
         """Moments and step count by parameter name."""

@@ -18,12 +18,17 @@ from torch import Tensor
 from ..nn.table import Table, record
 
 BETAS, EPS = (0.9, 0.999), 1e-8
-_BLOCK = 1 << 18  # numbers a block of the dense pass: 1 MiB, so that gradient and rows stay in the cache
+# Numbers a block of the dense pass: on a CPU 1 MiB, so that gradient and rows stay in the cache.
+_BLOCK, _BLOCK_GPU = 1 << 18, 1 << 26
+_RUN = 64  # lookups of one row that are added one after another, before their sums are
 
 
 @dataclass
 class Touched:
-    """Rows of one step and the summed gradients of their vectors: rows [n] distinct, grad [n, D]."""
+    """Rows of one step and the summed gradients of their vectors: rows [n] distinct, grad [n, D].
+
+    On a GPU n is the number of lookups, whatever they were: places without a row stand for padding, grad 0.
+    """
 
     rows: Tensor
     grad: Tensor
@@ -62,7 +67,7 @@ class TableAdam:
         return norm
 
     @torch.no_grad()
-    def step(self, lr: float, count: Tensor, factor: Tensor) -> None:
+    def step(self, lr: float | Tensor, count: Tensor, factor: Tensor) -> None:
         """One Adam step; `count` is the number of this step, `factor` the clipping factor."""
         touched, weight = self.touched, self.table.weight
         assert touched is not None, "collect() comes before step()"
@@ -75,10 +80,10 @@ class TableAdam:
             target.index_copy_(0, rows, values)
         self.touched = None
 
-    def _decay(self, lr: float, count: Tensor, factor: Tensor) -> None:
+    def _decay(self, lr: float | Tensor, count: Tensor, factor: Tensor) -> None:
         """Move every row as if it had not been looked up: its gradient is the L2 term alone."""
         weight = self.table.weight
-        rows = max(1, _BLOCK // weight.shape[1])
+        rows = max(1, (_BLOCK if weight.device.type == "cpu" else _BLOCK_GPU) // weight.shape[1])
         scale = factor * self.l2
         for start in range(0, weight.shape[0], rows):
             block = slice(start, start + rows)
@@ -92,7 +97,9 @@ class TableAdam:
         self.table.weight.requires_grad_(True)
 
 
-def _adam(weight: Tensor, grad: Tensor, mean: Tensor, square: Tensor, lr: float, count: Tensor) -> None:
+def _adam(
+    weight: Tensor, grad: Tensor, mean: Tensor, square: Tensor, lr: float | Tensor, count: Tensor
+) -> None:
     # The kernel of torch.optim.Adam(fused=True), so table rows and dense weights follow the same arithmetic.
     torch._fused_adam_(
         [weight],
@@ -136,7 +143,9 @@ def join(table: Table) -> Touched:
         )
     if dist.is_initialized() and dist.get_world_size() > 1:
         rows, grad = _gather(rows, grad)
-    return sum_duplicates(rows, grad, weight.shape[0])
+    if rows.device.type == "cpu":
+        return sum_duplicates(rows, grad, weight.shape[0])
+    return sum_duplicates_in_slots(rows, grad)
 
 
 def sum_duplicates(rows: Tensor, grad: Tensor, size: int) -> Touched:
@@ -152,6 +161,33 @@ def sum_duplicates(rows: Tensor, grad: Tensor, size: int) -> Touched:
     starts = torch.cumsum(counts, 0) - counts
     summed = F.embedding_bag(places, grad, starts, mode="sum")
     return Touched(distinct.long(), summed.mul_((distinct != 0).unsqueeze(1)))
+
+
+def sum_duplicates_in_slots(rows: Tensor, grad: Tensor) -> Touched:
+    """The same with as many rows as lookups: no shape depends on the data, so nobody waits for a GPU.
+
+    Sorted, the lookups of a row are a segment. Its sum is taken in two stages, since one thread adds a
+    segment up and common rows have thousands: first over runs of at most 64 lookups, then over the runs of a
+    row. The order of additions is fixed (atomic ones would differ from run to run and between replicas).
+    """
+    count = len(rows)
+    if not count:
+        return Touched(rows, grad)
+    ordered, places = torch.sort(rows, stable=True)
+    numbers = torch.arange(count + 1, device=rows.device)
+    begins = torch.ones_like(ordered, dtype=torch.bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    slot = begins.cumsum(0) - 1
+    run = (begins | (numbers[:-1] % _RUN == 0)).cumsum(0) - 1
+    first_of_run = torch.searchsorted(run, numbers)  # `count` from the last run on
+    sums = F.embedding_bag(places, grad, first_of_run, mode="sum", include_last_offset=True)
+    taken = first_of_run[:-1] < count
+    slot_of_run = torch.where(taken, slot[first_of_run[:-1].clamp(max=count - 1)], count)
+    runs = torch.searchsorted(slot_of_run, numbers)
+    summed = F.embedding_bag(numbers[:-1], sums, runs, mode="sum", include_last_offset=True)
+    first = torch.searchsorted(slot, numbers[:-1])
+    distinct = torch.where(first < count, ordered[first.clamp(max=count - 1)], 0)
+    return Touched(distinct, summed.mul_((distinct != 0).unsqueeze(1)))
 
 
 def _gather(rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from . import backend
 from .callbacks import Callback
 from .checkpoint import TrainingState, rng_state, set_rng_state
 from .config import TrainConfig
+from .graph import Graphed
 from .optim import Optimizer
 from .step import Step
 
@@ -82,6 +83,11 @@ def check_stages(model: Model, cfg: TrainConfig) -> None:
     """InputError for what else would fail once a run has begun: a stage that trains nothing, whole tables."""
     if model.whole_table and cfg.table_update != "autograd":
         raise InputError(f"{model.name} reads whole tables; set train.table_update='autograd'")
+    if cfg.cuda_graph and cfg.table_update == "autograd":
+        raise InputError(
+            "train.cuda_graph: dense gradients of tables make the host wait, which no graph can hold; "
+            "set train.table_update to exact (the same result) or rows"
+        )
     names = [name for name, _ in model.named_parameters()]
     for stage in cfg.stages:
         if not any(re.search(stage.train, name) for name in names):
@@ -112,6 +118,8 @@ class Trainer:
         self.say = say or (lambda line: None)
         self.train, self.valid = task.data.split("train"), task.data.split("valid")
         self.steps = math.ceil(len(self.train) / cfg.batch_size)
+        self.losses: list[Tensor] = []  # of the steps since the host last waited for them
+        self.wait_every = 1  # steps
         self.best_weights: dict[str, Tensor] = {}
 
     def fit(self, model: Model, resume: bool = False) -> Fit:
@@ -127,6 +135,7 @@ class Trainer:
     def _fit(self, model: Model, resume: bool, lines: list[str]) -> Fit:
         for line in [*lines, f"table update: {self.cfg.table_update}"]:
             self.say(line)
+        self._settle()
         self.model = model.to(self.device)
         self.step = Step(self.model, self.task, self.cfg.precision)
         self.at = Position(lr=self.cfg.stages[0].lr or self.cfg.lr)
@@ -149,12 +158,25 @@ class Trainer:
         self._tell("on_fit_end", {"global_step": self.at.global_step, **asdict(fit)})
         return fit
 
+    def _settle(self) -> None:
+        """Put the data on a GPU where they fit beside the model: no step then waits for rows of the host."""
+        if self.device.type == "cpu":
+            return
+        self.wait_every = 100
+        free, needed = torch.cuda.mem_get_info(self.device)[0] / 2**20, self.train.mib + self.valid.mib
+        if needed > free / 2:
+            self.say(f"data: {needed:,.0f} MiB stay on the host; the device has {free:,.0f} MiB free")
+            return
+        self.say(f"data: {needed:,.0f} MiB on the device")
+        self.train, self.valid = self.train.on(self.device), self.valid.on(self.device)
+
     def _run_stage(self, held: dict[str, Tensor] | None) -> None:
         stage, at = self.cfg.stages[self.at.stage], self.at
         if held is None and stage.start_from == "best" and at.best_valid:
             self._load_best()
         self.optimizer = Optimizer(self.model, self.cfg, at.lr, stage.train)
         self.run_step = torch.compile(self.step) if self.cfg.compile else self.step
+        self.take = Graphed(self._take_step, self.cfg.batch_size) if self.cfg.cuda_graph else self._take_step
         if held is not None:
             self.optimizer.load_state(
                 {k.removeprefix("optim/"): v for k, v in held.items() if k[:6] == "optim/"}
@@ -166,6 +188,7 @@ class Trainer:
         while at.epoch < (stage.epochs or self.cfg.epochs) and at.misses < self.cfg.patience and not at.dead:
             self._run_epoch()
         self.optimizer.release()
+        self.take = None  # a graph holds memory
         at.stage, at.epoch, at.misses = at.stage + 1, 0, 0
         if at.dead or at.stage == len(self.cfg.stages):
             at.finished = True
@@ -179,23 +202,21 @@ class Trainer:
         generator = torch.Generator().manual_seed(
             ((cfg.seed * 1_000_003 + at.stage) * 1_000_003 + at.epoch) % 2**63
         )
-        order = torch.randperm(len(self.train), generator=generator).numpy()
+        order = torch.randperm(len(self.train), generator=generator).to(self.train.device)
         self.model.train()
         self._tell("on_epoch_start", {"step": at.step})
         while at.step < self.steps:
             since = time.perf_counter()
             rows = order[at.step * cfg.batch_size : (at.step + 1) * cfg.batch_size]
-            loss = self._take_step(self.train.batch(rows).to(self.device))
+            self.losses.append(self.take(self.train.batch(rows).to(self.device)))
             at.step += 1
             at.global_step += 1
             at.rows_done += len(rows)
-            at.loss_sum += loss
+            saving = time.perf_counter() - self.saved_at >= cfg.save_every_s and at.step < self.steps
+            if saving or len(self.losses) == self.wait_every or at.step == self.steps:
+                self._read_losses()
             at.train_s += time.perf_counter() - since
-            if not math.isfinite(loss):
-                at.dead = (
-                    f"the loss became {loss} at step {at.step} of epoch {at.epoch + 1}; "
-                    "lower train.lr or check the numeric columns"
-                )
+            if at.dead:
                 return
             self._tell(
                 "on_step_end",
@@ -207,11 +228,24 @@ class Trainer:
                     "best": f"{at.best:.6f}" if at.best_valid else "-",
                 },
             )
-            if time.perf_counter() - self.saved_at >= cfg.save_every_s and at.step < self.steps:
+            if saving:
                 self._save()
         self._finish_epoch()
 
-    def _take_step(self, batch: Batch) -> float:
+    def _read_losses(self) -> None:
+        """Wait for the losses since the last reading and add them up."""
+        at, first = self.at, self.at.step - len(self.losses) + 1
+        for step, loss in enumerate(torch.stack(self.losses).tolist(), first):
+            at.loss_sum += loss
+            if not math.isfinite(loss):
+                at.dead = (
+                    f"the loss became {loss} at step {step} of epoch {at.epoch + 1}; "
+                    "lower train.lr or check the numeric columns"
+                )
+                break
+        self.losses.clear()
+
+    def _take_step(self, batch: Batch) -> Tensor:
         self.optimizer.begin()
         size = self.cfg.micro_batch or len(batch)
         if size >= len(batch):
@@ -225,7 +259,7 @@ class Trainer:
                 share.backward()
                 loss = loss + share.detach()
         self.optimizer.step()
-        return float(loss.detach())
+        return loss.detach()
 
     def _finish_epoch(self) -> None:
         at, cfg = self.at, self.cfg

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from recsys_zoo.nn.table import Table
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.optim import Optimizer
-from recsys_zoo.train.tables import sum_duplicates
+from recsys_zoo.train.tables import sum_duplicates, sum_duplicates_in_slots
 
 from . import toys
 
@@ -150,6 +150,37 @@ def test_sum_duplicates_equals_index_add():
     dense[0] = 0  # padding
     assert torch.equal(touched.rows, rows.unique())
     torch.testing.assert_close(touched.grad, dense[touched.rows], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(0, 5), (1, 5), (64, 1), (65, 2), (400, 50), (5000, 3), (999, 10**6)]
+)
+def test_sums_in_slots_equal_index_add(count, size):
+    """Rows looked up once, rows in every place, runs that end at a multiple of 64 and beside it."""
+    g = torch.Generator().manual_seed(count)
+    rows, grad = torch.randint(0, size, (count,), generator=g), torch.randn(count, 5, generator=g)
+    touched = sum_duplicates_in_slots(rows, grad)
+    assert touched.rows.shape == (count,)
+    assert touched.grad.shape == (count, 5)
+    dense = torch.zeros(size, 5, dtype=torch.float64).index_add_(0, rows, grad.double())
+    dense[0] = 0  # padding
+    found = torch.zeros(size, 5, dtype=torch.float64).index_add_(0, touched.rows, touched.grad.double())
+    torch.testing.assert_close(found, dense, atol=1e-4 * max(1, count / size) ** 0.5, rtol=1e-6)
+    real = touched.rows[touched.rows != 0]
+    assert torch.equal(real.sort().values, rows[rows != 0].unique())  # each once
+    assert touched.grad[touched.rows == 0].abs().sum() == 0
+
+
+@pytest.mark.parametrize("mode", ["exact", "rows"])
+def test_training_in_slots_equals_training_by_distinct_rows(mode, monkeypatch):
+    model, twin = toys.twins()
+    settings = {"table_update": mode, "table_l2": 0.1, "clip_norm": 0.3, "lr": 0.01}
+    toys.ours(_seeded(twin), 20, **settings)
+    in_slots = lambda rows, grad, size: sum_duplicates_in_slots(rows, grad)  # noqa: E731
+    monkeypatch.setattr("recsys_zoo.train.tables.sum_duplicates", in_slots)
+    toys.ours(_seeded(model), 20, **settings)
+    assert toys.difference(model, twin) < 2e-6
+    assert all(t.weight[0].abs().sum() == 0 for t in model.embedding.tables())  # slots without a row
 
 
 @pytest.mark.parametrize("mode", ["autograd", "exact", "rows"])

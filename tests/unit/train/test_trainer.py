@@ -212,3 +212,37 @@ def test_progress_off_a_terminal_is_one_line_an_epoch(capsys):
     assert len(lines) == 2
     assert "rows/s" in lines[0]
     assert "auc 0." in lines[0]
+
+
+def test_losses_read_some_steps_later_are_the_same(tmp_path):
+    histories = []
+    for wait in (1, 3):
+        watch = Watch()
+        trainer = Trainer(BinaryTask(data()), config("rows", epochs=2), tmp_path / str(wait), [watch])
+        trainer.wait_every = wait
+        trainer.fit(toys.toy())
+        histories.append([(e["train_loss"], e["valid"]) for e in watch.epochs])
+        assert trainer.steps % 3
+    assert histories[0] == histories[1]
+
+
+def test_a_loss_that_is_not_finite_is_placed_at_its_step_when_read_later():
+    reasons = []
+    for wait in (1, 3):
+        trainer = Trainer(BinaryTask(data()), config("rows", epochs=2))
+        trainer.wait_every = wait
+        model = toys.toy()
+        factors = iter([1.0, math.nan])
+        model.hidden.register_forward_hook(lambda *a, factors=factors: a[2] * next(factors, 1.0))
+        fit = trainer.fit(model)
+        assert fit.status == "dead"
+        reasons.append(fit.reason)
+    assert reasons[0] == reasons[1]
+    assert "at step 2 of epoch 1" in reasons[0]
+
+
+def test_cuda_graph_is_refused_where_it_cannot_be():
+    for mode, words in (("autograd", "set train.table_update"), ("rows", "set train.device='cuda'")):
+        trainer = Trainer(BinaryTask(data()), config(mode, cuda_graph=True, device="cpu"))
+        with pytest.raises(InputError, match=words):
+            trainer.fit(toys.toy())

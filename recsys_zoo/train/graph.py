@@ -1,0 +1,45 @@
+"""A training step as a CUDA graph: one launch instead of hundreds, where the host is slower than the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ..batch import Batch
+
+_EAGER = 3  # steps before the capture: they create the optimiser's state and let libraries choose algorithms
+
+
+class Graphed:
+    """`take` (a whole step: forward, backward, optimiser; returns a 0-d loss) replayed on batches of `size`.
+
+    Every call is one real step. The first three run as they are, on the stream of the capture; so does every
+    batch of another size. What `take` reads and writes must stay in place: tensors that are assigned anew
+    between two steps (a learning rate held as a number, say) keep their captured value.
+    """
+
+    def __init__(self, take: Callable[[Batch], Tensor], size: int) -> None:
+        self.take, self.size, self.eager = take, size, _EAGER
+        self.stream, self.graph = torch.cuda.Stream(), None
+
+    def __call__(self, batch: Batch) -> Tensor:
+        if len(batch) != self.size:
+            return self.take(batch)
+        if self.eager:
+            self.eager -= 1
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                loss = self.take(batch)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return loss
+        if self.graph is None:
+            self.batch = pytree.tree_map(torch.clone, batch)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph, stream=self.stream):
+                self.loss = self.take(self.batch)
+        pytree.tree_map(lambda held, new: held.copy_(new), self.batch, batch)
+        self.graph.replay()
+        return self.loss.clone()

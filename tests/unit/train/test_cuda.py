@@ -1,0 +1,90 @@
+"""The training loop on a GPU: nothing waits, graphs replay what eager steps do, and a CPU agrees."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recsys_zoo.tasks.binary import BinaryTask
+from recsys_zoo.train.callbacks import Callback
+from recsys_zoo.train.optim import Optimizer
+from recsys_zoo.train.step import Step
+from recsys_zoo.train.trainer import Trainer
+
+from . import toys
+from .test_resume import config, data
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+class Losses(Callback):
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_epoch_end(self, info) -> None:
+        self.seen.append(info["train_loss"])
+
+
+def train(device: str, **settings) -> tuple[torch.nn.Module, list[float]]:
+    """A toy without dropout (its random numbers differ by device) after three epochs, and their losses."""
+    model, losses = toys.toy(), Losses()
+    model.dropout.p = 0.0
+    cfg = config(settings.pop("mode", "rows"), epochs=3, device=device, matmul="highest", **settings)
+    Trainer(BinaryTask(data()), cfg, callbacks=[losses]).fit(model)
+    return model.cpu(), losses.seen
+
+
+@pytest.mark.parametrize("mode", ["autograd", "exact", "rows"])
+def test_a_gpu_and_a_cpu_agree(mode):
+    (one, found), (two, expected) = (train(device, mode=mode) for device in ("cuda", "cpu"))
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert toys.difference(one, two) < 1e-3
+
+
+@pytest.mark.parametrize("mode", ["exact", "rows"])
+def test_a_graph_replays_the_eager_step(mode):
+    (one, found), (two, expected) = (train("cuda", mode=mode, cuda_graph=graph) for graph in (True, False))
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert toys.difference(one, two) < 1e-6
+
+
+def test_a_cut_of_the_learning_rate_reaches_a_captured_step():
+    (one, _), (two, _) = (
+        train("cuda", cuda_graph=graph, min_delta=10.0, patience=5) for graph in (True, False)
+    )
+    assert toys.difference(one, two) < 1e-6
+
+
+@pytest.mark.parametrize("mode", ["exact", "rows"])
+def test_a_step_makes_the_host_wait_for_nothing(mode):
+    cfg, device = config(mode), torch.device("cuda")
+    split = data().split("train").on(device)
+    step = Step(toys.toy().train().to(device), BinaryTask(data()))
+    optimizer = Optimizer(step.model, cfg, cfg.lr)
+    order = torch.randperm(len(split), device=device)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for start in range(0, 40, 10):
+            optimizer.begin()
+            step(split.batch(order[start : start + 10])).total.backward()
+            optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_training_goes_on_from_a_saved_state(tmp_path):
+    whole = toys.toy()
+    Trainer(BinaryTask(data()), config("rows", device="cuda", epochs=2), tmp_path / "a").fit(whole)
+    cut = toys.toy()
+
+    class Stop(Callback):
+        def on_step_end(self, info) -> None:
+            if info["step"] == 3:
+                raise KeyboardInterrupt
+
+    cfg = config("rows", device="cuda", epochs=2, save_every_s=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(BinaryTask(data()), cfg, tmp_path / "b", [Stop()]).fit(cut)
+    again = toys.toy()
+    Trainer(BinaryTask(data()), cfg, tmp_path / "b").fit(again, resume=True)
+    assert toys.difference(whole.cpu(), again.cpu()) == 0
