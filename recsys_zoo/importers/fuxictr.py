@@ -9,85 +9,9 @@ from typing import Any
 
 from ..errors import InputError, unknown_name
 from .fuxicolumns import add_schema
+from .fuximodels import DEFAULTS, MODELS, finish_model
 from .imported import Imported, check, fill_settings, left_out, number, read_yaml
 
-# FuxiCTR's class -> registry name, and its options -> settings of the model ("a b": one sets two settings).
-MODELS: dict[str, tuple[str, dict[str, str]]] = {
-    "LR": ("lr", {}),
-    "FM": ("fm", {}),
-    "FFM": ("ffm", {}),
-    "FwFM": ("fwfm", {"linear_type": "linear_type"}),
-    "FmFM": ("fmfm", {"field_interaction_type": "interaction"}),
-    "AFM": ("afm", {"attention_dim": "attention_dim"}),
-    "NFM": ("nfm", {"hidden_units": "hidden"}),
-    "DNN": ("dnn", {"hidden_units": "hidden"}),
-    "WideDeep": ("wide_deep", {"hidden_units": "hidden"}),
-    "DeepFM": ("deepfm", {"hidden_units": "hidden"}),
-    "PNN": ("ipnn", {"hidden_units": "hidden"}),
-    "DCN": ("dcn", {"num_cross_layers": "layers", "crossing_layers": "layers", "dnn_hidden_units": "hidden"}),
-    "DCNv2": (
-        "dcnv2",
-        {
-            "model_structure": "structure",
-            "num_cross_layers": "layers",
-            "low_rank": "rank",
-            "parallel_dnn_hidden_units": "hidden",
-            "stacked_dnn_hidden_units": "stacked_hidden",
-        },
-    ),
-    "xDeepFM": (
-        "xdeepfm",
-        {"cin_hidden_units": "cin", "cin_layer_units": "cin", "dnn_hidden_units": "hidden"},
-    ),
-    "AutoInt": (
-        "autoint.fuxi",
-        {
-            "attention_layers": "layers",
-            "num_heads": "heads",
-            "attention_dim": "attention_dim",
-            "use_scale": "scale",
-            "use_wide": "wide",
-            "dnn_hidden_units": "hidden",
-            "net_dropout": "dropout attention_dropout",
-        },
-    ),
-    "FinalMLP": (
-        "finalmlp",
-        {
-            "mlp1_hidden_units": "hidden",
-            "mlp1_dropout": "dropout",
-            "mlp1_batch_norm": "batch_norm",
-            "mlp2_hidden_units": "second_hidden",
-            "mlp2_dropout": "second_dropout",
-            "use_fs": "gates",
-            "mlp2_batch_norm": "second_batch_norm",
-            "fs_hidden_units": "gate_hidden",
-            "fs1_context": "context",
-            "fs2_context": "second_context",
-            "num_heads": "heads",
-        },
-    ),
-}
-_PERCEPTRON = {"hidden_units": [64, 64, 64]}
-# What FuxiCTR takes where a configuration is silent and we would take something else.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "FFM": {"embedding_dim": 2},
-    "NFM": _PERCEPTRON,
-    "DNN": _PERCEPTRON,
-    "WideDeep": _PERCEPTRON,
-    "DeepFM": _PERCEPTRON,
-    "PNN": _PERCEPTRON,
-    "DCN": {"dnn_hidden_units": []},
-    "DCNv2": {"parallel_dnn_hidden_units": [], "stacked_dnn_hidden_units": []},
-    "xDeepFM": {"dnn_hidden_units": [64, 64, 64]},
-    "AutoInt": {
-        "attention_layers": 2,
-        "num_heads": 1,
-        "attention_dim": 8,
-        "dnn_hidden_units": [64, 64, 64],
-    },
-    "FinalMLP": {"mlp1_hidden_units": [64, 64, 64], "mlp2_hidden_units": [64, 64, 64]},
-}
 _COMMON = {"embedding_dim": 10, "learning_rate": 1e-3, "batch_size": 32, "epochs": 1}
 _TRAIN = {
     "batch_size": "batch_size",
@@ -149,6 +73,7 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "product_type": ("inner",),
     "use_residual": (True,),
     "use_attention": (True,),
+    "norm_type": ("BN",),
     "bn_only_once": (False,),
     "embedding_dropout": (0,),
     "accumulation_steps": (1,),
@@ -232,7 +157,7 @@ def _recipe(given: dict[str, Any], experiment: str) -> Imported:
     name, renamed = MODELS.get(asked, ("", {}))
     if not name:
         raise unknown_name("model to translate", asked, MODELS)
-    options = {**_COMMON, **_DEFAULTS.get(asked, {}), **given}
+    options = {**_COMMON, **DEFAULTS.get(asked, {}), **given}
     model: dict[str, Any] = {"name": name, "embedding": {}}
     train: dict[str, Any] = {"monitor": _monitor(options)}
     found = Imported(
@@ -258,36 +183,16 @@ def _recipe(given: dict[str, Any], experiment: str) -> Imported:
             found.differences.append(left_out(key, value))
     if options.get("reduce_lr_on_plateau") is False:
         train["plateau_factor"] = 1.0
-    _finish_model(name, model, options)
+    finish_model(name, model, options)
     found.differences += _standing(name, options)
     return found
-
-
-def _finish_model(name: str, model: dict[str, Any], options: dict[str, Any]) -> None:
-    """The settings that several options decide together."""
-    if name == "dcnv2" and options.get("use_low_rank_mixture"):
-        model["experts"] = options.get("num_experts", 4)
-    if name == "dcnv2" and not options.get("use_low_rank_mixture"):
-        model.pop("rank", None)
-    if name.startswith("autoint") and options.get("layer_norm"):
-        model["norm"] = "pre_relu"
-    if name == "afm" and options.get("attention_dropout"):
-        rates = options["attention_dropout"]
-        if not isinstance(rates, list) or len(rates) != 2:
-            raise InputError(f"attention_dropout = {rates!r}: FuxiCTR's AFM takes a list of two rates")
-        model["attention_dropout"], model["dropout"] = rates
-    if "interaction" in model:
-        asked, known = str(model["interaction"]), {"matrixed": "matrix", "vectorized": "vector"}
-        if asked not in known:
-            raise unknown_name("field_interaction_type", asked, known)
-        model["interaction"] = known[asked]
 
 
 def _is_ours(key: str, value: Any) -> bool:
     """Whether an option without a setting of its own has the value that the model here always has."""
     if key.endswith("activations"):
         return value is None or str(value).lower() == "relu"
-    if key in ("use_low_rank_mixture", "num_experts", "layer_norm", "attention_dropout"):
+    if key in ("use_low_rank_mixture", "num_experts", "layer_norm", "attention_dropout", "ensemble_dnn"):
         return True  # looked at after all others
     return key in _FIXED and value in _FIXED[key]
 
