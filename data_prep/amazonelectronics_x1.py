@@ -31,10 +31,6 @@ BOARD = Board(
     spec=SPEC,
     first=tuple(HISTORIES),
     md5={"train": "e9bf80b92985e463db18fdc753d347b5", "test": "57a20e82fe736dd495f2eaf0669bf6d0"},
-    by_hand=(
-        "get AmazonElectronics_x1.zip from https://huggingface.co/datasets/reczoo/AmazonElectronics_x1 "
-        "and unpack train.csv and test.csv into one folder"
-    ),
     keys=("user_id",),
     held=by_hash(0.05, "amazonelectronics_x1", "user_id"),
     rule="5 % of the users of train.csv, by the hash of user_id",

@@ -39,12 +39,20 @@ class Board:
     folder: str  # of the unpacked archive
     md5: dict[str, str]  # of train.csv and test.csv
     spec: DataSpec
-    by_hand: str
     keys: tuple[str, ...]  # the columns that decide which rows of train.csv validate
     held: Held  # from these columns: which rows do, bool [rows]
     rule: str  # the same in words
     vectors: dict[str, str] = field(default_factory=dict)  # column -> HDF5 file with its vectors
     first: tuple[str, ...] = ()  # histories of which the first max_len values are kept instead of the last
+
+    @property
+    def by_hand(self) -> str:
+        """How to get the files, as the end of a sentence."""
+        *files, last = (*(f"{name}.csv" for name in self.md5), *self.vectors.values())
+        return (
+            f"get {self.folder}.zip from https://huggingface.co/datasets/reczoo/{self.folder} and unpack "
+            f"{', '.join(files)} and {last} into one folder"
+        )
 
 
 def history(name: str, owner: str, max_len: int, source: str = "") -> ColumnSpec:
@@ -57,6 +65,31 @@ def history(name: str, owner: str, max_len: int, source: str = "") -> ColumnSpec
         separator="^",
         max_len=max_len,
         share_with=owner,
+    )
+
+
+def videos(
+    folder: str, md5: dict[str, str], columns: tuple[ColumnSpec, ...], vectors: dict[str, str]
+) -> Board:
+    """A board of clicks on micro-videos, with times.
+
+    Validation rows are the latest of each user, so that no training row shows them in a history.
+    """
+    return Board(
+        folder=folder,
+        md5=md5,
+        spec=DataSpec(
+            dataset=folder.lower(),
+            labels=("is_click",),
+            group="user_id",
+            user="user_id",
+            item="item_id",
+            columns=columns,
+        ),
+        keys=("user_id", "timestamp"),
+        held=latest(0.05, "user_id", "timestamp"),
+        rule="the latest 5 % of each user's rows of train.csv",
+        vectors=vectors,
     )
 
 

@@ -7,22 +7,17 @@ videos without one start from zeros. The published configurations freeze these r
 seen less than 10 times in the column and both histories together; the published table keeps what one of the
 three alone holds 10 times, so its size differs. user_visual_emb_dim64.h5 of the archive is used by no
 published configuration and not read.
-
-Validation rows are the latest of each user, so that no training row shows them in a history.
 """
 
 from __future__ import annotations
 
-from recsys_zoo.data.spec import ColumnSpec, DataSpec
+from recsys_zoo.data.spec import ColumnSpec
 
-from .behaviour import Board, history, latest, recipes
+from .behaviour import history, recipes, videos
 
-SPEC = DataSpec(
-    dataset="kuaivideo_x1",
-    labels=("is_click",),
-    group="user_id",
-    user="user_id",
-    item="item_id",
+BOARD = videos(
+    "KuaiVideo_x1",
+    md5={"train": "16f13734411532cc313caf2180bfcd56", "test": "ba26c01caaf6c65c272af11aa451fc7a"},
     columns=(
         ColumnSpec(name="user_id", side="user", min_count=10),
         ColumnSpec(name="item_id", side="item", min_count=10),
@@ -32,20 +27,7 @@ SPEC = DataSpec(
         history("pos_items_emb", "item_emb", 100, source="pos_items"),
         history("neg_items_emb", "item_emb", 100, source="neg_items"),
     ),
-)
-
-BOARD = Board(
-    folder="KuaiVideo_x1",
-    spec=SPEC,
     vectors={"item_emb": "item_visual_emb_dim64.h5"},
-    md5={"train": "16f13734411532cc313caf2180bfcd56", "test": "ba26c01caaf6c65c272af11aa451fc7a"},
-    by_hand=(
-        "get KuaiVideo_x1.zip from https://huggingface.co/datasets/reczoo/KuaiVideo_x1 and unpack "
-        "train.csv, test.csv and item_visual_emb_dim64.h5 into one folder"
-    ),
-    keys=("user_id", "timestamp"),
-    held=latest(0.05, "user_id", "timestamp"),
-    rule="the latest 5 % of each user's rows of train.csv",
 )
 
 RECIPES = recipes(

@@ -5,44 +5,26 @@ vector of their cover image (64 wide, by PCA), pretrained rows of item_id that t
 1,704,880 vectors join the vocabulary, the ones of the test videos too. The published configurations freeze
 these rows (model.embedding.frozen = ["item_id"]) and put a linear map behind them, which is not offered here.
 
-Validation rows are the latest of each user, so that no training row shows them in a history; unlike those of
-test, their videos can occur in training.
+Unlike the videos of test, those of the validation rows can occur in training.
 """
 
 from __future__ import annotations
 
-from recsys_zoo.data.spec import ColumnSpec, DataSpec
+from recsys_zoo.data.spec import ColumnSpec
 
-from .behaviour import Board, history, latest, recipes
+from .behaviour import history, recipes, videos
 
-HISTORIES = {"clicked_items": "item_id", "clicked_categories": "cate_id"}
-
-SPEC = DataSpec(
-    dataset="microvideo1.7m_x1",
-    labels=("is_click",),
-    group="user_id",
-    user="user_id",
-    item="item_id",
+BOARD = videos(
+    "MicroVideo1.7M_x1",
+    md5={"train": "936e6612714c887e76226a60829b4e0a", "test": "9417a18304fb62411ac27c26c5e0de56"},
     columns=(
         ColumnSpec(name="user_id", side="user"),
         ColumnSpec(name="item_id", side="item"),
         ColumnSpec(name="cate_id", side="item"),
-        *(history(name, owner, 100) for name, owner in HISTORIES.items()),
+        history("clicked_items", "item_id", 100),
+        history("clicked_categories", "cate_id", 100),
     ),
-)
-
-BOARD = Board(
-    folder="MicroVideo1.7M_x1",
-    spec=SPEC,
     vectors={"item_id": "item_image_emb_dim64.h5"},
-    md5={"train": "936e6612714c887e76226a60829b4e0a", "test": "9417a18304fb62411ac27c26c5e0de56"},
-    by_hand=(
-        "get MicroVideo1.7M_x1.zip from https://huggingface.co/datasets/reczoo/MicroVideo1.7M_x1 and "
-        "unpack train.csv, test.csv and item_image_emb_dim64.h5 into one folder"
-    ),
-    keys=("user_id", "timestamp"),
-    held=latest(0.05, "user_id", "timestamp"),
-    rule="the latest 5 % of each user's rows of train.csv",
 )
 
 RECIPES = recipes(

@@ -50,10 +50,6 @@ BOARD = Board(
     folder="TaobaoAd_x1",
     spec=SPEC,
     md5={"train": "eaabfc8629f23519b04593e26c7522fc", "test": "f5ae6197e52385496d46e2867c1c8da1"},
-    by_hand=(
-        "get TaobaoAd_x1.zip from https://huggingface.co/datasets/reczoo/TaobaoAd_x1 and unpack "
-        "train.csv and test.csv into one folder"
-    ),
     keys=("clk",),
     held=by_hash(0.1, "taobaoad_x1"),
     rule="10 % of the rows of train.csv, by the hash of the row number",

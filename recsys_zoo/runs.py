@@ -85,7 +85,8 @@ def train(
     `resume` goes on with an interrupted run of the same settings; without it a folder that holds a run is
     refused.
     """
-    out = Path(out)
+    out = Path(out).absolute()  # the working directory may change while the training runs
+    encoding = (data.folder / "encoding").absolute() if data.folder else None
     cfg = with_label(cfg.resolved(), data)
     data.verify()
     reset_peak()
@@ -113,7 +114,6 @@ def train(
         }
         row = _row(cfg, data, task, fit, scores, model, out, command)
         row = row.model_copy(update={"git": commit})
-        encoding = data.folder / "encoding" if data.folder else None
         save_checkpoint(
             out / "checkpoint",
             model,

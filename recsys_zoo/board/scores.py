@@ -51,12 +51,10 @@ def write_scores(path: Path, label: np.ndarray, score: np.ndarray, group: np.nda
 def read_scores(path: Path, digest: str = "") -> Scores:
     """Read them back; InputError when the file is damaged, or when its values are not those of `digest`."""
     import polars as pl
-    try:
-        frame = pl.read_parquet(path, memory_map=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file of scores") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise InputError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+
+    from ..data.read import readable
+    with readable(path, "the scores of this run are gone"):
+        frame = pl.read_parquet(path, memory_map=False, glob=False)
     for name in ("label", "score"):
         if name not in frame.columns:
             raise InputError(f"{path}: the column {name!r} is missing; is this a file of scores?")

@@ -17,6 +17,7 @@ from .assign import DenseCodes
 from .encode import Encoder, vocabulary_file
 from .fit import Grower
 from .prepare import Preparation, Progress
+from .read import readable
 from .spec import DataSpec, SplitSpec
 from .store import Prepared, Split, table_sizes
 from .tables import Table
@@ -167,11 +168,8 @@ def _tables(spec: DataSpec, old: Prepared, folder: Path) -> list[Table]:
 
 def _groups_of(old: Prepared) -> DenseCodes:
     path = old.folder / "groups.parquet"
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file, so new rows cannot join old groups; prepare all files anew"
-        )
-    return DenseCodes(pl.read_parquet(path, glob=False).get_column("value"))
+    with readable(path, "without it new rows cannot join old groups; prepare all files anew"):
+        return DenseCodes(pl.read_parquet(path, glob=False).get_column("value"))
 
 
 def _copy_rows(split: Split, writer: SplitWriter) -> None:

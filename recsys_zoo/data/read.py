@@ -38,7 +38,7 @@ def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: 
         if name not in known:
             raise missing_column(str(path), name, known)
     row = 1
-    with _readable(path):
+    with readable(path):
         parts = _parquet(path, columns) if _is_parquet(path) else _text(path, columns, read)
         for part in parts:
             if not keep_empty and not _is_parquet(path):
@@ -109,7 +109,7 @@ def check_lines(path: Path, read: ReadSpec) -> int | None:
     if _is_parquet(path) or len(names) == 1:  # an empty line in a single column is a missing value
         return 0
     separator, done, blank = read.separator or _separator(path), 0, 0
-    with _readable(path):
+    with readable(path):
         for part in _lines(path):
             if isinstance(part, bytes):
                 lines = _count(part, b"\n") + (not part.endswith(b"\n"))
@@ -172,7 +172,7 @@ def read_frame(path: Path, read: ReadSpec | None = None, columns: Sequence[str] 
 def column_names(path: Path, read: ReadSpec) -> list[str]:
     """The columns of a file, in order."""
     path = Path(path)
-    with _readable(path):
+    with readable(path):
         return _scan(path, read).collect_schema().names()
 
 
@@ -183,7 +183,7 @@ def _scan(path: Path, read: ReadSpec) -> pl.LazyFrame:
         raise InputError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty; give a file with data")
-    with _readable(path):
+    with readable(path):
         if _is_parquet(path):
             return pl.scan_parquet(path, glob=False)
         separator = read.separator or _separator(path)
@@ -240,10 +240,16 @@ def _without_blank_lines(part: pl.DataFrame) -> pl.DataFrame:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path, missing: str = "give a file that is there") -> Iterator[None]:
+    """Turn what polars and the system say of a damaged or absent file into one sentence.
+
+    Of some damaged Parquet files polars says nothing: it panics, with what is no Exception at all.
+    """
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {missing}") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split("\n", 1)[0].split())
         if "invalid utf-8" in reason:
             raise InputError(f"{path}: is not UTF-8; convert it") from None

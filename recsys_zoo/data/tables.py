@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError
-from .read import read_frame
+from .read import read_frame, readable
 from .spec import TableSpec
 from .values import Chunk, as_text
 from .vocab import FIRST, Vocabulary
@@ -71,14 +71,9 @@ class Table:
     @classmethod
     def open(cls, path: Path, spec: TableSpec) -> Table:
         """Read what `save` wrote; InputError when the file is missing or damaged."""
-        try:
+        with readable(path, "the side tables are incomplete"):
             frame = pl.read_parquet(path, glob=False)
             return cls(spec, frame.get_column(spec.key), frame.select(spec.columns))
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; the side tables are incomplete") from None
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).split("\n", 1)[0]
-            raise InputError(f"{path}: the side table cannot be read ({reason})") from None
 
 
 def join(chunk: Chunk, tables: Sequence[Table]) -> tuple[Chunk, np.ndarray]:

@@ -14,6 +14,7 @@ import polars as pl
 
 from ..errors import InputError
 from ..schema import UNKNOWN
+from .read import readable
 from .values import as_text
 
 FIRST = 2  # id of the first value
@@ -139,16 +140,11 @@ class Vocabulary:
     @classmethod
     def open(cls, path: Path) -> Vocabulary:
         """Read a vocabulary; InputError when the file is missing or damaged."""
-        try:
+        with readable(path, "the vocabularies are incomplete"):
             frame = pl.read_parquet(path, glob=False)
             if not frame.get_column("id").equals(_ids(frame.height)):
                 raise InputError(f"{path}: its ids are not {FIRST}, {FIRST + 1}, ...; it is not a vocabulary")
             return cls(frame.get_column("value"), frame.get_column("count"))
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; the vocabularies are incomplete") from None
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).split("\n", 1)[0]
-            raise InputError(f"{path}: the vocabulary cannot be read ({reason})") from None
 
 
 def _ids(values: int) -> pl.Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ class JsonLines(Callback):
     """log.jsonl: one line an epoch. After a resume, lines later than the resumed step are dropped."""
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
 
     def on_fit_start(self, info: dict[str, Any]) -> None:
         kept = []
@@ -66,24 +67,38 @@ def _finite(value: Any) -> Any:
 
 
 class TensorBoard(Callback):
-    """Scalars of each epoch under tb/."""
+    """Scalars of each epoch under tb/, in one event file a start; what a resume repeats is purged on reading.
+
+    Each epoch is appended here and now: the thread of TensorBoard's own writer outlives a training that
+    fails, and then stumbles over a file that is no longer where its path leads.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = Path(folder).absolute()  # the working directory may change while the training runs
 
     def on_fit_start(self, info: dict[str, Any]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import SessionLog
 
-        self.writer = SummaryWriter(str(self.folder), purge_step=info["global_step"] + 1)
+        self.path = self.folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        start = {"session_log": SessionLog(status=SessionLog.START), "step": info["global_step"] + 1}
+        self._write({"file_version": "brain.Event:2"}, start)
 
     def on_epoch_end(self, info: dict[str, Any]) -> None:
-        for key in ("train_loss", "lr", "rows_per_s"):
-            self.writer.add_scalar(key, info[key], info["global_step"])
-        for key, value in info["valid"].items():
-            self.writer.add_scalar(f"valid/{key}", value, info["global_step"])
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
-    def on_fit_end(self, info: dict[str, Any]) -> None:
-        self.writer.close()
+        scalars = {key: info[key] for key in ("train_loss", "lr", "rows_per_s")}
+        scalars |= {f"valid/{key}": value for key, value in info["valid"].items()}
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self._write({"summary": Summary(value=values), "step": info["global_step"]})
+
+    def _write(self, *events: dict[str, Any]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "ab") as file:
+            for event in events:
+                RecordWriter(file).write(Event(wall_time=time.time(), **event).SerializeToString())
 
 
 class Progress(Callback):

@@ -276,7 +276,7 @@ def test_a_folder_prepared_before_groups_were_kept(tmp_path: Path):
     record = json.loads((old.folder / "prepared.json").read_text())
     del record["files"]["groups.parquet"]
     (old.folder / "prepared.json").write_text(json.dumps(record))
-    assert "groups.parquet: no such file, so new rows cannot join" in refusal(old.folder, {"train": [good]})
+    assert "no such file; without it new rows cannot join" in refusal(old.folder, {"train": [good]})
 
 
 KILLED = """
