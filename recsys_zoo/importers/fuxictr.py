@@ -71,12 +71,20 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "feature_specs": (None,),
     "feature_config": (None,),
     "product_type": ("inner",),
-    "use_residual": (True,),
     "use_attention": (True,),
     "norm_type": ("BN",),
     "bn_only_once": (False,),
     "embedding_dropout": (0,),
     "accumulation_steps": (1,),
+}
+# Options that finish_model looks at after all others.
+_LATER = {
+    "use_low_rank_mixture",
+    "num_experts",
+    "layer_norm",
+    "use_residual",
+    "attention_dropout",
+    "ensemble_dnn",
 }
 
 
@@ -192,8 +200,8 @@ def _is_ours(key: str, value: Any) -> bool:
     """Whether an option without a setting of its own has the value that the model here always has."""
     if key.endswith("activations"):
         return value is None or str(value).lower() == "relu"
-    if key in ("use_low_rank_mixture", "num_experts", "layer_norm", "attention_dropout", "ensemble_dnn"):
-        return True  # looked at after all others
+    if key in _LATER:
+        return True
     return key in _FIXED and value in _FIXED[key]
 
 

@@ -174,6 +174,8 @@ def finish_model(name: str, model: dict[str, Any], options: dict[str, Any]) -> N
         model.pop("rank", None)
     if name.startswith("autoint") and options.get("layer_norm"):
         model["norm"] = "pre_relu"
+    if name.startswith("autoint") and options.get("use_residual") is False:
+        model["res"] = "none"
     if name == "afm" and options.get("attention_dropout"):
         rates = options["attention_dropout"]
         if not isinstance(rates, list) or len(rates) != 2:

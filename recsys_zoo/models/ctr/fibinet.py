@@ -92,7 +92,7 @@ class FiBiNET(CTRModel):
     class Config(ModelConfig, MLPSettings):
         """Settings of FiBiNET."""
 
-        reduction: float = Field(3.0, ge=1, description="r: fields over hidden units; FuxiCTR: 3")
+        reduction: float = Field(3.0, gt=0, description="r: fields over hidden units; FuxiCTR: 3")
         bilinear: Kind = Field(
             "interaction", description="one matrix for all, for each first field or for each pair"
         )

@@ -54,6 +54,50 @@ EXPERIMENTS = {
     dnn_activations: ReLU
     net_dropout: 0
 """,
+    "fibinet": """
+    model: FiBiNET
+    hidden_units: [8, 4]
+    reduction_ratio: 0.5
+    bilinear_type: field_each
+    net_dropout: 0.1
+""",
+    "masknet": """
+    model: MaskNet
+    model_type: ParallelMaskNet
+    dnn_hidden_units: [8]
+    parallel_num_blocks: 2
+    parallel_block_dim: 16
+    emb_layernorm: False
+    net_dropout: 0.2
+""",
+    "dlrm": """
+    model: DLRM
+    top_mlp_units: [16, 8]
+    bottom_mlp_units: null
+    interaction_op: cat
+    top_mlp_dropout: 0.3
+    batch_norm: True
+""",
+    "afn": """
+    model: AFN
+    ensemble_dnn: False
+    logarithmic_neurons: 7
+    afn_hidden_units: [8]
+    afn_dropout: 0.1
+    dnn_hidden_units: [9]
+    batch_norm: False
+""",
+    "afn_silent": "\n    model: AFN\n",
+    "finalnet": """
+    model: FinalNet
+    block_type: 1B
+    use_feature_gating: True
+    block1_hidden_units: [8, 6]
+    block1_hidden_activations: ReLU
+    block1_dropout: 0.1
+    norm_type: BN
+""",
+    "no_residual": "\n    model: AutoInt\n    use_residual: False\n",
     "odd": """
     model: DeepFM
     monitor: AUC

@@ -42,6 +42,65 @@ def test_low_rank_mixture(folder):
     assert (model["hidden"], model["stacked_hidden"]) == ([64], [32])
 
 
+@pytest.mark.parametrize(
+    ("experiment", "expected"),
+    [
+        (
+            "fibinet",
+            {"hidden": [8, 4], "reduction": 0.5, "bilinear": "each", "dropout": 0.1, "shared": False},
+        ),
+        (
+            "masknet",
+            {
+                "structure": "parallel",
+                "hidden": [8],
+                "num_blocks": 2,
+                "block_width": 16,
+                "embedding_norm": False,
+                "layer_norm": True,
+                "mask_start": 0.0,
+                "dropout": 0.2,
+            },
+        ),
+        (
+            "dlrm",
+            {
+                "hidden": [16, 8],
+                "interaction": "cat",
+                "dropout": 0.3,
+                "batch_norm": True,
+                "bottom_hidden": [64, 64, 64],
+            },
+        ),
+        (
+            "afn",
+            {"neurons": 7, "hidden": [8], "dropout": 0.1, "dnn_hidden": [], "batch_norm": False},
+        ),
+        # FuxiCTR's signature: with a perceptron beside the powers
+        ("afn_silent", {"neurons": 5, "hidden": [64] * 3, "dnn_hidden": [64] * 3, "batch_norm": True}),
+        (
+            "finalnet",
+            {
+                "blocks": 1,
+                "field_gate": True,
+                "hidden": [8, 6],
+                "activation": "relu",
+                "second_activation": "none",
+                "dropout": 0.1,
+                "residual": "concat",
+            },
+        ),
+        ("no_residual", {"res": "none", "heads": 1}),
+    ],
+)
+def test_settings_of_other_names_and_words(folder, experiment, expected):
+    found = import_fuxictr(folder, experiment)
+    write_imported(found, folder / "out.toml")
+    model = read_recipe(folder / "out.toml").resolved().model
+    assert {name: model[name] for name in expected} == expected
+    assert [line for line in found.differences if "is left out: the run" in line] == []
+
+
 def test_what_cannot_be_translated_is_said(folder):
     found = import_fuxictr(folder, "odd")
     said = "\n".join(found.differences)

@@ -113,4 +113,4 @@ def test_bad_settings_are_refused():
     with pytest.raises(InputError, match="bilinear = 'al'"):
         make(bilinear="al")
     with pytest.raises(InputError, match="reduction"):
-        make(reduction=0.5)
+        make(reduction=0)
