@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 
 from driver import Worker, step_times, take_turns
 from machine import commit, machine
+from shapes import SIZES
 
 HERE = Path(__file__).parent
 MODELS = ("LR", "FM", "DNN", "DeepFM", "DCNv2", "AutoInt")
@@ -88,7 +91,31 @@ def report(lines: list[dict[str, Any]]) -> str:
         small, large = (found.get((model, "rows", shape)) for shape in ("criteo1m", "criteo20m"))
         growth = f"{large['best_ms'] / small['best_ms']:.2f}" if small and large else "-"
         text.append(f"| {model} | {' | '.join(row)} | {growth} |")
-    return "\n".join(text) + "\n"
+    return "\n".join([*text, *on_paper(found, first["batch"])]) + "\n"
+
+
+def on_paper(found: dict[tuple[str, str, str], dict[str, Any]], batch: int) -> list[str]:
+    """What 100M rows would take, from a line through the measured sizes; nothing of that size is run."""
+    rows = [(sum(SIZES[shape]) / 1e6, shape) for way, shape in CELLS if way == "rows"]
+    text = [
+        "",
+        "On paper, not run: rows mode with 100M rows. Time a + b log2(rows) by least squares through the best "
+        f"times above (lookups miss the caches more often, batch {batch}); memory is weight and two moments "
+        "of every row in float32, of vectors of 16 and of first-order weights where a model has them.",
+        "",
+        "| model | ms at 1M, by the line | ms a doubling | ms at 100M | tables at 100M |",
+        "|---|---|---|---|---|",
+    ]
+    for model in dict.fromkeys(key[0] for key in found):
+        keys = [(math.log2(size), (model, "rows", shape)) for size, shape in rows]
+        points = [(size, found[key]["best_ms"]) for size, key in keys if key in found]
+        if len(points) < 3:
+            continue
+        b, a = statistics.linear_regression(*zip(*points, strict=True))
+        width = {"LR": 1, "FM": 17, "DeepFM": 17}.get(model, 16)
+        time, memory = a + b * math.log2(100), 100e6 * width * 12 / 2**30
+        text.append(f"| {model} | {a:.1f} | {b:+.2f} | {time:.1f} | {memory:.1f} GiB |")
+    return text
 
 
 def main() -> None:
