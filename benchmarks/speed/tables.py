@@ -99,7 +99,7 @@ def on_paper(found: dict[tuple[str, str, str], dict[str, Any]], batch: int) -> l
     rows = [(sum(SIZES[shape]) / 1e6, shape) for way, shape in CELLS if way == "rows"]
     text = [
         "",
-        "On paper, not run: rows mode with 100M rows. Time a + b log2(rows) by least squares through the best "
+        "On paper, not run: rows mode with 100M rows. Time a + b log2(rows) by least squares, from the best "
         f"times above (lookups miss the caches more often, batch {batch}); memory is weight and two moments "
         "of every row in float32, of vectors of 16 and of first-order weights where a model has them.",
         "",
