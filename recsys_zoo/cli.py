@@ -101,6 +101,9 @@ def prepare(
     grow: Annotated[
         bool, typer.Option("--grow", help="with --append: ids for new values of training rows")
     ] = False,
+    allow_repeat: Annotated[
+        bool, typer.Option("--allow-repeat", help="with --append: take files that the folder holds already")
+    ] = False,
 ) -> None:
     """Own data -> prepared folder; --infer drafts the schema file to edit.
 
@@ -108,11 +111,15 @@ def prepare(
     --append DIR adds new files to the splits of a prepared folder: --split train=day8.csv; ids never change.
     """
     if append is not None:
-        _append(append, files, split, grow, schema, infer or out is not None or bool(table))
+        _append(append, files, split, grow, allow_repeat, schema, infer or out is not None or bool(table))
         return
-    if grow or (table and not infer):
-        word, partner = ("--grow", "--append DIR") if grow else ("--table", "--infer")
-        raise InputError(f"{word} belongs to {partner}; give both, or leave it out")
+    for word, given, partner in (
+        ("--grow", grow, "--append DIR"),
+        ("--allow-repeat", allow_repeat, "--append DIR"),
+        ("--table", table and not infer, "--infer"),
+    ):
+        if given:
+            raise InputError(f"{word} belongs to {partner}; give both, or leave it out")
     if infer:
         from .data.infer import infer_spec
 
@@ -147,7 +154,13 @@ def prepare(
 
 
 def _append(
-    folder: Path, files: list[Path], split: list[str], grow: bool, schema: Path | None, more: bool
+    folder: Path,
+    files: list[Path],
+    split: list[str],
+    grow: bool,
+    allow_repeat: bool,
+    schema: Path | None,
+    more: bool,
 ) -> None:
     if files or more:
         what = f"{files[0]}: say" if files else "--append takes no --infer, --out or --table; say"
@@ -157,10 +170,14 @@ def _append(
     from .data.describe import describe
     from .data.spec import DataSpec
 
-    spec = DataSpec.load(schema) if schema else None
-    where = schema.parent if schema else Path()
     done = append(
-        folder, _split_files(split), grow=grow, spec=spec, tables_from=where, progress=display.preparing()
+        folder,
+        _split_files(split),
+        grow=grow,
+        allow_repeat=allow_repeat,
+        spec=DataSpec.load(schema) if schema else None,
+        tables_from=schema.parent if schema else Path(),
+        progress=display.preparing(),
     )
     print(describe(done))
 

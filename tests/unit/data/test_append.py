@@ -203,7 +203,8 @@ def test_side_tables_stay_or_are_read_again(tmp_path: Path):
     items += [{"item": f"i{k}", "genres": ["g1"], "year": 1991} for k in (7, 8)]
     test_tables.write(tmp_path, rows, users, items)
     spec = test_tables.spec_with()
-    data = append(data.folder, {"train": [tmp_path / "new.csv"]}, spec=spec, tables_from=tmp_path)
+    files = {"train": [tmp_path / "new.csv"]}
+    data = append(data.folder, files, allow_repeat=True, spec=spec, tables_from=tmp_path)
     data.verify()
     assert data.record["tables"][1] == {
         "file": "items.parquet",

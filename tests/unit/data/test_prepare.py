@@ -92,7 +92,8 @@ def test_the_bytes_do_not_depend_on_batches_or_runs(tmp_path: Path, changes: dic
     for size in (1000, 17):
         assert _bytes(_prepared(rows, tmp_path, batch_rows=size, spec=spec).folder) == first
     assert set(first) == {
-        "schema.json", "prepared.json", "groups.parquet", "encoding/spec.json", "encoding/numeric.json",
+        "schema.json", "prepared.json", "sources.json", "groups.parquet",
+        "encoding/spec.json", "encoding/numeric.json",
         *(f"encoding/{name}.parquet" for name in ("user", "item", "tags", "bucket", "level")),
         *(f"{part}/{name}.npy" for part in PARTS for name in ("ids", "numeric", "labels", "group"))}
 
@@ -115,6 +116,8 @@ def test_csv_tsv_gzip_and_parquet_give_the_same_folder(tmp_path: Path):
     folders = [_bytes(prepare([tmp_path / f for f in files], spec, tmp_path / "out", batch_rows=13).folder)
                for files in (["t.parquet"], ["t.csv"], ["t.tsv"], ["semicolon.csv"], ["t.csv.gz"],
                              ["one.parquet", "two.csv"])]
+    sources = [folder.pop("sources.json") for folder in folders]
+    assert len(set(sources)) == len(sources)
     for other in folders[1:]:
         assert other == folders[0]
 
