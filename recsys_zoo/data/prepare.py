@@ -39,7 +39,7 @@ def prepare(files: Sequence[Path | str], spec: DataSpec, out: Path | str, *,
 
     files: to be divided by spec.split, or, beside split_files (split name -> files), the training files.
     tables_from: where the paths of spec.tables start. batch_rows bounds memory; side tables are held whole.
-    vectors: pretrained ones by column, whose keys all join the vocabulary.
+    vectors: pretrained ones by column.
     InputError, with nothing left behind, for everything wrong in files, spec or place, and when another
     process prepares `out`.
     """
@@ -136,7 +136,7 @@ class Preparation:
         return Sources.of_files(path for _, path in self.plan)
 
     def _fitter(self) -> Fitter | Grower:
-        return Fitter(self.spec, {name: given.keys for name, given in self.vectors.items()})
+        return Fitter(self.spec, {name: given.keys for name, given in self.vectors.items() if given.join})
 
     def _check_splits(self) -> None:
         if self.spec.split.method == "column":

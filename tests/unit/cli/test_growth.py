@@ -112,8 +112,8 @@ def test_a_draft_with_a_side_table(side, run):
 
 @pytest.mark.parametrize(("words", "said"), [
     (("day.csv", "--append", "data"), "day.csv: say which split new rows go to, for example"),
-    (("--append", "data", "--infer", "--split", "train=day.csv"), "--append takes no --infer, --out or"),
-    (("--append", "data", "--out", "b", "--split", "train=day.csv"), "--append takes no --infer, --out or"),
+    (("--append", "data", "--infer", "--split", "train=day.csv"), "--append takes no --infer, --out, "),
+    (("--append", "data", "--out", "b", "--split", "train=day.csv"), "--append takes no --infer, --out, "),
     (("--append", "data", "--split", "day.csv"), "--split day.csv: write it as NAME=FILE"),
     (("--append", "data"), "no file is given; name the split of each file to append"),
     (("--append", "nothing", "--split", "train=day.csv"), "nothing: no such folder"),
