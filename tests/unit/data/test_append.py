@@ -108,9 +108,9 @@ def grown_by_loops(rows: list[Row], first: int) -> dict[str, dict[str, int]]:
     later = {name: Counter() for name in tables}
     for row in rows[first:]:
         later["user"][row["user"]] += 1
-        seen = [piece for piece in (row["seen"] or "").split("^") if piece][-3:]
+        seen = [piece for piece in (row["seen"] or "").split("^") if piece]
         later["item"].update([*([row["item"]] if row["item"] else []), *seen])
-        later["tags"].update([piece for piece in row["tags"].split("|") if piece][:2])
+        later["tags"].update([piece for piece in row["tags"].split("|") if piece])
         number = row["count"]
         later["bucket"][str(int(np.floor(np.log(number) ** 2)) if number > 2 else number)] += 1
     for name, counts in later.items():

@@ -136,6 +136,24 @@ def test_values_seen_in_test_only_are_unknown(tmp_path: Path):
     assert 1 not in tags[:, 1]
 
 
+def test_values_behind_max_len_count(tmp_path: Path):
+    """A vocabulary does not depend on how many values of a list are kept; what is kept does."""
+    lists = ["a|b|c", "b|c", "c|d|b"] * 10 + ["e"]
+    rows = [{"click": k % 2, "part": "train", "tags": lists[k]} for k in range(31)]
+    found = []
+    for kind in ("bag", "sequence"):
+        for most in (1, 2, 3):
+            column = {"name": "tags", "kind": kind, "max_len": most, "min_count": 10}
+            spec = toy_spec(columns=[column], group="", user="", item="")
+            data = _prepared(rows, tmp_path, spec=spec)
+            values = pl.read_parquet(data.folder / "encoding" / "tags.parquet")
+            assert values.select("value", "count").rows() == [("b", 30), ("c", 30), ("a", 10), ("d", 10)]
+            found.append(data.split("train").ids[:3].tolist())
+    assert found == [
+        [[4], [2], [3]], [[4, 2], [2, 3], [3, 5]], [[4, 2, 3], [2, 3, 0], [3, 5, 2]],
+        [[3], [3], [2]], [[2, 3], [2, 3], [5, 2]], [[4, 2, 3], [0, 2, 3], [3, 5, 2]]]
+
+
 def test_a_data_digest_is_moved_by_what_matters(tmp_path: Path):
     rows = toy_rows()
     digest = _prepared(rows, tmp_path).data_digest
