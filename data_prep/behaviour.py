@@ -18,7 +18,6 @@ from recsys_zoo.data.spec import ColumnSpec, DataSpec, ReadSpec
 from recsys_zoo.errors import InputError
 
 from .criteo_x4 import only, streamed, table, write_all
-from .hdf5 import read_vectors
 from .published import compare, find_splits
 from .recipe import Expected, Raw, Recipe, Say
 
@@ -135,6 +134,8 @@ def recipes(
 def gather(board: Board, published: bool, raw: Path, scratch: Path, say: Say) -> Raw:
     """The columns of both files that the spec reads, as Parquet, and the vectors."""
     import polars as pl
+
+    from recsys_zoo.data.arrays import read_vectors
 
     paths = find_splits(raw, board.folder, board.md5)
     if paths is None:

@@ -4,8 +4,7 @@ Of the recording code the country (two letters) is kept, of the age one of seven
 51-60, 61-95), of genres and artist the first three words. Texts that pandas reads as missing are missing.
 
 The table size is the published 92,247 without 2: that figure counts a padding row for each of the two lists.
-Words are counted where they are kept; the published table counts all words of a list, which makes a
-difference if its files hold lists of more than three.
+Words are counted wherever they stand in a list, as in the published table.
 """
 
 from __future__ import annotations

@@ -97,9 +97,19 @@ def prepare(
     split: Annotated[
         list[str], typer.Option(help="given splits: --split valid=v.csv --split test=t.csv")
     ] = [],  # noqa: B006
+    vectors: Annotated[
+        list[str],
+        typer.Option(
+            help="pretrained vectors of a column's values, COLUMN=FILE[:KEYS:VECTORS]: an HDF5 or .npz file "
+            "with data sets of keys [N] and vectors [N, D], named key and value where nothing is said"
+        ),
+    ] = [],  # noqa: B006
     append: Annotated[Path | None, typer.Option(help="prepared folder to add the --split files to")] = None,
     grow: Annotated[
         bool, typer.Option("--grow", help="with --append: ids for new values of training rows")
+    ] = False,
+    allow_repeat: Annotated[
+        bool, typer.Option("--allow-repeat", help="with --append: take files that the folder holds already")
     ] = False,
 ) -> None:
     """Own data -> prepared folder; --infer drafts the schema file to edit.
@@ -108,11 +118,16 @@ def prepare(
     --append DIR adds new files to the splits of a prepared folder: --split train=day8.csv; ids never change.
     """
     if append is not None:
-        _append(append, files, split, grow, schema, infer or out is not None or bool(table))
+        _append(append, files, split, grow, allow_repeat, schema, infer or bool(out or table or vectors))
         return
-    if grow or (table and not infer):
-        word, partner = ("--grow", "--append DIR") if grow else ("--table", "--infer")
-        raise InputError(f"{word} belongs to {partner}; give both, or leave it out")
+    for word, given, partner in (
+        ("--grow", grow, "--append DIR"),
+        ("--allow-repeat", allow_repeat, "--append DIR"),
+        ("--table", table and not infer, "--infer"),
+        ("--vectors", vectors and infer, "--out DIR"),
+    ):
+        if given:
+            raise InputError(f"{word} belongs to {partner}; give both, or leave it out")
     if infer:
         from .data.infer import infer_spec
 
@@ -131,36 +146,50 @@ def prepare(
     if schema is None or out is None:
         raise InputError("prepare needs --schema FILE and --out DIR (or --infer to draft the schema file)")
     from . import display
+    from .data.arrays import named_vectors
     from .data.describe import describe
     from .data.prepare import prepare as prepare_files
     from .data.spec import DataSpec
 
-    data = prepare_files(
-        list(files),
-        DataSpec.load(schema),
-        out,
-        split_files=_split_files(split) or None,
-        tables_from=schema.parent,
-        progress=display.preparing(),
-    )
+    spec = DataSpec.load(schema)
+    with named_vectors(vectors, out) as found:
+        data = prepare_files(
+            list(files),
+            spec,
+            out,
+            split_files=_split_files(split) or None,
+            tables_from=schema.parent,
+            progress=display.preparing(),
+            vectors=found,
+        )
     print(describe(data))
 
 
 def _append(
-    folder: Path, files: list[Path], split: list[str], grow: bool, schema: Path | None, more: bool
+    folder: Path,
+    files: list[Path],
+    split: list[str],
+    grow: bool,
+    allow_repeat: bool,
+    schema: Path | None,
+    more: bool,
 ) -> None:
     if files or more:
-        what = f"{files[0]}: say" if files else "--append takes no --infer, --out or --table; say"
+        what = f"{files[0]}: say" if files else "--append takes no --infer, --out, --table or --vectors; say"
         raise InputError(f"{what} which split new rows go to, for example --split train=day8.csv")
     from . import display
     from .data.append import append
     from .data.describe import describe
     from .data.spec import DataSpec
 
-    spec = DataSpec.load(schema) if schema else None
-    where = schema.parent if schema else Path()
     done = append(
-        folder, _split_files(split), grow=grow, spec=spec, tables_from=where, progress=display.preparing()
+        folder,
+        _split_files(split),
+        grow=grow,
+        allow_repeat=allow_repeat,
+        spec=DataSpec.load(schema) if schema else None,
+        tables_from=schema.parent if schema else Path(),
+        progress=display.preparing(),
     )
     print(describe(done))
 

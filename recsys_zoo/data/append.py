@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .encode import Encoder, vocabulary_file
 from .fit import Grower
 from .prepare import Preparation, Progress
 from .read import readable
+from .sources import Sources
 from .spec import DataSpec, SplitSpec
 from .store import Prepared, Split, table_sizes
 from .tables import Table
@@ -32,10 +33,12 @@ def append(
     split_files: dict[str, list[Path]],
     *,
     grow: bool = False,
+    allow_repeat: bool = False,
     spec: DataSpec | None = None,
     tables_from: Path | str = ".",
     batch_rows: int = 32_768,
     progress: Progress | None = None,
+    say: Callable[[str], None] = print,
 ) -> Prepared:
     """Add the rows of new files at the end of splits of a prepared folder, by its old encoding, and open it.
 
@@ -44,6 +47,8 @@ def append(
     a vocabulary are unknown, but with grow those that reach their column's min_count among the new training
     rows get ids behind the old ones. spec: the one of the folder, whose side tables are read again from its
     files (paths start at tables_from) and kept in place of the old ones.
+    A file whose bytes the folder holds already, or that is given twice, is refused unless allow_repeat; of
+    files that joined before such a record was kept this cannot be told, which is said.
     InputError, with the folder as it was, for everything wrong in files or folder. The splits that get rows
     are written anew, which takes their size of disk space; the others are linked.
     """
@@ -55,7 +60,12 @@ def append(
         old.verify(*(name for name in split_files if name in old.names))  # damage must not get a new digest
         encoder = Encoder.open(folder / "encoding")
         tables = encoder.tables if spec is None else _tables(spec, old, Path(tables_from))
-        _Appending(old, plan, encoder, grow, tables, batch_rows, progress).run(building)
+        sources = Sources.open(folder)
+        if not sources.complete:
+            say(f"{folder}: was prepared before files were recorded, so a repeat of those is not noticed")
+        _Appending(
+            old, plan, encoder, grow, tables, batch_rows, progress, sources, allow_repeat
+        ).run(building)
     return Prepared.open(folder)
 
 
@@ -69,11 +79,14 @@ class _Appending(Preparation):
         tables: Sequence[Table],
         batch_rows: int,
         progress: Progress | None,
+        sources: Sources,
+        allow_repeat: bool,
     ) -> None:
         spec = encoder.spec.model_copy(update={"split": SplitSpec()})  # no rule divides the new rows
         names = tuple(dict.fromkeys([*old.names, *(name for name, _ in plan)]))
         super().__init__(spec, plan, tables, batch_rows, progress, names)
         self.old, self.encoder, self.grow = old, encoder, grow
+        self.earlier, self.allow_repeat = sources, allow_repeat
         self.touched = [name for name in self.names if name in dict(plan)]
         for place, name in enumerate(self.names):
             if name in old.names:
@@ -85,6 +98,12 @@ class _Appending(Preparation):
         if not grow:
             needed = [*(label.raw for label in spec.labels), spec.weight, spec.group]
             self.counted = tuple(dict.fromkeys(filter(None, needed))) or self.counted[:1]
+
+    def _sources(self) -> Sources:
+        new = super()._sources()
+        if not self.allow_repeat:
+            self.earlier.refuse(new, self.old.folder)
+        return self.earlier.joined_by(new)
 
     def _fitter(self) -> Grower:
         return Grower(self.encoder, self.grow)

@@ -28,6 +28,11 @@ def describe(prepared: Prepared, dim: int = 16, largest: int = 10) -> str:
     for table in prepared.record.get("tables", []):
         lines.append(f"  {table['file']}: {table['keys']:,} keys; {table['absent']:,} rows have another "
                      f"{table['key']} or none, and miss its columns")
+    for name, rows in prepared.vectors().items():
+        entry = prepared.record["vectors"][name]
+        lines.append(f"  {name}: {entry['keys']:,} values start from vectors of width {rows.shape[1]}, "
+                     f"{prepared.table_sizes[name] - 2 - entry['keys']:,} without one from zeros; "
+                     f"{entry.get('left_out', 0):,} vectors of unknown values are left out")
     mib = table_mib(prepared, dim)
     lines.append(f"  {schema.table_size:,} embedding rows to learn: {mib:,.1f} MiB at width {dim}, "
                  f"{4 * mib:,.1f} with gradient and Adam moments, {3 * mib:,.1f} in rows mode")

@@ -85,7 +85,7 @@ class Encoder:
         """What is looked up in a column's vocabulary: texts (canonical or not), the row of each, its place in
         the row."""
         if column.kind != "categorical":
-            return flat_values(chunk, column)
+            return kept_values(chunk, column)
         if not column.reads_numbers:
             return written_text(chunk.column(column.raw), chunk.where), slice(None), 0
         numbers = as_numbers(chunk, column.raw, fill_of(column))
@@ -143,11 +143,11 @@ def bucket_text(bucket: np.ndarray) -> pl.Series:
     return as_text(pl.Series(bucket))
 
 
-def flat_values(chunk: Chunk, column: ColumnSpec) -> tuple[pl.Series, np.ndarray, np.ndarray]:
-    """The values of a bag or sequence one below the other: text, row, place in the row.
+def all_values(chunk: Chunk, column: ColumnSpec) -> tuple[pl.Series, np.ndarray, np.ndarray]:
+    """The values of a bag or sequence one below the other: text, row, place in the row from 0.
 
-    Missing and empty values are left out. A bag keeps its first max_len values, from place 0; a sequence its
-    last max_len, ending at place max_len - 1. With max_len 0 all are kept, counted from place 0.
+    Missing and empty values are left out. All of them count for the vocabulary, so that it does not depend on
+    max_len; FuxiCTR counts like this, and published table sizes need it.
     """
     series = chunk.column(column.raw)
     nested = isinstance(series.dtype, pl.List | pl.Array)
@@ -158,10 +158,20 @@ def flat_values(chunk: Chunk, column: ColumnSpec) -> tuple[pl.Series, np.ndarray
     text, rows = text.filter(present), numbered.get_column("row").filter(present).to_numpy()
     lengths = np.bincount(rows, minlength=len(series))
     place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return text, rows, place
+
+
+def kept_values(chunk: Chunk, column: ColumnSpec) -> tuple[pl.Series, np.ndarray, np.ndarray]:
+    """Those of `all_values` that are looked up.
+
+    A bag keeps its first max_len values, from place 0; a sequence its last max_len, ending at place
+    max_len - 1. With max_len 0 all are kept, counted from place 0.
+    """
+    text, rows, place = all_values(chunk, column)
     if not column.max_len:
         return text, rows, place
     if column.kind == "sequence":
-        place = place - lengths[rows] + column.max_len
+        place = place - np.bincount(rows, minlength=len(chunk))[rows] + column.max_len
     kept = (place >= 0) & (place < column.max_len)
     return (text, rows, place) if kept.all() else (text.filter(pl.Series(kept)), rows[kept], place[kept])
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from .encode import Encoder, bucket_text, fill_of, flat_values
+from .encode import Encoder, all_values, bucket_text, fill_of
 from .numeric import Fit, buckets
 from .spec import ColumnSpec, DataSpec
 from .tables import Table
@@ -34,7 +34,7 @@ class Fitter:
             elif column.kind == "categorical":
                 self.counters[column.owner].add(written_text(chunk.column(column.raw), chunk.where))
             else:
-                text, _, place = flat_values(chunk, column)
+                text, _, place = all_values(chunk, column)
                 self.counters[column.owner].add(text)
                 self.longest[column.name] = max(self.longest[column.name], int(place.max(initial=0)) + 1)
 
@@ -79,7 +79,9 @@ class Grower:
     def add(self, chunk: Chunk) -> None:
         """Count these rows."""
         for column in self.columns:
-            self.counters[column.owner].add(self.encoder.texts(chunk, column)[0])
+            several = column.kind != "categorical"
+            text = (all_values(chunk, column) if several else self.encoder.texts(chunk, column))[0]
+            self.counters[column.owner].add(text)
 
     def finish(self, tables: Sequence[Table]) -> Encoder:
         """The encoder with the values that reached their column's min_count among the rows seen."""

@@ -20,6 +20,7 @@ from .encode import Encoder
 from .fit import Fitter, Grower
 from .labels import read_labels, read_weights
 from .read import check_lines, column_names, read_chunks
+from .sources import Sources
 from .spec import DataSpec
 from .store import FORMAT, Prepared, record_digest, table_sizes
 from .tables import Table, join, plan_join, refuse_both
@@ -38,7 +39,7 @@ def prepare(files: Sequence[Path | str], spec: DataSpec, out: Path | str, *,
 
     files: to be divided by spec.split, or, beside split_files (split name -> files), the training files.
     tables_from: where the paths of spec.tables start. batch_rows bounds memory; side tables are held whole.
-    vectors: pretrained ones by column, whose keys all join the vocabulary.
+    vectors: pretrained ones by column.
     InputError, with nothing left behind, for everything wrong in files, spec or place, and when another
     process prepares `out`.
     """
@@ -83,6 +84,7 @@ class Preparation:
         self.blank_lines = {path: check_lines(path, self.spec.read) for path in paths}
         if any(blank != 0 for blank in self.blank_lines.values()):
             self.counted = self.spec.raw_columns()  # a row may have values in no other column
+        self.sources = self._sources()
         if self.assigner.looks_ahead:
             self._look_ahead()
         encoder = self._count()
@@ -130,8 +132,11 @@ class Preparation:
             fitter.add(chunk.filter(assigned == 0))
         return fitter.finish(self.tables)
 
+    def _sources(self) -> Sources:
+        return Sources.of_files(path for _, path in self.plan)
+
     def _fitter(self) -> Fitter | Grower:
-        return Fitter(self.spec, {name: given.keys for name, given in self.vectors.items()})
+        return Fitter(self.spec, {name: given.keys for name, given in self.vectors.items() if given.join})
 
     def _check_splits(self) -> None:
         if self.spec.split.method == "column":
@@ -181,6 +186,7 @@ class Preparation:
                 record: dict[str, Any]) -> None:
         """Write what stands beside encoding/ and the splits; `record` says what is not known here."""
         encoder.schema.save(folder / "schema.json")
+        self.sources.save(folder)
         if self.spec.group:
             self.groups.save(folder / "groups.parquet")
         for name, ones in zip(self.names, self.positives, strict=True):

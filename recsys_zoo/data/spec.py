@@ -34,7 +34,9 @@ class ColumnSpec(Frozen):
     source: str = Field("", description="column of the files; empty: the same as name")
     kind: Kind = Field("categorical", description="categorical (one value), numeric, bag, sequence (several)")
     side: Side = Field("context", description="whom the column describes: user, item or context")
-    min_count: int = Field(1, ge=1, description="values seen less often in training are unknown")
+    min_count: int = Field(1, ge=1, description=(
+        "values seen less often in training are unknown; of a bag or sequence also those count that max_len "
+        "cuts off"))
     max_len: int = Field(0, ge=0, description=(
         "values kept of a bag (the first) or a sequence (the last); 0: as many as the longest training row"))
     separator: str = Field("|", min_length=1, description="text between the values of a bag or sequence")

@@ -3,8 +3,9 @@
 The folder (format 1) is written by `prepare`: schema.json, prepared.json, encoding/, where there are groups
 groups.parquet (their texts in the order of their numbers), and for each split ids.npy (int32 [rows, W],
 row-major, W laid out by `Schema.id_slices`), numeric.npy (float32 [rows, N]), labels.npy (float32 [rows, T])
-and, where the data has them, weight.npy (float32 [rows]) and group.npy (int32 [rows]). vectors/ holds the
-pretrained rows of columns that have them, float32 [V, D] in the order of the vocabulary.
+and, where the data has them, weight.npy (float32 [rows]) and group.npy (int32 [rows]). sources.json names the
+files it was made from. vectors/ holds the pretrained rows of columns that have them, float32 [V, D] in the
+order of the vocabulary.
 """
 
 from __future__ import annotations

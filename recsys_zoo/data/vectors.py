@@ -26,12 +26,15 @@ _BLOCK = 1 << 14  # rows written together
 class Vectors:
     """keys: values of a column, all different; matrix: their vectors [N, D], which may be mapped from disk.
 
+    join: all keys join the vocabulary, so that values without training rows are known by their vectors; else
+    vectors of keys that are not in it are left out.
     InputError names `where` for keys that are missing or double, and for a matrix that does not fit them.
     """
 
     keys: pl.Series
     matrix: np.ndarray
     where: str
+    join: bool = True
 
     def __post_init__(self) -> None:
         keys = as_text(self.keys, self.where)
@@ -67,12 +70,19 @@ def check_columns(vectors: Mapping[str, Vectors], spec: DataSpec) -> None:
 def write_rows(vectors: Vectors, column: str, vocabulary: Vocabulary, folder: Path) -> dict[str, Any]:
     """Write the vectors as float32 [V, D] in the order of the ids; values without one, 0 and 1 are zero.
 
-    Returns what prepared.json says of the file. InputError names the key of a vector that is not finite.
+    Returns what prepared.json says of the file. InputError names the key of a vector that is not finite, and
+    the file when none of its keys is in the vocabulary.
     """
     source = np.full(len(vocabulary), -1)
     ids = vocabulary.encode(vectors.keys)
     source[ids] = np.arange(len(ids))
     source[:FIRST] = -1
+    used = int((source >= 0).sum())
+    if not used:
+        raise InputError(
+            f"{vectors.where}: none of its {len(ids):,} keys (the first is {vectors.keys[0]!r}) is a value "
+            f"of column {column!r} in the training rows; give the vectors of that column"
+        )
     file = f"{quote(column, safe=' ')}.npy"
     shape = (len(vocabulary), vectors.matrix.shape[1])
     folder.mkdir(exist_ok=True)
@@ -88,7 +98,8 @@ def write_rows(vectors: Vectors, column: str, vocabulary: Vocabulary, folder: Pa
                 f"{vectors.where}: the vector of key {key!r} is not finite; mend it or leave the key out"
             )
         writer.append(rows)
-    return {"file": file, "keys": len(vectors.keys), "sha256": writer.close()}
+    entry = {"file": file, "keys": used, "sha256": writer.close()}
+    return entry if used == len(ids) else {**entry, "left_out": len(ids) - used}
 
 
 def extend_rows(old: np.ndarray, rows: int, path: Path) -> str:

@@ -268,7 +268,9 @@ def splits_of(name: str) -> Files:
 def vocabularies(case: Case, train: list[Row]) -> dict[str, set[str]]:
     counts = {column: Counter(row[source] for row in train) for column, source in case.single.items()}
     for source, owner in case.lists.values():
-        counts[owner].update(value for row in train for value in case.kept(row[source]))
+        for row in train:  # values that are cut off count too, unless the recipe cuts before
+            text = "^".join(case.kept(row[source])) if case.head else row[source]
+            counts[owner].update(filter(None, text.split("^")))
     least = dict.fromkeys(counts, case.min_count) | dict.fromkeys(case.vectors, 1)
     known = {column: {v for v, n in found.items() if n >= least[column]} for column, found in counts.items()}
     return known | {column: known[column] | {str(k) for k in KEYS} for column in case.vectors}

@@ -8,9 +8,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from data_prep import RECIPES, Expected, behaviour, hdf5, run_recipe
+from data_prep import RECIPES, Expected, behaviour, run_recipe
 from data_prep.__main__ import main
 from recsys_zoo import cli, runs
+from recsys_zoo.data import arrays
 from recsys_zoo.data.encode import Encoder
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.predictor import load
@@ -50,7 +51,7 @@ def prepare(tmp_path, monkeypatch, capsys):
 @boards
 def test_every_field(name, protocol, prepare, monkeypatch):
     monkeypatch.setattr(behaviour, "_BLOCK", 64)
-    monkeypatch.setattr(hdf5, "_BLOCK", 16)
+    monkeypatch.setattr(arrays, "_BLOCK", 16)
     data, case, files = prepare(name + protocol), CASES[name], splits_of(name + protocol)
     data.verify()
     assert data.schema.dataset == name + protocol

@@ -77,7 +77,11 @@ def test_new_days_are_appended_and_old_checkpoints_stay_of_use(side, run):
     code, out, err = run("evaluate", "run")  # same vocabularies and rules, another side table
     assert code == 0, err
     assert "test.auc" in out
-    assert run("prepare", "--append", "data", "--split", "train=day.csv", "--grow")[0] == 0
+    words = ("prepare", "--append", "data", "--split", "train=day.csv", "--grow")
+    code, _, err = run(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "day.csv: has the same bytes as 'day.csv', which data holds already" in err
+    assert run(*words, "--allow-repeat")[0] == 0
     grown = Prepared.open("data")
     grown.verify()
     assert len(grown.split("train")) == sizes["train"] + 100
@@ -108,12 +112,14 @@ def test_a_draft_with_a_side_table(side, run):
 
 @pytest.mark.parametrize(("words", "said"), [
     (("day.csv", "--append", "data"), "day.csv: say which split new rows go to, for example"),
-    (("--append", "data", "--infer", "--split", "train=day.csv"), "--append takes no --infer, --out or"),
-    (("--append", "data", "--out", "b", "--split", "train=day.csv"), "--append takes no --infer, --out or"),
+    (("--append", "data", "--infer", "--split", "train=day.csv"), "--append takes no --infer, --out, "),
+    (("--append", "data", "--out", "b", "--split", "train=day.csv"), "--append takes no --infer, --out, "),
     (("--append", "data", "--split", "day.csv"), "--split day.csv: write it as NAME=FILE"),
     (("--append", "data"), "no file is given; name the split of each file to append"),
     (("--append", "nothing", "--split", "train=day.csv"), "nothing: no such folder"),
     (("shop.csv", "--schema", "shop.toml", "--out", "c", "--grow"), "--grow belongs to --append DIR"),
+    (("shop.csv", "--schema", "shop.toml", "--out", "c", "--allow-repeat"),
+     "--allow-repeat belongs to --append DIR"),
     (("shop.csv", "--schema", "shop.toml", "--out", "c", "--table", "t.csv"), "--table belongs to --infer"),
 ])  # fmt: skip
 def test_words_that_do_not_belong_together(prepared, run, words, said):

@@ -61,8 +61,8 @@ def naive(rows: list[Row]) -> tuple[dict[str, dict[str, int]], list[list[int]], 
     tables = {name: Counter() for name in ("user", "item", "tags", "bucket", "level")}
     for row in train:
         tables["user"].update(_some(row["user"]))
-        tables["item"].update([*_some(row["item"]), *_pieces(row["seen"], "^")[-3:]])
-        tables["tags"].update(_pieces(row["tags"], "|")[:2])
+        tables["item"].update([*_some(row["item"]), *_pieces(row["seen"], "^")])
+        tables["tags"].update(_pieces(row["tags"], "|"))
         tables["bucket"].update([str(int(_squash(row["count"])))])
         tables["level"].update(_level(row["price"], edges))
     ids = {}

@@ -101,10 +101,11 @@ def check(folder: Path, ending: str, rows: int, block: int) -> None:
 
 
 def compare(data: Prepared, raw: pl.DataFrame) -> None:
-    """What was prepared against the whole file in polars: the first words by falling count, then by text."""
+    """What was prepared against the whole file in polars: first words, by falling count of all, then text."""
     words = raw.select("part", "click", pl.col("^c[0-3]$").str.split("|").list.first())
+    train = raw.filter(pl.col("part") == "train")
     for place, name in enumerate(("c0", "c1", "c2", "c3")):
-        counts = words.filter(pl.col("part") == "train").group_by(name).len()
+        counts = train.select(pl.col(name).str.split("|").explode()).group_by(name).len()
         order = counts.sort(["len", name], descending=[True, False]).with_row_index("id", offset=2)
         ids = words.join(order, on=name, how="left", maintain_order="left")
         for part in ("train", "valid", "test"):

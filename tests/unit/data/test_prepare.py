@@ -92,7 +92,8 @@ def test_the_bytes_do_not_depend_on_batches_or_runs(tmp_path: Path, changes: dic
     for size in (1000, 17):
         assert _bytes(_prepared(rows, tmp_path, batch_rows=size, spec=spec).folder) == first
     assert set(first) == {
-        "schema.json", "prepared.json", "groups.parquet", "encoding/spec.json", "encoding/numeric.json",
+        "schema.json", "prepared.json", "sources.json", "groups.parquet",
+        "encoding/spec.json", "encoding/numeric.json",
         *(f"encoding/{name}.parquet" for name in ("user", "item", "tags", "bucket", "level")),
         *(f"{part}/{name}.npy" for part in PARTS for name in ("ids", "numeric", "labels", "group"))}
 
@@ -115,6 +116,8 @@ def test_csv_tsv_gzip_and_parquet_give_the_same_folder(tmp_path: Path):
     folders = [_bytes(prepare([tmp_path / f for f in files], spec, tmp_path / "out", batch_rows=13).folder)
                for files in (["t.parquet"], ["t.csv"], ["t.tsv"], ["semicolon.csv"], ["t.csv.gz"],
                              ["one.parquet", "two.csv"])]
+    sources = [folder.pop("sources.json") for folder in folders]
+    assert len(set(sources)) == len(sources)
     for other in folders[1:]:
         assert other == folders[0]
 
@@ -131,6 +134,24 @@ def test_values_seen_in_test_only_are_unknown(tmp_path: Path):
     tags = data.split("test").ids[:, data.schema.id_slices()["tags"]]
     assert set(tags[:, 0]) == {1}
     assert 1 not in tags[:, 1]
+
+
+def test_values_behind_max_len_count(tmp_path: Path):
+    """A vocabulary does not depend on how many values of a list are kept; what is kept does."""
+    lists = ["a|b|c", "b|c", "c|d|b"] * 10 + ["e"]
+    rows = [{"click": k % 2, "part": "train", "tags": lists[k]} for k in range(31)]
+    found = []
+    for kind in ("bag", "sequence"):
+        for most in (1, 2, 3):
+            column = {"name": "tags", "kind": kind, "max_len": most, "min_count": 10}
+            spec = toy_spec(columns=[column], group="", user="", item="")
+            data = _prepared(rows, tmp_path, spec=spec)
+            values = pl.read_parquet(data.folder / "encoding" / "tags.parquet")
+            assert values.select("value", "count").rows() == [("b", 30), ("c", 30), ("a", 10), ("d", 10)]
+            found.append(data.split("train").ids[:3].tolist())
+    assert found == [
+        [[4], [2], [3]], [[4, 2], [2, 3], [3, 5]], [[4, 2, 3], [2, 3, 0], [3, 5, 2]],
+        [[3], [3], [2]], [[2, 3], [2, 3], [5, 2]], [[4, 2, 3], [0, 2, 3], [3, 5, 2]]]
 
 
 def test_a_data_digest_is_moved_by_what_matters(tmp_path: Path):
