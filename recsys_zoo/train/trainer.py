@@ -199,12 +199,13 @@ class Trainer:
 
     def _run_epoch(self) -> None:
         at, cfg = self.at, self.cfg
-        generator = torch.Generator().manual_seed(
+        self._tell("on_epoch_start", {"step": at.step})
+        device = self.train.device
+        generator = torch.Generator(device).manual_seed(
             ((cfg.seed * 1_000_003 + at.stage) * 1_000_003 + at.epoch) % 2**63
         )
-        order = torch.randperm(len(self.train), generator=generator).to(self.train.device)
+        order = torch.randperm(len(self.train), generator=generator, device=device)
         self.model.train()
-        self._tell("on_epoch_start", {"step": at.step})
         while at.step < self.steps:
             since = time.perf_counter()
             rows = order[at.step * cfg.batch_size : (at.step + 1) * cfg.batch_size]
