@@ -41,9 +41,8 @@ std::vector<Moments> moments(const float* x, int64_t rows, int64_t width, int64_
         for (int v = 0; v < N; ++v) {
             Moments& joined = all[at - first + v];
             const Doubles off = wide(sum[v]) / here, step = wide(rough[v]) + off - joined.mean;
-            const Doubles own = wide(square[v]) - off * wide(sum[v]);  // of equal numbers, rounding may leave < 0
             joined.mean += step * share;
-            joined.squares += (own < 0.0 ? Doubles{} : own) + step * step * (row * share);
+            joined.squares += wide(square[v]) - off * wide(sum[v]) + step * step * (row * share);
         }
     });
     return all;
