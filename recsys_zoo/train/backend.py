@@ -101,5 +101,5 @@ def _kernels(choice: str, device: torch.device) -> str:
         return "kernels torch: as set"
     reason = kernels.enable()
     if reason:
-        return f"kernels torch: {reason}; attention over fields and dropout take longer"
+        return f"kernels torch: {reason}; attention over fields and MLPs take longer"
     return "kernels C++ for attention over fields, batch norm, ReLU and dropout (fp32), compiled at first use"
