@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from . import kernels
 
-_LANES = 16  # of a vector in native/dropout.h
-
 
 class ReLUDropout(nn.Module):
     """max(x, 0), in training with dropout of `rate`; the shape of x stays.
@@ -32,6 +30,13 @@ class ReLUDropout(nn.Module):
             return _relu_dropout(x, kernels.seed(), self.rate)
         return F.dropout(x.relu(), self.rate)
 
+    def after(self, linear: nn.Linear, x: Tensor) -> Tensor:
+        """self(linear(x)); in training the kernel adds the bias, and sums its gradient, on its way."""
+        if self.training and leaves_bias(linear, x) and kernels.built("relu_dropout"):
+            seed = kernels.seed(self.rate)
+            return _linear_relu_dropout(x, linear.weight, linear.bias, seed, self.rate)
+        return self(linear(x))
+
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
 
@@ -44,12 +49,18 @@ def relu_dropout(rate: float) -> list[nn.Module]:
     return [ReLUDropout(rate), *[nn.Identity()] * bool(rate)]
 
 
+def leaves_bias(linear: nn.Linear, x: Tensor) -> bool:
+    """Whether linear(x), x [B, inputs], has a bias that a kernel behind it can add."""
+    alike = kernels.takes(x) and linear.bias is not None and kernels.takes(linear.bias)
+    return alike and x.dim() == 2 and not torch.is_autocast_enabled("cpu")
+
+
 def _call(name: str, tensors: tuple[Tensor, ...], seed: Tensor, rate: float) -> None:
     """A function of the kernel over blocks of 16 numbers of its tensors."""
     function = getattr(kernels.library("relu_dropout"), name)
     pointers = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
     count, settings = ctypes.c_int64(tensors[0].numel()), kernels.dropout_settings(seed, rate)
-    blocks = -(-tensors[0].numel() // _LANES)
+    blocks = -(-tensors[0].numel() // kernels.LANES)
     kernels.over_rows(
         blocks, lambda a, b: function(*pointers, count, ctypes.c_int64(a), ctypes.c_int64(b), *settings)
     )
@@ -90,3 +101,53 @@ def _differentiate(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
 
 
 _relu_dropout.register_autograd(_differentiate, setup_context=_remember)
+
+
+def _call_columns(name: str, tensors: tuple[Tensor, ...], seed: Tensor, rate: float) -> None:
+    """A function of the kernel over vectors of 16 columns; the first tensor is [B, width]."""
+    function = getattr(kernels.library("relu_dropout"), name)
+    kernels.over_columns(function, tensors, kernels.dropout_settings(seed, rate))
+
+
+@torch.library.custom_op("recsys_zoo::linear_relu_dropout", mutates_args=(), device_types="cpu")
+def _linear_relu_dropout(x: Tensor, weight: Tensor, bias: Tensor, seed: Tensor, rate: float) -> Tensor:
+    """One operation, so that the product can be overwritten while it is in the cache."""
+    out = F.linear(x, weight)
+    _call_columns("forward_biased", (out, bias.contiguous()), seed, rate)
+    return out
+
+
+@torch.library.custom_op("recsys_zoo::linear_relu_dropout_backward", mutates_args=(), device_types="cpu")
+def _linear_relu_dropout_backward(
+    out: Tensor, gradient: Tensor, seed: Tensor, rate: float
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the product and of the bias."""
+    results = torch.empty_like(out), out.new_empty(out.shape[1])
+    _call_columns("backward_biased", (out, gradient.contiguous(), *results), seed, rate)
+    return results
+
+
+@_linear_relu_dropout.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor, seed: Tensor, rate: float) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+@_linear_relu_dropout_backward.register_fake
+def _(out: Tensor, gradient: Tensor, seed: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(out), out.new_empty(out.shape[1])
+
+
+def _remember_linear(ctx, inputs: tuple[Tensor, Tensor, Tensor, Tensor, float], output: Tensor) -> None:
+    x, weight, _, seed, ctx.rate = inputs
+    ctx.save_for_backward(x, weight, output, seed)
+
+
+def _differentiate_linear(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, out, seed = ctx.saved_tensors
+    of_product, of_bias = _linear_relu_dropout_backward(out, gradient, seed, ctx.rate)
+    of_x = of_product @ weight if ctx.needs_input_grad[0] else None
+    of_weight = of_product.t() @ x if ctx.needs_input_grad[1] else None
+    return of_x, of_weight, of_bias, None, None
+
+
+_linear_relu_dropout.register_autograd(_differentiate_linear, setup_context=_remember_linear)

@@ -35,7 +35,7 @@ def attend(
     shape = (*projected.shape[:2], projected.shape[2] // blocks)
     alike = skip is None or (kernels.takes(skip) and skip.shape == shape)
     if alike and _has_kernel(projected, heads, scale, blocks, relu):
-        seed = kernels.seed() if dropout else torch.zeros(1, dtype=torch.int64)
+        seed = kernels.seed(dropout)
         return _field_attention(projected, skip, seed, heads, scale, dropout, blocks, relu)[0]
     factors, *added = projected.split([3 * shape[2], shape[2]][: blocks - 2], 2)
     out = attend_with_weights(factors, heads, scale, dropout)[0]
@@ -61,7 +61,7 @@ def project_and_attend(
     take most of the memory of a layer and of the time to reach it, are never written.
     """
     if _has_layer(x, weight, heads, scale, blocks, relu):
-        seed = kernels.seed() if dropout else torch.zeros(1, dtype=torch.int64)
+        seed = kernels.seed(dropout)
         return _layer(x, weight, seed, heads, scale, dropout, blocks, residual, relu)
     skip = x if residual else None
     return attend(F.linear(x, weight), heads, scale, dropout, blocks=blocks, skip=skip, relu=relu)

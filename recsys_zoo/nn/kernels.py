@@ -29,6 +29,8 @@ enabled = False
 called = False  # whether a kernel has run since `enable`
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC")
 _ROWS_A_THREAD = 128  # fewer are not worth a thread
+_VECTORS_A_THREAD = 4  # of columns; of fewer, rows are read in pieces too short
+LANES = 16  # of a vector in native/dropout.h
 
 
 def compiler() -> str | None:
@@ -138,14 +140,15 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-def over_rows(rows: int, part: Callable[[int, int], object]) -> None:
+def over_rows(rows: int, part: Callable[[int, int], object], least: int = _ROWS_A_THREAD) -> None:
     """part(first, last) over consecutive parts of 0..rows, in as many threads as torch has.
 
-    They run side by side because ctypes gives the interpreter's lock away during a call.
+    Each takes `least` or more. They run side by side because ctypes gives the interpreter's lock away during
+    a call.
     """
     global called
     called = True
-    threads = max(1, min(torch.get_num_threads(), rows // _ROWS_A_THREAD))
+    threads = max(1, min(torch.get_num_threads(), rows // least))
     if threads == 1:
         part(0, rows)
         return
@@ -153,9 +156,22 @@ def over_rows(rows: int, part: Callable[[int, int], object]) -> None:
     list(_pool(threads, os.getpid()).map(part, bounds[:-1], bounds[1:]))
 
 
-def seed() -> Tensor:
-    """int64 [1] for the dropout of one call, from torch's generator."""
-    return torch.randint(2**62, (1,))
+def over_columns(
+    function: Callable[..., object], tensors: tuple[Tensor, ...], settings: tuple[object, ...]
+) -> None:
+    """A function of a kernel over vectors of 16 columns of its tensors, of which the first is [B, width]."""
+    rows, width = tensors[0].shape
+    given = (*(ctypes.c_void_p(t.data_ptr()) for t in tensors), ctypes.c_int64(rows), ctypes.c_int64(width))
+    over_rows(
+        -(-width // LANES),
+        lambda first, last: function(*given, ctypes.c_int64(first), ctypes.c_int64(last), *settings),
+        least=max(_VECTORS_A_THREAD, _ROWS_A_THREAD // max(rows, 1)),
+    )
+
+
+def seed(rate: float = 1.0) -> Tensor:
+    """int64 [1] for the dropout of one call, from torch's generator; without dropout that stays as it is."""
+    return torch.randint(2**62, (1,)) if rate else torch.zeros(1, dtype=torch.int64)
 
 
 def dropout_settings(seed: Tensor, rate: float) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..config import Frozen
 from .activation import relu_dropout
+from .norm import batch_norm_relu_dropout
 
 Width = Annotated[int, Field(ge=1)]
 WeightInit = Literal["xavier_normal", "xavier_uniform"]
@@ -66,9 +67,7 @@ class MLP(nn.Module):
         self.width = inputs
         for width in hidden:
             layers.append(linear(self.width, width, bias_init=bias_init))
-            if batch_norm:
-                layers.append(nn.BatchNorm1d(width))
-            layers += relu_dropout(dropout)
+            layers += batch_norm_relu_dropout(width, dropout) if batch_norm else relu_dropout(dropout)
             self.width = width
         if outputs:
             layers.append(linear(self.width, outputs, bias_init=bias_init))
@@ -77,4 +76,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs] -> [B, width]."""
-        return self.layers(x)
+        layers = [layer for layer in self.layers if not isinstance(layer, nn.Identity)]
+        for hidden, activation in zip(layers[::2], layers[1::2], strict=False):  # behind the last may be none
+            x = activation.after(hidden, x)
+        return layers[-1](x) if len(layers) % 2 else x

@@ -107,5 +107,5 @@ def _kernels(choice: str, device: torch.device) -> str:
         return "kernels torch: as set"
     reason = kernels.enable()
     if reason:
-        return f"kernels torch: {reason}; attention over fields and dropout take longer"
-    return "kernels C++ for attention over fields and for dropout behind ReLU (fp32), compiled at first use"
+        return f"kernels torch: {reason}; attention over fields and MLPs take longer"
+    return "kernels C++ for attention over fields, batch norm, ReLU and dropout (fp32), compiled at first use"

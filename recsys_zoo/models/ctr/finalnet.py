@@ -15,6 +15,7 @@ from ...errors import InputError
 from ...nn.activation import relu_dropout
 from ...nn.embedding import Embedding
 from ...nn.mlp import Width, linear
+from ...nn.norm import batch_norm_relu_dropout
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -74,12 +75,11 @@ def _block(
     layers: list[nn.Module] = []
     for width in widths:
         layers.append(FactorisedInteraction(inputs, width, cfg.residual))
-        if cfg.batch_norm:
-            layers.append(nn.BatchNorm1d(width))
         if activation == "relu":
-            layers += relu_dropout(dropout)
-        elif dropout:
-            layers.append(nn.Dropout(dropout))
+            layers += batch_norm_relu_dropout(width, dropout) if cfg.batch_norm else relu_dropout(dropout)
+        else:
+            layers += [nn.BatchNorm1d(width)] * cfg.batch_norm
+            layers += [nn.Dropout(dropout)] * bool(dropout)
         inputs = width
     return nn.Sequential(*layers, linear(inputs, 1))
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from ...batch import Inputs
 from ...card import Card, Published
 from ...errors import InputError
+from ...nn.activation import ReLUDropout
 from ...nn.embedding import Embedding
 from ...nn.mlp import linear
+from ...nn.norm import BatchNormReLUDropout
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -36,11 +38,12 @@ class QuadraticLayer(nn.Module):
         width = fields * dim
         self.rows, self.fields, self.heads = cfg.rows, fields, cfg.heads
         self.linear = linear(width, cfg.rows * width)
-        self.norm = nn.BatchNorm1d(cfg.rows * width) if cfg.batch_norm else nn.Identity()
+        outputs = cfg.rows * width
+        self.norm = BatchNormReLUDropout(outputs, cfg.dropout) if cfg.batch_norm else ReLUDropout(cfg.dropout)
         self.dropout = nn.Dropout(cfg.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.dropout(self.norm(self.linear(x)).relu())
+        h = self.norm.after(self.linear, x)
         # with F D = heads * d: the maps of head h are rows h R to h R + R - 1 of width d
         factor = h.unflatten(1, (self.heads, self.rows, -1)).sum(2).flatten(1)
         by_head = x.unflatten(1, (self.fields, self.heads, -1)).transpose(1, 2).flatten(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -105,3 +107,85 @@ def test_places_in_a_sequence_are_those_of_separate_modules():
     for rate, separate in ((0.0, [nn.ReLU()]), (0.2, [nn.ReLU(), nn.Dropout(0.2)])):
         both = [nn.Sequential(*made, nn.Linear(2, 2)) for made in (relu_dropout(rate), separate)]
         assert both[0].state_dict().keys() == both[1].state_dict().keys()
+
+
+@needs_compiler
+@pytest.mark.parametrize(("threads", "rate"), [(1, 0.0), (2, 0.3)])
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (5, 17), (65, 130), (300, 400)])
+def test_behind_a_linear_layer_the_kernel_equals_double_precision(monkeypatch, rows, width, threads, rate):
+    """Output and gradients of x, weight and bias; sums of up to 300 products of numbers around 1."""
+    monkeypatch.setattr(kernels, "enabled", True)
+    torch.set_num_threads(threads)
+    linear, x = nn.Linear(24, width), torch.randn(rows, 24, requires_grad=True)
+    exact, same = copy.deepcopy(linear).double(), x.detach().double().requires_grad_()
+    up = torch.randn(rows, width)
+    y = ReLUDropout(rate).after(linear, x)
+    assert "linear_relu_dropout" in type(y.grad_fn).__name__
+    line, passes = exact(same), (y > 0).detach()
+    torch.testing.assert_close(y.double(), torch.where(passes, line / (1 - rate), 0.0), rtol=0, atol=5e-6)
+    dropped = (line > 1e-5) & ~passes  # closer to 0, rounding decides on the side
+    share, count = float(dropped.sum() / (line > 1e-5).sum().clamp(min=1)), max(1, rows * width / 4)
+    assert abs(share - rate) <= 5 * (rate * (1 - rate) / count) ** 0.5
+    found = torch.autograd.grad((y * up).sum(), (x, linear.weight, linear.bias))
+    wanted = torch.autograd.grad((line * up * passes / (1 - rate)).sum(), (same, exact.weight, exact.bias))
+    for gradient, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(gradient.double(), right, rtol=1e-5, atol=1e-4)
+
+
+@needs_compiler
+def test_behind_a_linear_layer_threads_do_not_change_a_bit(monkeypatch):
+    """Of what the kernel does: the gradients of x and weight are torch's products of it."""
+    monkeypatch.setattr(kernels, "enabled", True)
+    linear, x, found = nn.Linear(8, 230), torch.randn(700, 8), []
+    for threads in (1, 2, 3):
+        torch.manual_seed(4)
+        torch.set_num_threads(threads)
+        y = ReLUDropout(0.2).after(linear, x)
+        found.append(torch.autograd.grad(y.square().sum(), linear.bias)[0])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@needs_compiler
+def test_behind_a_linear_layer_only_some_gradients_and_nan(monkeypatch):
+    monkeypatch.setattr(kernels, "enabled", True)
+    linear, x = nn.Linear(3, 20), torch.randn(30, 3)
+    x[4, 1] = float("nan")
+    y = ReLUDropout(0.5).after(linear, x)
+    assert y[4].isnan().all()
+    assert int(y.isnan().sum()) == 20
+    torch.manual_seed(1)
+    one = torch.autograd.grad(ReLUDropout(0.5).after(linear, x).sum(), linear.weight)
+    linear.weight.requires_grad_(False)
+    torch.manual_seed(1)
+    y = ReLUDropout(0.5).after(linear, x.requires_grad_())
+    of_x, of_bias = torch.autograd.grad(y.sum(), (x, linear.bias))
+    assert of_x.shape == x.shape
+    assert of_bias.isnan().sum() == 0  # a gradient of 1 passes a NaN
+    assert one[0].isnan()[:, 1].all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_behind_a_linear_layer_under_compile(monkeypatch, rate):
+    monkeypatch.setattr(kernels, "enabled", True)
+    layer, linear, x = ReLUDropout(rate), nn.Linear(30, 20), torch.randn(40, 30, requires_grad=True)
+    step = torch.compile(lambda v: layer.after(linear, v).square().sum(), backend="aot_eager", fullgraph=True)
+    leaves, results = (x, *linear.parameters()), []
+    for call in (step, lambda v: layer.after(linear, v).square().sum()):
+        torch.manual_seed(5)
+        results.append(torch.autograd.grad(call(x), leaves))
+    for compiled, eager in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager)
+
+
+@pytest.mark.parametrize("kind", ["off", "evaluation", "double", "autocast", "without bias"])
+def test_behind_a_linear_layer_without_the_kernel_it_is_torch_bit_for_bit(monkeypatch, kind):
+    monkeypatch.setattr(kernels, "enabled", kind != "off")
+    monkeypatch.setattr(kernels, "called", False)
+    dtype = torch.float64 if kind == "double" else torch.float32
+    linear = nn.Linear(9, 17, bias=kind != "without bias", dtype=dtype)
+    x, layer = torch.randn(20, 9, dtype=dtype), ReLUDropout(0.0).train(kind != "evaluation")
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+        assert torch.equal(layer.after(linear, x), linear(x).relu())
+    assert not kernels.called

@@ -9,16 +9,37 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from recsys_zoo.nn import kernels
 from recsys_zoo.nn.activation import ReLUDropout
 from recsys_zoo.nn.mlp import MLP, MLPSettings, linear
+from recsys_zoo.nn.norm import BatchNormReLUDropout
+
+needs_compiler = pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler on this machine")
 
 
 def test_order_is_linear_norm_relu_dropout():
     mlp = MLP(3, (5, 4), 1, batch_norm=True, dropout=0.2)
-    block = [nn.Linear, nn.BatchNorm1d, ReLUDropout, nn.Identity]
+    block = [nn.Linear, BatchNormReLUDropout, nn.Identity, nn.Identity]
     assert [type(layer) for layer in mlp.layers] == [*block, *block, nn.Linear]
-    assert {layer.rate for layer in mlp.layers if isinstance(layer, ReLUDropout)} == {0.2}
+    assert {layer.rate for layer in mlp.layers if isinstance(layer, BatchNormReLUDropout)} == {0.2}
     assert mlp.width == 1
+    plain = [nn.Linear, ReLUDropout]
+    assert [type(layer) for layer in MLP(3, (5, 4), 0).layers] == [*plain, *plain]
+
+
+@pytest.mark.parametrize("enabled", [False, pytest.param(True, marks=needs_compiler)])
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("outputs", [0, 2])
+def test_it_equals_its_layers_one_after_another(monkeypatch, enabled, batch_norm, outputs):
+    """Bit for bit without kernels; with them, biases are added at another place."""
+    monkeypatch.setattr(kernels, "enabled", enabled)
+    mlp = MLP(3, (20, 17), outputs, batch_norm=batch_norm, dropout=0.0, bias_init="normal")
+    x = torch.randn(40, 3)
+    found = mlp(x)
+    monkeypatch.setattr(kernels, "enabled", False)
+    expected = mlp.layers(x)
+    assert torch.equal(found, expected) or enabled
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_equals_the_formula():

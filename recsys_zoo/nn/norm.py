@@ -1,0 +1,131 @@
+"""Batch normalisation with ReLU and dropout behind it."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import kernels
+from .activation import leaves_bias
+
+
+class BatchNormReLUDropout(nn.BatchNorm1d):
+    """nn.BatchNorm1d of [B, width], ReLU and, in training, dropout of `rate`; parameters and buffers alike.
+
+    ValueError for a training batch of one row.
+    In training on a CPU, and where kernels are enabled, a C++ kernel does all three (float32, its sums in
+    double); it drops as the kernel of `ReLUDropout` does.
+    """
+
+    def __init__(self, width: int, rate: float) -> None:
+        super().__init__(width)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 2 and kernels.takes(x) and self._takes(*x.shape):
+            return self._all(x, None)
+        return F.dropout(super().forward(x).relu(), self.rate, self.training)
+
+    def after(self, linear: nn.Linear, x: Tensor) -> Tensor:
+        """self(linear(x)); in training with the kernel, the bias goes to the moving mean alone.
+
+        Nothing else depends on it: its gradient is 0, where sums over rows leave what rounding makes of 0.
+        """
+        if leaves_bias(linear, x) and self._takes(len(x), linear.out_features):
+            return self._all(F.linear(x, linear.weight), linear.bias)
+        return self(linear(x))
+
+    def _takes(self, rows: int, width: int) -> bool:
+        """Whether this is for the kernel; what is left to torch includes what it refuses."""
+        fits = self.training and rows > 1 and width == self.num_features
+        return fits and kernels.takes(self.weight) and kernels.built("batch_norm")
+
+    def _all(self, x: Tensor, shift: Tensor | None) -> Tensor:
+        seed = kernels.seed(self.rate)
+        y, moments = _norm_relu_dropout(x, self.weight, self.bias, shift, seed, self.eps, self.rate)
+        with torch.no_grad():
+            self._track(moments, len(x), shift)
+        return y
+
+    def _track(self, moments: Tensor, rows: int, shift: Tensor | None) -> None:
+        """Moving averages, of the unbiased variance, as nn.BatchNorm1d keeps them."""
+        mean, variance = moments if shift is None else (moments[0] + shift, moments[1])
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+        self.running_var.lerp_((variance * (rows / (rows - 1))).to(self.running_var), self.momentum)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rate={self.rate}"
+
+
+def batch_norm_relu_dropout(width: int, rate: float) -> list[nn.Module]:
+    """Batch normalisation, ReLU and dropout for an nn.Sequential; places as in `relu_dropout`."""
+    return [BatchNormReLUDropout(width, rate), *[nn.Identity()] * (2 if rate else 1)]
+
+
+def _call(name: str, tensors: tuple[Tensor, ...], eps: float, seed: Tensor, rate: float) -> None:
+    """A function of the kernel over vectors of 16 columns; the first tensor is [B, width]."""
+    function = getattr(kernels.library("batch_norm"), name)
+    kernels.over_columns(function, tensors, (*kernels.dropout_settings(seed, rate), ctypes.c_double(eps)))
+
+
+@torch.library.custom_op("recsys_zoo::norm_relu_dropout", mutates_args=(), device_types="cpu")
+def _norm_relu_dropout(
+    x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, seed: Tensor, eps: float, rate: float
+) -> tuple[Tensor, Tensor]:
+    """y [B, width]; mean and biased variance, float64 [2, width]. A shift of x changes neither, so it is not
+    added; it is here to have its gradient of 0."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    moments = x.new_empty(2, x.shape[1], dtype=torch.float64)
+    inputs = (x.contiguous(), weight.contiguous(), bias.contiguous())
+    _call("forward", (*inputs, out, *moments), eps, seed, rate)
+    return out, moments
+
+
+@torch.library.custom_op("recsys_zoo::norm_relu_dropout_backward", mutates_args=(), device_types="cpu")
+def _norm_relu_dropout_backward(
+    x: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    moments: Tensor,
+    gradient: Tensor,
+    seed: Tensor,
+    eps: float,
+    rate: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x [B, width], weight and bias [width]."""
+    results = (torch.empty_like(out), x.new_empty(x.shape[1]), x.new_empty(x.shape[1]))
+    inputs = (x.contiguous(), weight.contiguous(), out, gradient.contiguous(), *moments)
+    _call("backward", (*inputs, *results), eps, seed, rate)
+    return results
+
+
+@_norm_relu_dropout.register_fake
+def _(x, weight, bias, shift, seed, eps, rate) -> tuple[Tensor, Tensor]:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return out, x.new_empty(2, x.shape[1], dtype=torch.float64)
+
+
+@_norm_relu_dropout_backward.register_fake
+def _(x, weight, out, moments, gradient, seed, eps, rate) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(out), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+def _remember(ctx, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, _, shift, seed, ctx.eps, ctx.rate = inputs
+    out, moments = output
+    ctx.shifted = shift is not None
+    ctx.mark_non_differentiable(moments)
+    ctx.save_for_backward(x, weight, out, moments, seed)
+
+
+def _differentiate(ctx, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, out, moments, seed = ctx.saved_tensors
+    results = _norm_relu_dropout_backward(x, weight, out, moments, gradient, seed, ctx.eps, ctx.rate)
+    return (*results, torch.zeros_like(weight) if ctx.shifted else None, None, None, None)
+
+
+_norm_relu_dropout.register_autograd(_differentiate, setup_context=_remember)
