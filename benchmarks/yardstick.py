@@ -15,6 +15,7 @@ import csv
 import statistics
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from recsys_zoo.board.rank import read_quoted
 from recsys_zoo.board.rows import Row, read_rows
@@ -54,10 +55,35 @@ PEER_NAMES = {
 }
 
 
+# What rows of equal settings may differ in; settings that came later are missing in older rows.
+NO_SETTINGS = {"seed", "kernels", "cuda_graph"}
+
+
 def display_name(row: Row) -> str:
     """The model's name on the board."""
     known = PEER_NAMES.get(row.label)
     return known or f"{PEER_NAMES.get(row.model, row.model)} ({row.variant.replace('.', ', ')})"
+
+
+def by_settings(rows: list[Row]) -> dict[str, list[Row]]:
+    """The rows by name; a model's later settings follow it by what differs, and are not compared."""
+    first: dict[str, dict[str, Any]] = {}
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        name, settings = display_name(row), flat({k: row.config[k] for k in ("model", "train")})
+        settings = {key: value for key, value in settings.items() if key not in NO_SETTINGS}
+        before = first.setdefault(name, settings)
+        other = [f"{key} {value}" for key, value in settings.items() if before.get(key) != value]
+        found[f"{name} ({', '.join(other)})" if other else name].append(row)
+    return found
+
+
+def flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by their last name."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value) if isinstance(value, dict) else {key: value}
+    return found
 
 
 def spread(values: list[float]) -> str:
@@ -92,10 +118,7 @@ def report(
     """The Markdown page."""
     if len({r.data_digest for r in rows}) != 1:
         raise SystemExit("error: the rows come from several prepared data sets; give rows of one data digest")
-    models: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.hparams != "none":
-            models[display_name(row)].append(row)
+    models = by_settings([row for row in rows if row.hparams != "none"])
     notes = "; ".join(dict.fromkeys(part for r in rows for part in r.note.split("; ") if part))
     lines = [
         f"# {board}: ours beside FuxiCTR on the same files",
