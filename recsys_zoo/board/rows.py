@@ -81,9 +81,11 @@ class Row(Frozen):
 def config_digest(config: dict[str, Any]) -> str:
     """SHA-256 of a run's settings without `train.seed`, so that the seeds of one setting share it.
 
-    `train.kernels` is left out too: which code does the same sums is a fact of the row, like the machine.
+    `train.kernels` and `train.cuda_graph` are left out too: which code does the same sums, and how it is
+    launched, are facts of the row, like the machine.
     """
-    train = {key: value for key, value in config.get("train", {}).items() if key not in ("seed", "kernels")}
+    facts = ("seed", "kernels", "cuda_graph")
+    train = {key: value for key, value in config.get("train", {}).items() if key not in facts}
     return json_digest({**config, "train": train})
 
 
