@@ -56,7 +56,7 @@ PEER_NAMES = {
 
 
 # What rows of equal settings may differ in; settings that came later are missing in older rows.
-NO_SETTINGS = {"seed", "kernels", "cuda_graph"}
+NO_SETTINGS = {"train.seed", "train.kernels", "train.cuda_graph"}
 
 
 def display_name(row: Row) -> str:
@@ -73,16 +73,19 @@ def by_settings(rows: list[Row]) -> dict[str, list[Row]]:
         name, settings = display_name(row), flat({k: row.config[k] for k in ("model", "train")})
         settings = {key: value for key, value in settings.items() if key not in NO_SETTINGS}
         before = first.setdefault(name, settings)
-        other = [f"{key} {value}" for key, value in settings.items() if before.get(key) != value]
+        other = [
+            f"{key.rpartition('.')[2]} {value}" for key, value in settings.items() if before.get(key) != value
+        ]
         found[f"{name} ({', '.join(other)})" if other else name].append(row)
     return found
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings by their last name."""
+    """Nested settings by their dotted names."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value) if isinstance(value, dict) else {key: value}
+        inner = flat(value) if isinstance(value, dict) else {}
+        found |= {f"{key}.{name}": v for name, v in inner.items()} or {key: value}
     return found
 
 

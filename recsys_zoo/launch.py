@@ -159,7 +159,7 @@ def run_board(
             command = shlex.join([*words, *(word for a in assignments for word in ("--set", a))])
             if (folder / "row.json").is_file():
                 row = runs.read_row(folder)
-                if row.config_digest != config_digest(runs.identity(cfg, data)):
+                if not runs.is_row_of(row, cfg, data.data_digest):
                     raise InputError(f"{folder}: holds a run on other data; choose another --out")
             else:
                 row = runs.train(
@@ -179,8 +179,7 @@ def _add_floors(data: Prepared, recipe: str, cfg: RunConfig, target: Path) -> No
 
 
 def _has(target: Path, cfg: RunConfig, data: Prepared) -> bool:
-    wanted = config_digest(runs.identity(cfg, data))
-    return any(r.config_digest == wanted and r.seed == cfg.train.seed for r in _rows(target))
+    return any(runs.is_row_of(row, cfg, data.data_digest) for row in _rows(target))
 
 
 def _rows(path: Path) -> list[Row]:

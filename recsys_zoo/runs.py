@@ -142,7 +142,7 @@ def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> str:
 
     Returns the commit for the row: "first..now" when the program changed before the resume.
     """
-    text = write_toml(identity(cfg, data))
+    text = write_toml(identity(cfg, data.data_digest))
     path = out / "config.toml"
     begun = (out / "row.json").is_file() or (out / "state" / "state.json").is_file()
     if not path.is_file() or not (begun or resume):
@@ -221,8 +221,8 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
         "kernels": "c++" if kernels.called else "torch",
         "torch": torch.__version__,
         "git": git_commit(),
-        "config": identity(cfg, data),
-        "config_digest": config_digest(identity(cfg, data)),
+        "config": identity(cfg, data.data_digest),
+        "config_digest": config_digest(identity(cfg, data.data_digest)),
         "data_digest": data.data_digest,
         "table_update": cfg.train.table_update,
         "precision": cfg.train.precision,
@@ -241,9 +241,26 @@ def _valid_is_test(data: Prepared) -> bool:
     return valid is not None and valid == test
 
 
-def identity(cfg: RunConfig, data: Prepared) -> dict[str, Any]:
+def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     """All that decides a run: resolved settings and the digest of the data."""
-    return {**cfg.model_dump(mode="json"), "data_digest": data.data_digest}
+    return {**cfg.model_dump(mode="json"), "data_digest": data_digest}
+
+
+def is_row_of(row: Row, cfg: RunConfig, data_digest: str) -> bool:
+    """Whether a row has these resolved settings, this seed and these data.
+
+    The row may be older than some settings: it then has their defaults, which stand for what was before them.
+    """
+    known = {key: value for key, value in row.config.items() if key in RunConfig.model_fields}
+    if (row.seed, row.data_digest) != (cfg.train.seed, data_digest) or known.get("model") is None:
+        return False
+    if known["model"].get("name") != cfg.model["name"]:
+        return False
+    try:
+        settings = RunConfig.parse(known, row.label).resolved()
+    except InputError:  # a setting is gone
+        return False
+    return config_digest(identity(settings, data_digest)) == config_digest(identity(cfg, data_digest))
 
 
 def test_extras(scores: Tensor, data: Prepared, place: int, replicates: int) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,11 @@ from .vectors import Vectors
 
 NAMES = ("key", "value")  # of the data sets, as FuxiCTR calls them
 _FORM = "write it as COLUMN=FILE or COLUMN=FILE:KEYS:VECTORS, for example item=vectors.h5:ids:emb"
+# What numpy, zipfile and h5py raise on files with other bytes than were written.
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, MemoryError),
+    *(zlib.error, zipfile.BadZipFile, tokenize.TokenError),
+)
 _BLOCK = 1 << 16  # vectors copied together
 
 
@@ -68,7 +74,7 @@ def read_vectors(
             keys, matrix = read(path, scratch, names)
     except _AnotherForm as error:
         raise InputError(f"{path}: {error}; {hint}") from None
-    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         if isinstance(error, InputError):
             raise
         kind = "an .npz file" if read is _npz else "HDF5"

@@ -102,13 +102,6 @@ class Split:
         """Where the matrices are."""
         return self._tensors["ids"].device
 
-    def resident(self) -> Split:
-        """The same split with every matrix in memory (one sequential read) instead of mapped from disk."""
-        weight = None if self.weight is None else np.array(self.weight)
-        group = None if self.group is None else np.array(self.group)
-        return Split(self.schema, np.array(self.ids), np.array(self.numeric), np.array(self.labels), weight,
-                     group)
-
     @property
     def mib(self) -> float:
         """Size of all matrices together."""

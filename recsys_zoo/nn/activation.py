@@ -50,7 +50,9 @@ def relu_dropout(rate: float) -> list[nn.Module]:
 
 
 def leaves_bias(linear: nn.Linear, x: Tensor) -> bool:
-    """Whether linear(x), x [B, inputs], has a bias that a kernel behind it can add."""
+    """Whether linear(x), x [B, inputs], has a bias that a kernel behind it can add, and nobody watches it."""
+    if linear._forward_hooks or linear._forward_pre_hooks:
+        return False
     alike = kernels.takes(x) and linear.bias is not None and kernels.takes(linear.bias)
     return alike and x.dim() == 2 and not torch.is_autocast_enabled("cpu")
 

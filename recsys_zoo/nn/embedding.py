@@ -158,6 +158,7 @@ class Embedding(nn.Module):
             if column in self.columns:
                 self.numeric_places.setdefault(str(self._width(column)), []).append(place)
         for width, places in self.numeric_places.items():
+            self.register_buffer(f"numeric_places_{width}", torch.tensor(places), persistent=False)
             self.numeric[width] = nn.Parameter(torch.randn(len(places), int(width)) * self.cfg.init_std)
 
     def _make_order(self) -> None:
@@ -197,7 +198,9 @@ class Embedding(nn.Module):
         """Tensors [B, f, D]: one a table, one a width of numeric columns, one a bag."""
         pieces = [group(x.ids) for group in self.groups.values() if len(group.position)]
         for width, places in self.numeric_places.items():
-            values = x.numeric if len(places) == x.numeric.shape[1] else x.numeric[:, places]
+            values = x.numeric
+            if len(places) < values.shape[1]:
+                values = values.index_select(1, getattr(self, f"numeric_places_{width}"))
             pieces.append(values.unsqueeze(-1) * self.numeric[width])
         pieces += [self._pool(x, c).unsqueeze(1) for c in self.columns if c.kind in ("bag", "sequence")]
         return pieces

@@ -54,7 +54,8 @@ def device_of(cfg: TrainConfig) -> torch.device:
     name = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     if name != "cpu" and not torch.cuda.is_available():
         raise InputError(f"train.device={cfg.device!r}: no CUDA device here; use cpu")
-    return torch.device(name)
+    # torch wants to know which one
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
 def _matmul(choice: str, device: torch.device) -> str:

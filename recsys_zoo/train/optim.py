@@ -46,7 +46,7 @@ class Optimizer:
                 self.dense[name], self.l2[name] = parameter, l2
         if not matched:
             raise InputError(f"stage: no trainable parameter matches {pattern!r}")
-        options = {"lr": lr, "betas": BETAS, "eps": EPS, "fused": True, "capturable": device.type != "cpu"}
+        options = {"lr": lr, "betas": BETAS, "eps": EPS, "fused": True, "capturable": cfg.cuda_graph}
         self.adam = torch.optim.Adam(list(self.dense.values()), **options) if self.dense else None
         # a tensor where a step may be captured as a graph, which would keep a number for ever
         self.lr = lr if device.type == "cpu" else torch.full((), lr, device=device)

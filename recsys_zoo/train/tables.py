@@ -172,8 +172,8 @@ def sum_duplicates_in_slots(rows: Tensor, grad: Tensor) -> Touched:
     """
     count = len(rows)
     if not count:
-        return Touched(rows, grad)
-    ordered, places = torch.sort(rows, stable=True)
+        return Touched(rows.long(), grad)
+    ordered, places = torch.sort(rows.long(), stable=True)
     numbers = torch.arange(count + 1, device=rows.device)
     begins = torch.ones_like(ordered, dtype=torch.bool)
     begins[1:] = ordered[1:] != ordered[:-1]
@@ -182,7 +182,8 @@ def sum_duplicates_in_slots(rows: Tensor, grad: Tensor) -> Touched:
     first_of_run = torch.searchsorted(run, numbers)  # `count` from the last run on
     sums = F.embedding_bag(places, grad, first_of_run, mode="sum", include_last_offset=True)
     taken = first_of_run[:-1] < count
-    slot_of_run = torch.where(taken, slot[first_of_run[:-1].clamp(max=count - 1)], count)
+    # A run that is none goes to a slot of its own: on a GPU the last bag takes all that is left.
+    slot_of_run = torch.where(taken, slot[first_of_run[:-1].clamp(max=count - 1)], numbers[:-1])
     runs = torch.searchsorted(slot_of_run, numbers)
     summed = F.embedding_bag(numbers[:-1], sums, runs, mode="sum", include_last_offset=True)
     first = torch.searchsorted(slot, numbers[:-1])

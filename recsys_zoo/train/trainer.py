@@ -85,7 +85,7 @@ def check_stages(model: Model, cfg: TrainConfig) -> None:
         raise InputError(f"{model.name} reads whole tables; set train.table_update='autograd'")
     if cfg.cuda_graph and cfg.table_update == "autograd":
         raise InputError(
-            "train.cuda_graph: dense gradients of tables make the host wait, which no graph can hold; "
+            "train.cuda_graph is not there for dense gradients of tables; "
             "set train.table_update to exact (the same result) or rows"
         )
     names = [name for name, _ in model.named_parameters()]
@@ -135,8 +135,9 @@ class Trainer:
     def _fit(self, model: Model, resume: bool, lines: list[str]) -> Fit:
         for line in [*lines, f"table update: {self.cfg.table_update}"]:
             self.say(line)
-        self._settle()
+        self.losses.clear()
         self.model = model.to(self.device)
+        self._settle()
         self.step = Step(self.model, self.task, self.cfg.precision)
         self.at = Position(lr=self.cfg.stages[0].lr or self.cfg.lr)
         torch.manual_seed(self.cfg.seed)
@@ -163,9 +164,12 @@ class Trainer:
         if self.device.type == "cpu":
             return
         self.wait_every = 100
+        torch.cuda.empty_cache()
         free, needed = torch.cuda.mem_get_info(self.device)[0] / 2**20, self.train.mib + self.valid.mib
+        # gradients, two moments and one whole-table temporary are still to come
+        free -= 4 * sum(p.numel() * p.element_size() for p in self.model.parameters()) / 2**20
         if needed > free / 2:
-            self.say(f"data: {needed:,.0f} MiB stay on the host; the device has {free:,.0f} MiB free")
+            self.say(f"data: {needed:,.0f} MiB stay on the host; the device has {max(free, 0):,.0f} MiB left")
             return
         self.say(f"data: {needed:,.0f} MiB on the device")
         self.train, self.valid = self.train.on(self.device), self.valid.on(self.device)
@@ -200,11 +204,11 @@ class Trainer:
     def _run_epoch(self) -> None:
         at, cfg = self.at, self.cfg
         self._tell("on_epoch_start", {"step": at.step})
-        device = self.train.device
-        generator = torch.Generator(device).manual_seed(
+        generator = torch.Generator(self.device).manual_seed(
             ((cfg.seed * 1_000_003 + at.stage) * 1_000_003 + at.epoch) % 2**63
         )
-        order = torch.randperm(len(self.train), generator=generator, device=device)
+        order = torch.randperm(len(self.train), generator=generator, device=self.device)
+        order = order.to(self.train.device)  # drawn where the training runs, wherever the data are
         self.model.train()
         while at.step < self.steps:
             since = time.perf_counter()

@@ -11,10 +11,13 @@ import contextlib
 import pytest
 import torch
 from torch.optim import optimizer as optimizer_module
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recsys_zoo.data.store import Prepared, Split
+from recsys_zoo.models.base import Model
+from recsys_zoo.schema import Schema
 from recsys_zoo.tasks.binary import BinaryTask
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.optim import Optimizer
@@ -24,6 +27,7 @@ from tests import toys
 from .harness import CTR, ROWS, make
 
 META = torch.device("meta")
+HOST_DATA = (list, range, bool)
 
 
 class HostTensors(TorchDispatchMode):
@@ -42,18 +46,51 @@ class HostTensors(TorchDispatchMode):
         return out
 
 
+class HostValues(TorchFunctionMode):
+    """Refuses what brings values from the host without an operation that shows: lists as indices,
+    torch.tensor; and masks as indices, whose result has as many rows as they say."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.tensor, torch.as_tensor):
+            raise RuntimeError(f"{func.__name__} in a step")
+        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+            for index in args[1] if isinstance(args[1], tuple) else (args[1],):
+                masks = isinstance(index, torch.Tensor) and index.dtype == torch.bool
+                if masks or isinstance(index, HOST_DATA):
+                    raise RuntimeError(f"{index!r} as an index in a step")
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.fixture(autouse=True)
 def _torch_takes_meta(monkeypatch):
     monkeypatch.setattr(optimizer_module, "_get_fused_kernels_supported_devices", lambda: ["meta"])
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
 
 
+def split_of(schema: Schema) -> Split:
+    """Planted rows on the device."""
+    x, labels = toys.planted(schema, ROWS)
+    ids = torch.cat([x.ids, *x.bags.values()], 1)
+    return Split(schema, ids.numpy(), x.numeric.numpy(), labels.numpy()).on(META)
+
+
 @pytest.fixture(scope="module")
 def rows() -> Split:
-    """A split on the device, and the numbers of its rows there."""
-    x, labels = toys.planted(toys.MIXED, ROWS)
-    ids = torch.cat([x.ids, *x.bags.values()], 1)
-    return Split(toys.MIXED, ids.numpy(), x.numeric.numpy(), labels.numpy()).on(META)
+    return split_of(toys.MIXED)
+
+
+def check_step(model: Model, rows: Split, mode: str) -> None:
+    """A training step of a model that touches nothing on the host."""
+    cfg = TrainConfig(table_update=mode, table_l2=0.1, net_l2=0.1)
+    step = Step(model.train().to(META), BinaryTask(Prepared.in_memory(model.schema, {}, "toy")))
+    optimizer = Optimizer(model, cfg, cfg.lr)
+    order = torch.arange(ROWS, device=META)
+    with HostTensors() as host, HostValues():
+        optimizer.begin()
+        step(rows.batch(order)).total.backward()
+        optimizer.step()
+    assert not host.seen
+    optimizer.release()
 
 
 @pytest.mark.parametrize("mode", ["exact", "rows"])
@@ -62,21 +99,25 @@ def test_no_step_needs_the_host(name, mode, rows):
     model = make(name)
     if model.whole_table:
         pytest.skip("reads whole tables, so it trains with autograd only")
-    cfg = TrainConfig(table_update=mode, table_l2=0.1, net_l2=0.1)
-    step = Step(model.train().to(META), BinaryTask(Prepared.in_memory(toys.MIXED, {}, "toy")))
-    optimizer = Optimizer(model, cfg, cfg.lr)
-    order = torch.arange(ROWS, device=META)
-    with HostTensors() as host:
-        optimizer.begin()
-        step(rows.batch(order)).total.backward()
-        optimizer.step()
-    assert not host.seen
-    optimizer.release()
+    check_step(model, rows, mode)
 
 
 def test_what_needs_the_host_is_noticed(rows):
     with HostTensors() as host:
         rows.batch(torch.arange(3, device=META)).labels * torch.ones(3).to(META)
     assert host.seen
+    labels = rows.batch(slice(3)).labels
     with pytest.raises(RuntimeError):
-        float(rows.batch(slice(3)).labels.sum())
+        float(labels.sum())
+    for wrong in (lambda: labels[[0, 1]], lambda: labels[labels > 0], lambda: torch.tensor([1], device=META)):
+        with pytest.raises(RuntimeError, match="in a step"), HostValues():
+            wrong()
+
+
+def test_columns_of_other_widths_need_no_host():
+    """Two numeric columns and a bag, each with a width of its own."""
+    schema = toys.schema(
+        toys.categorical("user", 12), toys.numeric("price"), toys.numeric("age"), toys.bag("tags", 8, 4)
+    )
+    model = make("wide_deep", schema, embedding={"widths": {"price": 2, "tags": 3}}, hidden=[8])
+    check_step(model, split_of(schema), "rows")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import pytest
 
 from data_prep import RECIPES
 from recsys_zoo import create
 from recsys_zoo.board.rank import read_quoted
+from recsys_zoo.board.rows import read_rows
 from recsys_zoo.catalog import published, recipes
-from recsys_zoo.runs import RunConfig, read_recipe
+from recsys_zoo.runs import RunConfig, is_row_of, read_recipe
 from recsys_zoo.schema import Column, Schema
 from recsys_zoo.zoo import resolve
 
 NAMES = recipes()
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 # The log counts DNN's perceptron twice (benchmarks/peers/fuxictr.toml).
 DIFFERENT = {"dnn"}
 # FuxiCTR 2 counts one padding row more a column; the logs of these runs are its.
@@ -78,6 +81,34 @@ def test_parameters_are_those_of_the_published_run(name, count):
     if file in FUXICTR_2 or name in FUXICTR_2_ALSO:
         ours += fields * cfg.model["embedding"]["dim"]
     assert (ours == count) == (file not in DIFFERENT)
+
+
+@pytest.mark.parametrize("board", ["frappe_x1", "movielens_1m"])
+def test_every_row_is_of_a_recipe_as_it_stands(board):
+    """So that the command that made a row finds it, instead of training the model again."""
+    rows = [row for row in read_rows(RESULTS / f"{board}.jsonl") if row.role == "model"]
+    assert rows
+    cfgs = [read_recipe(path).resolved() for name, path in NAMES.items() if name.startswith(f"{board}/")]
+    for row in rows:
+        for seed in (row.seed, row.seed + 1):
+            train = {"seed": seed}
+            seeded = [cfg.model_copy(update={"train": cfg.train.model_copy(update=train)}) for cfg in cfgs]
+            found = sum(is_row_of(row, cfg, row.data_digest) for cfg in seeded)
+            assert found == (seed == row.seed), (row.label, row.seed)
+            assert not any(is_row_of(row, cfg, "0" * 64) for cfg in seeded)
+
+
+def test_a_row_of_other_settings_is_another_run():
+    cfg = read_recipe(NAMES["frappe_x1/lr"]).resolved()
+    row = read_rows(RESULTS / "frappe_x1.jsonl")[-1].model_copy(
+        update={"config": cfg.model_dump(mode="json"), "seed": 1, "data_digest": "d"}
+    )
+    assert is_row_of(row, cfg, "d")
+    for change in ({"lr": 0.5}, {"epochs": 3}):
+        train = {**row.config["train"], **change}
+        assert not is_row_of(row.model_copy(update={"config": {**row.config, "train": train}}), cfg, "d")
+    gone = {**row.config, "train": {**row.config["train"], "momentum": 0.9}}
+    assert not is_row_of(row.model_copy(update={"config": gone}), cfg, "d")
 
 
 def test_most_published_runs_are_compared():

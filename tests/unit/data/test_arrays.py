@@ -107,6 +107,20 @@ def test_damaged_files(tmp_path, file):
     assert refused > 30
 
 
+@pytest.mark.parametrize("file", ["v.h5", "v.npz", "compressed.npz"])
+def test_any_byte_may_be_another(tmp_path, file):
+    path, content = tmp_path / file, {"key": np.arange(9), "value": np.ones((9, 2))}
+    if file == "compressed.npz":
+        np.savez_compressed(path, **content)
+    else:
+        write(path, **content)
+    whole, read = path.read_bytes(), partial(read_vectors, path, tmp_path, "get it")
+    rng = random.Random(1)
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ rng.randrange(1, 256)]) + whole[place + 1 :])
+        one_sentence(read)
+
+
 def test_without_h5py(tmp_path, monkeypatch):
     path = write(tmp_path / "v.h5", key=[1], value=[[1.0]])
     monkeypatch.setitem(sys.modules, "h5py", None)

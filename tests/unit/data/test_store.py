@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.store import Prepared, Split
@@ -71,21 +72,23 @@ def test_several_labels_stay_two_dimensional():
     assert split.batch(np.array([1, 3])).labels.tolist() == [[2.0, 3.0], [6.0, 7.0]]
 
 
+def test_a_split_on_a_device_takes_row_numbers_there(folder: Path):
+    split = Prepared.open(folder).split("train")
+    there = split.on(torch.device("meta"))
+    batch = there.batch(torch.tensor([2, 0], device="meta"))
+    like = split.batch(np.array([2, 0]))
+    for tensor, expected in zip(tree_leaves(batch), tree_leaves(like), strict=True):
+        assert (tensor.device.type, tensor.shape, tensor.dtype) == ("meta", expected.shape, expected.dtype)
+    same = split.on(torch.device("cpu")).batch(torch.tensor([2, 0]))
+    assert all(map(torch.equal, tree_leaves(same), tree_leaves(like)))
+
+
 @pytest.mark.parametrize(("name", "array"), [
     ("ids", np.zeros((10, 6))), ("numeric", np.zeros((9, 1))), ("labels", np.zeros((10, 2))),
     ("weight", np.zeros(9)), ("group", np.zeros((10, 1)))])
 def test_a_matrix_of_another_shape_is_refused(name: str, array: np.ndarray):
     with pytest.raises(InputError, match=f"{name} has shape"):
         _split(**{name: array})
-
-
-def test_a_resident_split_is_equal_and_free_of_the_files(folder: Path):
-    split = Prepared.open(folder).split("train")
-    resident = split.resident()
-    assert not np.shares_memory(split.ids, resident.ids)
-    for name in ("ids", "numeric", "labels", "group"):
-        np.testing.assert_array_equal(getattr(split, name), getattr(resident, name))
-    assert resident.mib == split.mib > 0
 
 
 def test_in_memory_data_has_a_digest_of_its_content():

@@ -241,6 +241,36 @@ def test_a_loss_that_is_not_finite_is_placed_at_its_step_when_read_later():
     assert "at step 2 of epoch 1" in reasons[0]
 
 
+def test_an_interrupted_fit_leaves_no_loss_behind():
+    class Stop(Callback):
+        def on_step_end(self, info) -> None:
+            if info["step"] == 2:
+                raise KeyboardInterrupt
+
+    watch = Watch()
+    trainer = Trainer(BinaryTask(data()), config("rows", epochs=1), callbacks=[Stop()])
+    trainer.wait_every = 3
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(toys.toy())
+    trainer.callbacks = [watch]
+    trainer.fit(toys.toy())
+    fresh = Watch()
+    Trainer(BinaryTask(data()), config("rows", epochs=1), callbacks=[fresh]).fit(toys.toy())
+    assert watch.epochs[0]["train_loss"] == fresh.epochs[0]["train_loss"]
+
+
+@pytest.mark.parametrize("asked", ["auto", "cuda", "cuda:1"])
+def test_a_gpu_is_one_by_its_number(monkeypatch, asked):
+    """torch takes no device without a number where it is to be the current one."""
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    device, _ = backend.apply(TrainConfig(device=asked, matmul="highest"))
+    assert (device.type, device.index) == ("cuda", 1 if asked == "cuda:1" else 0)
+    assert taken == [device]
+
+
 def test_cuda_graph_is_refused_where_it_cannot_be():
     for mode, words in (("autograd", "set train.table_update"), ("rows", "set train.device='cuda'")):
         trainer = Trainer(BinaryTask(data()), config(mode, cuda_graph=True, device="cpu"))
