@@ -18,8 +18,8 @@ class Graphed:
     """`take` (a whole step: forward, backward, optimiser; returns a 0-d loss) replayed on batches of `size`.
 
     Every call is one real step. The first three run as they are, on the stream and the tensors of the
-    capture; a batch of another size always does. What `take` reads and writes must stay in place: tensors
-    that are assigned anew between two steps (a learning rate held as a number, say) keep their captured value.
+    capture; a batch of another size always does. What `take` reads and writes must stay in place: what is
+    assigned anew between two steps (a learning rate held as a number, say) keeps its captured value.
     """
 
     def __init__(self, take: Callable[[Batch], Tensor], size: int) -> None:
