@@ -204,6 +204,26 @@ def _split_files(entries: list[str]) -> dict[str, list[Path]]:
     return found
 
 
+@app.command()
+def audit(
+    data: Annotated[str, typer.Argument(help="prepared folder, or the name of a data recipe")],
+    label: Annotated[str, typer.Option(help="which label, where there are several")] = "",
+    time: Annotated[str, typer.Option(help="numeric column that orders the rows")] = "",
+    raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file; default: audit.json in the folder")] = None,
+) -> None:
+    """What to check before a data set is believed: shared rows, ties, leaks, unknown ids, floors."""
+    from . import audit as auditing
+    from . import display, launch
+
+    prepared = launch.open_data(data, raw)
+    record = auditing.audit(prepared, label, time)
+    path = out or Path(prepared.folder, "audit.json")
+    auditing.save(record, path)
+    display.show_audit(record)
+    print(f"wrote {path}")
+
+
 @app.command("import")
 def import_command(
     configs: Annotated[
@@ -312,17 +332,19 @@ def board_run(
     rows: Annotated[Path | None, typer.Option(help="file the rows are added to")] = None,
     raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
     set_: Set = [],  # noqa: B006
-    floors: Annotated[bool, typer.Option("--floors", help="add the rows that need no learning")] = False,
     out: Annotated[Path, typer.Option(help="parent of the run folders")] = Path("runs"),
 ) -> None:
-    """Train recipes over seeds and add one row each; runs that are done are not repeated."""
+    """Train recipes over seeds and add one row each; runs that are done are not repeated.
+
+    Floors (rows that need no learning) and an audit of the data come with them.
+    """
     from . import launch
 
     try:
         numbers = [int(s) for s in seeds.split(",")]
     except ValueError:
         raise InputError(f"--seeds {seeds}: write whole numbers with commas, for example 1,2,3") from None
-    launch.run_board(recipes, numbers, rows, raw, set_, floors, out)
+    launch.run_board(recipes, numbers, rows, raw, set_, out)
 
 
 @board_app.command("show")

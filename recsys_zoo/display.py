@@ -74,6 +74,51 @@ def show_row(row: Row, folder: Path) -> None:
     print(f"  {folder}")
 
 
+def show_audit(record: dict[str, Any]) -> None:
+    """The findings of an audit, then its tables."""
+    print(f"{record['dataset']}, label {record['label']}, data {record['data_digest'][:16]}")
+    for warning in record["warnings"]:
+        print(f"  ! {warning}")
+    if not record["warnings"]:
+        print("  nothing to warn of")
+    print(f"\nsplits (made by: {record['order']['split_method']})")
+    heads = ("split", "rows", "positive", "repeated", "in train", "same label", "tied pairs", "AUC ceiling")
+    lines = [heads]
+    for name, s in record["splits"].items():
+        shares = [s["positive_rate"], s["repeated"], s.get("in_train"), s.get("in_train_same_label")]
+        cells = ["-" if share is None else f"{share:.2%}" for share in shares]
+        lines.append((name, f"{s['rows']:,}", *cells, f"{s['tied_pairs']:.2%}", f"{s['auc_ceiling']:.4f}"))
+    _table(lines)
+    held = [name for name in record["splits"] if name != "train"]
+    print("\ncolumns: rows with an unknown value; valid AUC of the column's rates alone")
+    columns = sorted(record["columns"], key=lambda c: -c.get("valid_auc", 0))
+    lines = [("column", *(f"unknown in {name}" for name in held), "valid AUC")]
+    for c in columns:
+        alone = f"{c['valid_auc']:.4f}" if "valid_auc" in c else "-"
+        lines.append((c["column"], *(f"{c['unknown'][name]:.2%}" for name in held), alone))
+    _table(lines)
+    print("\npairs of columns that say most about the label of valid")
+    lines = [("pair", "valid AUC", "determined", "of these right")]
+    for p in record["pairs"]:
+        name, shares = " x ".join(p["columns"]), (p["determined"], p["determined_right"])
+        lines.append((name, f"{p['auc']:.4f}", *(f"{share:.2%}" for share in shares)))
+    _table(lines)
+    print("\nfloors (nothing learnt)")
+    lines = [("floor", *(f"{name} AUC" for name in held), *(f"{name} logloss" for name in held))]
+    for name, metrics in record["floors"].items():
+        values = [metrics[f"{split}.{metric}"] for metric in ("auc", "logloss") for split in held]
+        lines.append((name, *("-" if value is None else f"{value:.6f}" for value in values)))
+    _table(lines)
+
+
+def _table(lines: list[tuple[str, ...]]) -> None:
+    """Columns of equal width, the first to the left."""
+    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    for line in lines:
+        rest = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
+        print("  " + "  ".join((line[0].ljust(widths[0]), *rest)))
+
+
 def show_run(folder: Path) -> None:
     """Metrics, conditions and the files of a run."""
     from .runs import read_row

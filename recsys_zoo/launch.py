@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import catalog, runs
+from . import audit, catalog, runs
 from .board.rank import Ranking, by_board, rank, read_quoted
 from .board.rows import Row, append_row, config_digest, read_rows
 from .board.scores import score_files
@@ -134,11 +135,10 @@ def run_board(
     rows: Path | None,
     raw: Path | None,
     assignments: list[str],
-    floors: bool,
     parent: Path,
 ) -> None:
     """Train recipes over seeds; rows already in the file (same settings, data and seed) are not trained
-    again."""
+    again. The data's floors are added to the file, and their audit to audits/ beside it."""
     for recipe in recipes:
         if catalog.find_recipe(recipe) is None:
             raise unknown_name("recipe", recipe, catalog.recipes(), "see benchmarks/recipes")
@@ -150,8 +150,8 @@ def run_board(
             data = open_data(cfg.data, raw)
             cfg = runs.with_label(cfg, data)
             target = rows or parent / cfg.board / "rows.jsonl"
-            if floors:
-                _add_floors(data, recipe, cfg, target)
+            _add_floors(data, recipe, cfg, target)
+            _add_audit(data, cfg.label, target)
             if _has(target, cfg, data):
                 continue
             folder = default_folder(cfg, parent)
@@ -174,8 +174,30 @@ def _add_floors(data: Prepared, recipe: str, cfg: RunConfig, target: Path) -> No
         label = row.config.get("label", "")
         if row.role == "floor" and row.data_digest == data.data_digest and label == cfg.label:
             return
-    for row in runs.floors(data, cfg.board, cfg.label, command=f"recsys-zoo board run {recipe} --floors"):
+    for row in runs.floors(data, cfg.board, cfg.label, command=f"recsys-zoo board run {recipe}"):
         append_row(target, row)
+
+
+def _audit_file(rows: Path, data_digest: str, label: str) -> Path:
+    """Where the audit of the data of a file of rows lies."""
+    return rows.parent / "audits" / f"{data_digest[:16]}{'-' * bool(label)}{label}.json"
+
+
+def _add_audit(data: Prepared, label: str, target: Path) -> None:
+    """The audit of the data, once beside each file of rows."""
+    path = _audit_file(target, data.data_digest, label)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        audit.save(audit.audit(data, label), path)
+
+
+def _warnings(files: list[Path], row: Row) -> tuple[str, ...] | None:
+    """What the audit of a row's data says; None where there is no audit."""
+    for file in files:
+        path = _audit_file(file, row.data_digest, row.config.get("label", ""))
+        if path.is_file():
+            return tuple(audit.read(path)["warnings"])
+    return None
 
 
 def _has(target: Path, cfg: RunConfig, data: Prepared) -> bool:
@@ -196,7 +218,8 @@ def rankings(files: list[Path], metric: str, scores: Path | None = None) -> list
     found = []
     for board, members in by_board(rows).items():
         table = catalog.published(board)
-        found.append(rank(members, metric, read_quoted(table) if table else (), at_hand))
+        ranking = rank(members, metric, read_quoted(table) if table else (), at_hand)
+        found.append(replace(ranking, warnings=_warnings(files, ranking.entries[0].rows[0])))
     return found
 
 

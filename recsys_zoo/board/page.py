@@ -34,12 +34,13 @@ def _board(ranking: Ranking) -> dict[str, Any]:
     axis, floor = axis_of(ranking), best_floor(ranking)
     start = axis.low if floor is None else floor.mean()
     digits = 2 if axis.high - axis.low > 0.05 else 3 if axis.high - axis.low > 0.005 else 4
-    entries = [{**_entry(entry), "strip": Markup(strip(entry, axis, ranking.references, start))}
-               for entry in ranking.entries]
+    entries = [{**_entry(entry), "below": ranking.below(entry),
+                "strip": Markup(strip(entry, axis, ranking.references, start))} for entry in ranking.entries]
     return {
         "name": ranking.board, "metric": worded_metric(ranking.metric), "lower": ranking.lower_is_better,
         "protocol": ranking.protocol, "notes": ranking.notes, "tie_rules": ranking.tie_rules,
-        "entries": entries, "references": [_entry(entry) for entry in ranking.references],
+        "entries": entries, "warnings": ranking.warnings,
+        "references": [{**_entry(entry), "below": ""} for entry in ranking.references],
         "scale": Markup(scale(axis, ranking.references, digits)), "columns": _columns(ranking),
         "outside": [entry.label for entry in ranking.references if not axis.holds(entry.mean())],
         "conditions": _conditions(ranking), "sources": _sources(ranking),

@@ -93,6 +93,16 @@ class Ranking:
     references: tuple[Entry, ...]
     unranked: tuple[tuple[Row, str], ...]
     tie_rules: tuple[str, ...]
+    warnings: tuple[str, ...] | None = None  # of the audit of the data; None: not audited
+
+    def below(self, entry: Entry) -> str:
+        """The best floor when an entry's mean does not clear it, else ""."""
+        floors = [e for e in self.references if e.role == "floor" and not math.isnan(e.mean())]
+        if not floors or entry.role != "model":
+            return ""
+        sign = -1 if self.lower_is_better else 1
+        best = max(floors, key=lambda e: sign * e.mean())
+        return "" if sign * entry.mean() > sign * best.mean() else best.label.replace("_", " ")
 
     @property
     def lower_is_better(self) -> bool:

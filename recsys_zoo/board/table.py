@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,10 +14,14 @@ from .rank import Entry, Ranking, worded_metric
 
 def print_table(ranking: Ranking, console: Console | None = None) -> None:
     """Print models from the best to the worst, then references, then what must be said beside the numbers."""
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else 160)
     console.print(table_of(ranking))
     for note in ranking.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
+    for warning in ranking.warnings or ():
+        console.print(f"data: {warning}", style="yellow", markup=False)
+    if ranking.warnings is None:
+        console.print("data: not audited; `recsys-zoo audit` looks at them", markup=False)
     if ranking.tie_rules and any(entry.tied for entry in ranking.entries):
         console.print(f"=: tied ({'; '.join(ranking.tie_rules)})", markup=False)
     for row, reason in ranking.unranked:
@@ -38,7 +43,9 @@ def table_of(ranking: Ranking) -> Table:
     for entry in ranking.entries:
         seconds = sum(row.seconds for row in entry.rows) / len(entry.rows)
         place = f"{entry.rank}{'=' if entry.tied else ''}"
-        table.add_row(place, escape(entry.label), *_numbers(entry, second, kinds),
+        below = ranking.below(entry)
+        label = escape(entry.label) + (f" [yellow](below {below})[/]" if below else "")
+        table.add_row(place, label, *_numbers(entry, second, kinds),
                       f"{entry.rows[0].params:,}", f"{seconds:,.0f}", entry.hparams)
     table.add_section()
     for entry in ranking.references:

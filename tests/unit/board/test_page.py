@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -70,7 +71,7 @@ def test_every_number_stands_in_its_column():
     assert fm["logloss"] == "0.23060"
     assert fm["valid AUC"] == "0.97040"
     assert (fm["otherboard"], fm["paper"]) == ("0.9671", "0.8000")
-    assert (fm["settings"], fm["parameters"]) == ("inherited", "12,345")
+    assert (fm["settings"], fm["parameters"]) == ("inherited below pair memory", "12,345")
     assert fm["note"] == "train negatives re-drawn"
     assert table["deepfm"]["settings"] == "valid 16 trials"
     assert table["deepfm"]["otherboard"] == "–"
@@ -106,6 +107,26 @@ def test_conditions_notes_and_what_is_left_out_are_said():
     for words in ("other<br>board", "paper</th>", "Not ranked", "Sources", "partly on test", ">note</th>"):
         assert words not in bare, words
     assert "picked on test" in render([rank([row("lr", 0.8, selection="test")])])
+
+
+def test_what_an_audit_warns_of_and_what_is_below_a_floor_is_said():
+    ranking = rank(board())
+    assert {e.label: ranking.below(e) for e in ranking.entries if ranking.below(e)} == {
+        "lr": "pair memory", "fm": "pair memory"}
+    assert not any(map(ranking.below, ranking.references))
+    by_loss = rank(board(), "test.logloss")
+    assert by_loss.below(by_loss.entries[-1]) == "pair memory"
+    assert rank([row("lr", 0.4)]).below(rank([row("lr", 0.4)]).entries[0]) == ""
+    warned = replace(ranking, warnings=("a & b are shared",))
+    text, out = render([warned]), io.StringIO()
+    Reader(text)
+    assert "<li>a &amp; b are shared</li>" in text
+    assert text.count("below pair memory") == 2
+    print_table(warned, Console(file=out, width=200))
+    assert "data: a & b are shared" in out.getvalue()
+    assert out.getvalue().count("(below pair memory)") == 2
+    assert "found nothing to warn of" in render([replace(ranking, warnings=())])
+    assert "The data were not audited" in render([ranking])
 
 
 def test_text_from_rows_is_text():

@@ -137,7 +137,7 @@ def test_board_run_adds_a_row_per_seed_once(prepared, run):
         'board = "shop"\ndata = "data"\n[model]\nname = "lr"\n[train]\nepochs = 1\nbatch_size = 64\n'
     )
     for _ in range(2):
-        code, _, err = run("board", "run", recipe, "--seeds", "1,2", "--floors", "--rows", "rows.jsonl")
+        code, _, err = run("board", "run", recipe, "--seeds", "1,2", "--rows", "rows.jsonl")
         assert code == 0, err
     rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
     assert sorted((r["model"], r["seed"]) for r in rows if r["hparams"] != "none") == [("lr", 1), ("lr", 2)]
@@ -151,6 +151,14 @@ def test_board_run_adds_a_row_per_seed_once(prepared, run):
     code, out, _ = run("board", "show", "rows.jsonl")
     assert code == 0
     assert "lr" in out
+    (audited,) = Path("audits").iterdir()
+    assert json.loads(audited.read_text())["data_digest"] == rows[0]["data_digest"]
+    warnings = json.loads(audited.read_text())["warnings"]
+    assert warnings
+    joined = " ".join(out.split())
+    assert all(f"data: {warning}" in joined for warning in warnings)
+    audited.unlink()
+    assert "not audited" in run("board", "show", "rows.jsonl")[1]
     assert run("board", "page", "rows.jsonl", "--out", "page.html")[0] == 0
     assert "<svg" in Path("page.html").read_text()
 
@@ -206,7 +214,7 @@ def test_of_several_labels_the_first_is_taken_and_told(folder, run):
     rows = [json.loads(Path(name, "row.json").read_text()) for name in ("first", "named")]
     assert rows[0]["config_digest"] == rows[1]["config_digest"]
     Path("own.toml").write_text('data = "data"\nlabel = "buy"\n[model]\nname = "lr"\n[train]\nepochs = 1\n')
-    words = ("board", "run", "own.toml", "--seeds", "1", "--floors", "--rows", "rows.jsonl")
+    words = ("board", "run", "own.toml", "--seeds", "1", "--rows", "rows.jsonl")
     assert run(*words)[0] == 0
     rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
     assert [r["config"]["label"] for r in rows] == ["buy"] * len(rows)
