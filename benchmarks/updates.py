@@ -14,23 +14,25 @@ from __future__ import annotations
 import argparse
 import statistics
 from pathlib import Path
-from typing import Any
 
 from yardstick import display_name, spread
 
 from recsys_zoo.board.rows import Row, read_rows
 from recsys_zoo.config import json_digest
 from recsys_zoo.files import write_whole
+from recsys_zoo.runs import RunConfig
 
 BASE, OTHER = ("autograd", "exact"), "rows"
 
 
 def settings(row: Row) -> str:
-    """Digest of what must be equal: data and settings but for seed, way and where kernels come from."""
-    train: dict[str, Any] = dict(row.config["train"])
-    for name in ("table_update", "seed", "kernels"):
-        train.pop(name, None)
-    return json_digest({"data": row.data_digest, "model": row.config["model"], "train": train})
+    """Digest of what must be equal: data and settings but for seed, way, and how a step is launched.
+
+    Settings that are younger than the row have their defaults.
+    """
+    cfg = RunConfig.parse({name: row.config[name] for name in ("model", "train")}, row.label).resolved()
+    train = cfg.train.model_dump(mode="json", exclude={"table_update", "seed", "kernels", "cuda_graph"})
+    return json_digest({"data": row.data_digest, "model": cfg.model, "train": train})
 
 
 def report(rows: list[Row]) -> str:
