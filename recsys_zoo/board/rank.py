@@ -112,7 +112,7 @@ class Ranking:
     def notes(self) -> tuple[str, ...]:
         """What must stand beside every number."""
         rows = [row for entry in (*self.entries, *self.references) for row in entry.rows]
-        return tuple(dict.fromkeys(row.note for row in rows if row.note))
+        return tuple(dict.fromkeys(part for row in rows for part in row.note.split("; ") if part))
 
 
 def rank(rows: Iterable[Row], metric: str = "test.auc", quoted: Sequence[Quoted] = (),
