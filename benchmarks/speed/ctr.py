@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from driver import Worker, step_times, take_turns
-from machine import commit, machine
+from machine import append, commit, machine, write_report
 
 HERE = Path(__file__).parent
 OURS: dict[str, dict[str, Any]] = {
@@ -183,8 +183,7 @@ def main() -> None:
     add("--out", type=Path, help="JSON lines, appended")
     args = parser.parse_args()
     if args.report:
-        lines = [json.loads(line) for line in args.report.read_text(encoding="utf-8").splitlines()]
-        args.report.with_suffix(".md").write_text(report(lines), encoding="utf-8")
+        write_report(args.report, report)
         return
     if not (args.fuxictr and args.peer_python and args.out):
         parser.error("--fuxictr, --peer-python and --out are needed")
@@ -193,10 +192,7 @@ def main() -> None:
         for model in args.models.split(","):
             for batch in map(int, args.batches.split(",")):
                 for threads in map(int, args.threads.split(",")):
-                    lines = measure(args, shape, model, batch, threads)
-                    args.out.parent.mkdir(parents=True, exist_ok=True)
-                    with args.out.open("a", encoding="utf-8") as stream:
-                        stream.writelines(json.dumps(line) + "\n" for line in lines)
+                    append(args.out, measure(args, shape, model, batch, threads))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import commit, machine
+from machine import append, commit, machine, write_report
 from shapes import SIZES, Data
 from torch.utils._python_dispatch import TorchDispatchMode
 from worker_ours import MODELS, flops, prepared
@@ -287,8 +287,7 @@ def main() -> None:
     add("--out", type=Path, help="JSON lines, appended")
     args = parser.parse_args()
     if args.report:
-        lines = [json.loads(line) for line in args.report.read_text(encoding="utf-8").splitlines()]
-        args.report.with_suffix(".md").write_text(report(lines), encoding="utf-8")
+        write_report(args.report, report)
         return
     if not args.out:
         parser.error("--out is needed")
@@ -303,14 +302,11 @@ def main() -> None:
         "commit": commit(Path(__file__).parent),
         "when": time.strftime("%Y-%m-%d"),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     for shape in args.shapes.split(","):
         made = generate(shape, args.rows, args.device)
         data = prepared(made, "valid")
         for model in args.models.split(","):
-            lines = measure(data, shape, model, args, facts)
-            with args.out.open("a", encoding="utf-8") as stream:
-                stream.writelines(json.dumps(line) + "\n" for line in lines)
+            append(args.out, measure(data, shape, model, args, facts))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from driver import Worker, step_times, take_turns
-from machine import commit, machine
+from machine import append, commit, machine, write_report
 from shapes import SIZES
 
 HERE = Path(__file__).parent
@@ -136,17 +136,13 @@ def main() -> None:
     add("--out", type=Path, help="JSON lines, appended")
     args = parser.parse_args()
     if args.report:
-        lines = [json.loads(line) for line in args.report.read_text(encoding="utf-8").splitlines()]
-        args.report.with_suffix(".md").write_text(report(lines), encoding="utf-8")
+        write_report(args.report, report)
         return
     if not args.out:
         parser.error("--out is needed")
     cells = [tuple(cell.split(":")) for cell in args.cells.split(",")]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     for model in args.models.split(","):
-        lines = measure(args, model, cells)
-        with args.out.open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(line) + "\n" for line in lines)
+        append(args.out, measure(args, model, cells))
 
 
 if __name__ == "__main__":
