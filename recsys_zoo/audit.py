@@ -67,6 +67,11 @@ def save(record: dict[str, Any], path: Path) -> None:
     write_whole(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
+def file_beside(rows: Path, data_digest: str, label: str) -> Path:
+    """Where the audit of the data of a file of rows lies."""
+    return rows.parent / "audits" / f"{data_digest[:16]}{'-' * bool(label)}{label}.json"
+
+
 def row_keys(split: Split) -> np.ndarray:
     """A 64-bit hash [rows] of all inputs of each row; equal inputs have equal hashes."""
     found = np.empty(len(split), np.uint64)

@@ -327,24 +327,33 @@ def demo(
 
 @board_app.command("run")
 def board_run(
-    recipes: Annotated[list[str], typer.Argument(help="recipes, for example frappe_x1/autoint")],
-    seeds: Annotated[str, typer.Option(help="seeds, for example 1,2,3")] = "1,2,3,4,5",
+    recipes: Annotated[
+        list[str], typer.Argument(help="recipes (frappe_x1/autoint, 'frappe_x1/*') and suite files (.toml)")
+    ],
+    seeds: Annotated[str, typer.Option(help="seeds; default: 1,2,3,4,5 or those of the suite")] = "",
     rows: Annotated[Path | None, typer.Option(help="file the rows are added to")] = None,
     raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
     set_: Set = [],  # noqa: B006
     out: Annotated[Path, typer.Option(help="parent of the run folders")] = Path("runs"),
+    retry: Annotated[bool, typer.Option("--retry-failed", help="make failed runs again")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be run")] = False,
 ) -> None:
     """Train recipes over seeds and add one row each; runs that are done are not repeated.
 
-    Floors (rows that need no learning) and an audit of the data come with them.
+    Several processes may work on the same file of rows. Floors (rows that need no learning) and an audit of
+    the data come with them.
     """
-    from . import launch
+    from . import display, suite
 
     try:
-        numbers = [int(s) for s in seeds.split(",")]
+        numbers = [int(s) for s in seeds.split(",")] if seeds else []
     except ValueError:
         raise InputError(f"--seeds {seeds}: write whole numbers with commas, for example 1,2,3") from None
-    launch.run_board(recipes, numbers, rows, raw, set_, out)
+    runner = suite.Runner(suite.plan(recipes, numbers, set_), rows, raw, out, retry)
+    if dry_run:
+        display.show_estimate(runner.estimate())
+    else:
+        runner.run()
 
 
 @board_app.command("show")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,24 @@ def show_audit(record: dict[str, Any]) -> None:
         values = [metrics[f"{split}.{metric}"] for metric in ("auc", "logloss") for split in held]
         lines.append((name, *("-" if value is None else f"{value:.6f}" for value in values)))
     _table(lines)
+
+
+def show_estimate(estimate: Iterable[tuple[str, int, str, float, int]]) -> None:
+    """What a suite has to do: runs, time and memory."""
+    lines, seconds, count = [("recipe", "runs", "time of one", "MiB of tables and moments")], 0.0, 0
+    for recipe, missing, words, all_of_them, mib in estimate:
+        lines.append((recipe, str(missing), words, f"{mib:,}"))
+        seconds, count = seconds + all_of_them, count + missing
+    _table(lines)
+    known = f"about {worded(seconds)} in one process" if math.isfinite(seconds) else "no row says how long"
+    print(f"{count} runs, {known}")
+
+
+def worded(seconds: float) -> str:
+    """ "1 h 20 min", "3 min" or "40 s"."""
+    if seconds >= 3600:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+    return f"{int(seconds // 60)} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _table(lines: list[tuple[str, ...]]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import audit, catalog, runs
 from .board.rank import Ranking, by_board, rank, read_quoted
-from .board.rows import Row, append_row, config_digest, read_rows
+from .board.rows import Row, config_digest, read_rows
 from .board.scores import score_files
 from .config import read_toml, set_dotted
 from .data.store import Prepared
@@ -129,83 +128,13 @@ def predict_file(run_folder: Path, file: Path, out: Path, batch_size: int) -> in
     return len(scores)
 
 
-def run_board(
-    recipes: list[str],
-    seeds: list[int],
-    rows: Path | None,
-    raw: Path | None,
-    assignments: list[str],
-    parent: Path,
-) -> None:
-    """Train recipes over seeds; rows already in the file (same settings, data and seed) are not trained
-    again. The data's floors are added to the file, and their audit to audits/ beside it."""
-    for recipe in recipes:
-        if catalog.find_recipe(recipe) is None:
-            raise unknown_name("recipe", recipe, catalog.recipes(), "see benchmarks/recipes")
-        for seed in seeds:
-            configure(recipe, "", assignments, seed)  # every mistake is told before the first run
-    for recipe in recipes:
-        for seed in seeds:
-            cfg = configure(recipe, "", assignments, seed)
-            data = open_data(cfg.data, raw)
-            cfg = runs.with_label(cfg, data)
-            target = rows or parent / cfg.board / "rows.jsonl"
-            _add_floors(data, recipe, cfg, target)
-            _add_audit(data, cfg.label, target)
-            if _has(target, cfg, data):
-                continue
-            folder = default_folder(cfg, parent)
-            words = ["recsys-zoo", "train", recipe, "--seed", str(seed)]
-            command = shlex.join([*words, *(word for a in assignments for word in ("--set", a))])
-            if (folder / "row.json").is_file():
-                row = runs.read_row(folder)
-                if not runs.is_row_of(row, cfg, data.data_digest):
-                    raise InputError(f"{folder}: holds a run on other data; choose another --out")
-            else:
-                row = runs.train(
-                    cfg, data, folder, resume=(folder / "config.toml").is_file(), command=command
-                )
-            append_row(target, row)
-
-
-def _add_floors(data: Prepared, recipe: str, cfg: RunConfig, target: Path) -> None:
-    """Rows that need no learning, once a data set and label."""
-    for row in _rows(target):
-        label = row.config.get("label", "")
-        if row.role == "floor" and row.data_digest == data.data_digest and label == cfg.label:
-            return
-    for row in runs.floors(data, cfg.board, cfg.label, command=f"recsys-zoo board run {recipe}"):
-        append_row(target, row)
-
-
-def _audit_file(rows: Path, data_digest: str, label: str) -> Path:
-    """Where the audit of the data of a file of rows lies."""
-    return rows.parent / "audits" / f"{data_digest[:16]}{'-' * bool(label)}{label}.json"
-
-
-def _add_audit(data: Prepared, label: str, target: Path) -> None:
-    """The audit of the data, once beside each file of rows."""
-    path = _audit_file(target, data.data_digest, label)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        audit.save(audit.audit(data, label), path)
-
-
 def _warnings(files: list[Path], row: Row) -> tuple[str, ...] | None:
     """What the audit of a row's data says; None where there is no audit."""
     for file in files:
-        path = _audit_file(file, row.data_digest, row.config.get("label", ""))
+        path = audit.file_beside(file, row.data_digest, row.config.get("label", ""))
         if path.is_file():
             return tuple(audit.read(path)["warnings"])
     return None
-
-
-def _has(target: Path, cfg: RunConfig, data: Prepared) -> bool:
-    return any(runs.is_row_of(row, cfg, data.data_digest) for row in _rows(target))
-
-
-def _rows(path: Path) -> list[Row]:
-    return read_rows(path) if path.is_file() else []
 
 
 def rankings(files: list[Path], metric: str, scores: Path | None = None) -> list[Ranking]:

@@ -327,6 +327,29 @@ def floors(
     return rows
 
 
+def failed_row(cfg: RunConfig, data: Prepared, reason: str, command: str) -> Row:
+    """The row of a run that could not be made."""
+    facts = {"params": 0, "kept": 1.0, "epochs": 0, "best_epoch": 0, "seconds": 0.0, "rows_per_s": 0.0}
+    return make_row(
+        cfg,
+        data,
+        {},
+        seed=cfg.train.seed,
+        status="failed",
+        reason=reason,
+        command=command,
+        scores_digest="",
+        **facts,
+    )
+
+
+def table_mib(cfg: RunConfig, data: Prepared) -> int:
+    """Memory of the embedding rows of a run with their gradients and moments, by its widths and the data."""
+    rows = sum(data.table_sizes.values())
+    copies = 4 if cfg.train.table_update == "autograd" else 3
+    return round(rows * cfg.model["embedding"]["dim"] * 4 * copies / 2**20)
+
+
 def read_row(run: Path) -> Row:
     """The row of a finished run; InputError when the folder holds none."""
     path = Path(run) / "row.json"

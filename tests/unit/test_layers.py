@@ -19,7 +19,7 @@ LAYERS = [
     {"train"},
     {"zoo", "predictor", "board"},
     {"importers"},
-    {"runs", "audit", "catalog", "launch", "display", "demo", "cli", "estimator"},
+    {"runs", "audit", "catalog", "launch", "suite", "display", "demo", "cli", "estimator"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"sklearn", "tensorboard", "matplotlib", "jinja2", "pandas", "rich", "onnx", "optuna"}

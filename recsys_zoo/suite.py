@@ -1,0 +1,233 @@
+"""Many runs: which ones there are, which are missing, and making them, beside other processes that do so too.
+
+A run is claimed by a lock of the kernel beside its folder, held until its row is in the file of rows; so a
+killed process leaves its run to the others, who go on with it, and no row is lost or written twice.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import shlex
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from . import audit, catalog, runs
+from .board.rows import Row, append_row, read_rows
+from .config import Frozen, read_toml
+from .data.store import Prepared
+from .display import worded
+from .errors import InputError, unknown_name
+from .files import locked
+from .launch import configure, default_folder, open_data
+from .runs import RunConfig
+
+WAIT_S = 0.2  # between two looks at a lock that another process holds for a moment
+
+
+class Suite(Frozen):
+    """A file of runs: recipes times seeds, all with the same overrides."""
+
+    recipes: tuple[str, ...] = Field(min_length=1, description='names, "board/*", or .toml files')
+    seeds: tuple[int, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="seeds of every recipe")
+    overrides: tuple[str, ...] = Field((), description='as --set takes them: "train.table_update=exact"')
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a suite: settings resolved, the command that makes it alone."""
+
+    recipe: str
+    cfg: RunConfig
+    command: str
+
+    @property
+    def name(self) -> str:
+        """The recipe with the seed."""
+        return f"{self.recipe} seed {self.cfg.train.seed}"
+
+
+def plan(targets: Sequence[str], seeds: Sequence[int], assignments: Sequence[str]) -> list[Task]:
+    """The runs of recipes, patterns of recipes and suite files, seed by seed, each once.
+
+    InputError for every mistake in names and settings, before anything is run.
+    """
+    wanted: dict[tuple[str, int, tuple[str, ...]], None] = {}
+    for target in targets:
+        suite = _suite_file(target)
+        recipes = suite.recipes if suite else (target,)
+        more = (*(suite.overrides if suite else ()), *assignments)
+        for recipe in (name for entry in recipes for name in _recipes(entry)):
+            for seed in seeds or (suite.seeds if suite else Suite.model_fields["seeds"].default):
+                wanted[recipe, seed, more] = None
+    tasks = []
+    for recipe, seed, more in wanted:
+        words = ["recsys-zoo", "train", recipe, "--seed", str(seed)]
+        command = shlex.join([*words, *(word for a in more for word in ("--set", a))])
+        tasks.append(Task(recipe, configure(recipe, "", list(more), seed), command))
+    return tasks
+
+
+def _suite_file(target: str) -> Suite | None:
+    """The suite in a .toml file that has `recipes`; None for a recipe."""
+    if not target.endswith(".toml") or not Path(target).is_file():
+        return None
+    values = read_toml(Path(target))
+    return Suite.parse(values, target) if "recipes" in values else None
+
+
+def _recipes(entry: str) -> list[str]:
+    """A recipe, or those that a pattern fits."""
+    if any(c in entry for c in "*?["):
+        found = fnmatch.filter(catalog.recipes(), entry)
+        if not found:
+            raise InputError(f"no recipe fits {entry!r}; see benchmarks/recipes")
+        return found
+    if catalog.find_recipe(entry) is None:
+        raise unknown_name("recipe", entry, catalog.recipes(), "see benchmarks/recipes")
+    return [entry]
+
+
+@dataclass
+class Runner:
+    """Makes the missing runs of a plan.
+
+    rows: the file rows are added to (default: PARENT/BOARD/rows.jsonl); parent: of the run folders. Failed
+    runs have rows too and are not repeated, unless `retry`.
+    """
+
+    tasks: list[Task]
+    rows: Path | None = None
+    raw: Path | None = None
+    parent: Path = Path("runs")
+    retry: bool = False
+    say: Any = print
+    data: dict[str, Prepared] = field(default_factory=dict)
+    took: list[float] = field(default_factory=list)
+
+    def run(self) -> int:
+        """Make what is missing and nobody else is at; returns how many runs of the plan have no row yet."""
+        left = list(self.tasks)
+        while left:
+            busy = [task for task in left if not self._make(task, left)]
+            if len(busy) == len(left):
+                break
+            left = busy
+        for task in left:
+            self.say(f"{task.name}: another process is at it")
+        return len(left)
+
+    def _make(self, task: Task, left: list[Task]) -> bool:
+        """False when another process holds the run; else its row is in the file afterwards."""
+        target, folder = self._target(task), default_folder(task.cfg, self.parent)
+        data = self._open(task)
+        cfg = runs.with_label(task.cfg, data)
+        if self._row(target, cfg, data) is not None:
+            return True
+        try:
+            with locked(folder.parent / f"{folder.name}.claim"):
+                self._add_beside(target, task, cfg, data)
+                if self._row(target, cfg, data) is None:
+                    place = self.tasks.index(task) + 1
+                    self.say(f"[{place}/{len(self.tasks)}] {task.name}{self._left(left[left.index(task):])}")
+                    since = time.perf_counter()
+                    append_row(target, self._train(task, cfg, data, folder))
+                    self.took.append(time.perf_counter() - since)
+        except InputError as error:
+            if "another process is writing here" in str(error):
+                return False
+            raise
+        return True
+
+    def _train(self, task: Task, cfg: RunConfig, data: Prepared, folder: Path) -> Row:
+        if (folder / "row.json").is_file():  # killed before the row was in the file
+            row = runs.read_row(folder)
+            if not runs.is_row_of(row, cfg, data.data_digest):
+                raise InputError(f"{folder}: holds a run on other data; choose another --out")
+            return row
+        resume = (folder / "config.toml").is_file()
+        try:
+            return runs.train(cfg, data, folder, resume=resume, command=task.command, say=self.say)
+        except (InputError, RuntimeError, MemoryError) as error:
+            if "another process" in str(error):
+                raise
+            reason = " ".join(str(error).split())[:500] or type(error).__name__
+            self.say(f"{task.name} failed: {reason}")
+            return runs.failed_row(cfg, data, reason, task.command)
+
+    def _row(self, target: Path, cfg: RunConfig, data: Prepared) -> Row | None:
+        """The row that the file has of a run."""
+        for row in _rows(target):
+            if runs.is_row_of(row, cfg, data.data_digest) and not (self.retry and row.status == "failed"):
+                return row
+        return None
+
+    def _add_beside(self, target: Path, task: Task, cfg: RunConfig, data: Prepared) -> None:
+        """Floors in the file of rows, and the audit of the data beside it, once a data set and label."""
+        file = audit.file_beside(target, data.data_digest, cfg.label)
+        while True:
+            try:
+                with locked(file):
+                    if not _has_floors(target, cfg, data):
+                        command = f"recsys-zoo board run {task.recipe}"
+                        for row in runs.floors(data, cfg.board, cfg.label, command=command):
+                            append_row(target, row)
+                    if not file.is_file():
+                        audit.save(audit.audit(data, cfg.label), file)
+                return
+            except InputError as error:
+                if "another process is writing here" not in str(error):
+                    raise
+                time.sleep(WAIT_S)
+
+    def _target(self, task: Task) -> Path:
+        return self.rows or self.parent / task.cfg.board / "rows.jsonl"
+
+    def _open(self, task: Task) -> Prepared:
+        name = task.cfg.data
+        if name not in self.data:
+            self.data[name] = open_data(name, self.raw)
+        return self.data[name]
+
+    def _left(self, left: Sequence[Task]) -> str:
+        """The time that the rest takes by the runs before, in words."""
+        if not self.took:
+            return ""
+        return f", about {worded(statistics.fmean(self.took) * len(left))} left"
+
+    def estimate(self) -> Iterator[tuple[str, int, str, float, int]]:
+        """For each recipe with runs to do: their number, seconds of one in words, all seconds, MiB of tables.
+
+        Seconds are the mean of rows of equal settings and other seeds; without any, of all rows of the file.
+        """
+        by_recipe: dict[str, list[Task]] = {}
+        for task in self.tasks:
+            by_recipe.setdefault(task.command.replace(f"--seed {task.cfg.train.seed}", ""), []).append(task)
+        for tasks in by_recipe.values():
+            first, data = tasks[0], self._open(tasks[0])
+            rows = [row for row in _rows(self._target(first)) if row.role == "model" and row.status == "done"]
+            cfgs = [runs.with_label(task.cfg, data) for task in tasks]
+            missing = [cfg for cfg in cfgs if self._row(self._target(first), cfg, data) is None]
+            if not missing:
+                continue
+            same = [r.seconds for r in rows for cfg in missing[:1]
+                    if runs.is_row_of(r.model_copy(update={"seed": cfg.train.seed}), cfg, data.data_digest)]
+            known = same or [row.seconds for row in rows]
+            one = statistics.fmean(known) if known else float("nan")
+            words = worded(one) if same else f"{worded(one)} (mean of other models)" if known else "not known"
+            yield first.recipe, len(missing), words, one * len(missing), runs.table_mib(missing[0], data)
+
+
+def _has_floors(target: Path, cfg: RunConfig, data: Prepared) -> bool:
+    """Whether the file has the floors of these data and label."""
+    floors = [row for row in _rows(target) if row.role == "floor" and row.data_digest == data.data_digest]
+    return any(row.config.get("label", "") == cfg.label for row in floors)
+
+
+def _rows(path: Path) -> list[Row]:
+    return read_rows(path) if path.is_file() else []
