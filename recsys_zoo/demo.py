@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from . import launch, runs
+from . import audit, launch, runs
 from .board.page import write_page
 from .board.rank import rank
 from .board.rows import append_row, read_rows
@@ -68,7 +69,9 @@ def run_demo(out: Path, rows: int = 0) -> None:
             cfg, data, launch.default_folder(cfg, out), command="recsys-zoo demo", say=lambda _: None
         )
         append_row(file, row)
-    ranking = rank(read_rows(file), scores=score_files(out))
+    record = audit.audit(data)
+    audit.save(record, audit.file_beside(file, data.data_digest, ""))
+    ranking = replace(rank(read_rows(file), scores=score_files(out)), warnings=tuple(record["warnings"]))
     print()
     print_table(ranking)
     write_page(out / "board.html", [ranking], "recsys_zoo demo")
