@@ -17,21 +17,18 @@ from pathlib import Path
 
 from yardstick import display_name, spread
 
-from recsys_zoo.board.rows import Row, read_rows
+from recsys_zoo.board.rows import FACTS, Row, read_rows
 from recsys_zoo.config import json_digest
 from recsys_zoo.files import write_whole
-from recsys_zoo.runs import RunConfig
+from recsys_zoo.runs import settings_of
 
 BASE, OTHER = ("autograd", "exact"), "rows"
 
 
 def settings(row: Row) -> str:
-    """Digest of what must be equal: data and settings but for seed, way, and how a step is launched.
-
-    Settings that are younger than the row have their defaults.
-    """
-    cfg = RunConfig.parse({name: row.config[name] for name in ("model", "train")}, row.label).resolved()
-    train = cfg.train.model_dump(mode="json", exclude={"table_update", "seed", "kernels", "cuda_graph"})
+    """Digest of what must be equal: data and settings but for way, seed and how a step is launched."""
+    cfg = settings_of(row)
+    train = cfg.train.model_dump(mode="json", exclude={"table_update", *FACTS})
     return json_digest({"data": row.data_digest, "model": cfg.model, "train": train})
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from recsys_zoo.board.rank import read_quoted
-from recsys_zoo.board.rows import Row, read_rows
+from recsys_zoo.board.rows import FACTS, Row, read_rows
 from recsys_zoo.catalog import published
 from recsys_zoo.files import write_whole
+from recsys_zoo.runs import settings_of
 
 TARGET = 0.001
 # Registry name with presets -> name on the board. Preset "fuxi" of AutoInt is the peer's form of it; any
@@ -55,10 +56,6 @@ PEER_NAMES = {
 }
 
 
-# What rows of equal settings may differ in; settings that came later are missing in older rows.
-NO_SETTINGS = {"train.seed", "train.kernels", "train.cuda_graph"}
-
-
 def display_name(row: Row) -> str:
     """The model's name on the board."""
     known = PEER_NAMES.get(row.label)
@@ -70,8 +67,8 @@ def by_settings(rows: list[Row]) -> dict[str, list[Row]]:
     first: dict[str, dict[str, Any]] = {}
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        name, settings = display_name(row), flat({k: row.config[k] for k in ("model", "train")})
-        settings = {key: value for key, value in settings.items() if key not in NO_SETTINGS}
+        name, cfg = display_name(row), settings_of(row)
+        settings = flat({"model": cfg.model, "train": cfg.train.model_dump(mode="json", exclude=set(FACTS))})
         before = first.setdefault(name, settings)
         other = [
             f"{key.rpartition('.')[2]} {value}" for key, value in settings.items() if before.get(key) != value

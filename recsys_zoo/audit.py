@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from . import runs
+from .board.rows import Row
 from .data.store import Prepared, Split
 from .errors import InputError, unknown_name
 from .files import write_whole
@@ -31,10 +32,13 @@ _BLOCK = 1 << 20  # rows hashed together
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
-def audit(data: Prepared, label: str = "", time: str = "") -> dict[str, Any]:
+def audit(
+    data: Prepared, label: str = "", time: str = "", floors: Sequence[Row] = ()
+) -> dict[str, Any]:
     """The record of an audit, as plain JSON values; `warnings` says in sentences what should be looked at.
 
     time: a numeric column that orders the rows, to see whether training rows are later than test rows.
+    floors: rows of these data that need no learning, where they are at hand; else they are counted here.
     InputError for an unknown label or time column and for data without train and valid.
     """
     for name in ("train", "valid"):
@@ -51,15 +55,18 @@ def audit(data: Prepared, label: str = "", time: str = "") -> dict[str, Any]:
         "columns": _columns(data, labels),
         "pairs": _pairs(data, labels),
         "order": _order(data, time),
-        "floors": {row.label: _finite(row.metrics) for row in runs.floors(data, "audit", task.label, 0)},
+        "floors": {
+            row.label: _finite(row.metrics) for row in floors or runs.floors(data, "audit", task.label, 0)
+        },
     }
     record["warnings"] = list(_warnings(record, data))
     return record
 
 
 def _finite(metrics: dict[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN: null."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    """Without intervals; JSON knows no NaN: null."""
+    kept = {name: value for name, value in metrics.items() if not name.endswith(("_low", "_high"))}
+    return {name: value if math.isfinite(value) else None for name, value in kept.items()}
 
 
 def save(record: dict[str, Any], path: Path) -> None:

@@ -57,7 +57,8 @@ def run_demo(out: Path, rows: int = 0) -> None:
     data = prepare([out / "clicks.csv"], planted.spec(), out / "prepared")
     print(describe(data))
     file = out / "rows.jsonl"
-    for row in runs.floors(data, "planted", command="recsys-zoo demo"):
+    floors = runs.floors(data, "planted", command="recsys-zoo demo")
+    for row in floors:
         append_row(file, row)
     _add_ceiling(data, planted.probability[planted.split == "test"], file)
     for name, (settings, training) in MODELS.items():
@@ -69,7 +70,7 @@ def run_demo(out: Path, rows: int = 0) -> None:
             cfg, data, launch.default_folder(cfg, out), command="recsys-zoo demo", say=lambda _: None
         )
         append_row(file, row)
-    record = audit.audit(data)
+    record = audit.audit(data, floors=floors)
     audit.save(record, audit.file_beside(file, data.data_digest, ""))
     ranking = replace(rank(read_rows(file), scores=score_files(out)), warnings=tuple(record["warnings"]))
     print()

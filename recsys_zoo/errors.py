@@ -16,6 +16,10 @@ class UnknownName(InputError, KeyError):
     __str__ = ValueError.__str__  # KeyError would print the sentence in quotes
 
 
+class Busy(InputError):
+    """Another process is at work on the same file or folder."""
+
+
 def unknown_name(what: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:
     """The error for a misspelt name: lists near matches, or all names when there are few."""
     known = sorted(known)

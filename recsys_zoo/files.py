@@ -10,12 +10,14 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from .errors import InputError
+from .errors import Busy, InputError
 
+_LOOK_S = 0.05  # between two looks at a lock that another process holds
 _NEW, _OLD = "~new~", "~old~"  # in the names of folders that are being built, or moved away
 _IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)  # a file where a folder is needed, or a folder
 
@@ -110,17 +112,18 @@ def restore(final: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Hold a lock on `target` (a file beside it); InputError when another process holds it.
+def locked(target: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a lock on `target` (a file beside it); Busy when another process holds it for `wait_s` seconds.
 
     The lock is the kernel's, so a killed process leaves none behind.
     """
-    path = target.parent / f".{target.name}.lock"
+    path, until = target.parent / f".{target.name}.lock", time.monotonic() + wait_s
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock(path)
+        while (file := _lock(path)) is None and time.monotonic() < until:
+            time.sleep(_LOOK_S)
     if file is None:
-        raise InputError(f"{target}: another process is writing here; wait for it or choose another folder")
+        raise Busy(f"{target}: another process is writing here; wait for it or choose another folder")
     try:
         yield
     finally:

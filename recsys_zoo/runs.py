@@ -246,19 +246,24 @@ def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     return {**cfg.model_dump(mode="json"), "data_digest": data_digest}
 
 
-def is_row_of(row: Row, cfg: RunConfig, data_digest: str) -> bool:
-    """Whether a row has these resolved settings, this seed and these data.
+def settings_of(row: Row) -> RunConfig:
+    """The resolved settings of a row; InputError when it has some that are gone.
 
     The row may be older than some settings: it then has their defaults, which stand for what was before them.
     """
     known = {key: value for key, value in row.config.items() if key in RunConfig.model_fields}
-    if (row.seed, row.data_digest) != (cfg.train.seed, data_digest) or known.get("model") is None:
+    return RunConfig.parse(known, row.label).resolved()
+
+
+def is_row_of(row: Row, cfg: RunConfig, data_digest: str) -> bool:
+    """Whether a row has these resolved settings, this seed and these data."""
+    if (row.seed, row.data_digest) != (cfg.train.seed, data_digest):
         return False
-    if known["model"].get("name") != cfg.model["name"]:
+    if row.config.get("model", {}).get("name") != cfg.model["name"]:
         return False
     try:
-        settings = RunConfig.parse(known, row.label).resolved()
-    except InputError:  # a setting is gone
+        settings = settings_of(row)
+    except InputError:
         return False
     return config_digest(identity(settings, data_digest)) == config_digest(identity(cfg, data_digest))
 

@@ -7,6 +7,7 @@ killed process leaves its run to the others, who go on with it, and no row is lo
 from __future__ import annotations
 
 import fnmatch
+import math
 import shlex
 import statistics
 import time
@@ -22,12 +23,10 @@ from .board.rows import Row, append_row, read_rows
 from .config import Frozen, read_toml
 from .data.store import Prepared
 from .display import worded
-from .errors import InputError, unknown_name
+from .errors import Busy, InputError, unknown_name
 from .files import locked
 from .launch import configure, default_folder, open_data
 from .runs import RunConfig
-
-WAIT_S = 0.2  # between two looks at a lock that another process holds for a moment
 
 
 class Suite(Frozen):
@@ -40,16 +39,22 @@ class Suite(Frozen):
 
 @dataclass(frozen=True)
 class Task:
-    """One run of a suite: settings resolved, the command that makes it alone."""
+    """One run of a suite: its settings resolved, and the overrides that are among them."""
 
     recipe: str
     cfg: RunConfig
-    command: str
+    overrides: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """The recipe with the seed."""
         return f"{self.recipe} seed {self.cfg.train.seed}"
+
+    @property
+    def command(self) -> str:
+        """What makes this run alone."""
+        words = ["recsys-zoo", "train", self.recipe, "--seed", str(self.cfg.train.seed)]
+        return shlex.join([*words, *(word for a in self.overrides for word in ("--set", a))])
 
 
 def plan(targets: Sequence[str], seeds: Sequence[int], assignments: Sequence[str]) -> list[Task]:
@@ -65,12 +70,7 @@ def plan(targets: Sequence[str], seeds: Sequence[int], assignments: Sequence[str
         for recipe in (name for entry in recipes for name in _recipes(entry)):
             for seed in seeds or (suite.seeds if suite else Suite.model_fields["seeds"].default):
                 wanted[recipe, seed, more] = None
-    tasks = []
-    for recipe, seed, more in wanted:
-        words = ["recsys-zoo", "train", recipe, "--seed", str(seed)]
-        command = shlex.join([*words, *(word for a in more for word in ("--set", a))])
-        tasks.append(Task(recipe, configure(recipe, "", list(more), seed), command))
-    return tasks
+    return [Task(recipe, configure(recipe, "", list(more), seed), more) for recipe, seed, more in wanted]
 
 
 def _suite_file(target: str) -> Suite | None:
@@ -114,7 +114,7 @@ class Runner:
         """Make what is missing and nobody else is at; returns how many runs of the plan have no row yet."""
         left = list(self.tasks)
         while left:
-            busy = [task for task in left if not self._make(task, left)]
+            busy = [task for task in left if not self._make(task)]
             if len(busy) == len(left):
                 break
             left = busy
@@ -122,7 +122,7 @@ class Runner:
             self.say(f"{task.name}: another process is at it")
         return len(left)
 
-    def _make(self, task: Task, left: list[Task]) -> bool:
+    def _make(self, task: Task) -> bool:
         """False when another process holds the run; else its row is in the file afterwards."""
         target, folder = self._target(task), default_folder(task.cfg, self.parent)
         data = self._open(task)
@@ -133,15 +133,13 @@ class Runner:
             with locked(folder.parent / f"{folder.name}.claim"):
                 self._add_beside(target, task, cfg, data)
                 if self._row(target, cfg, data) is None:
-                    place = self.tasks.index(task) + 1
-                    self.say(f"[{place}/{len(self.tasks)}] {task.name}{self._left(left[left.index(task):])}")
+                    place, all_of_them = self.tasks.index(task) + 1, len(self.tasks)
+                    self.say(f"[{place}/{all_of_them}] {task.name}{self._left(all_of_them - place + 1)}")
                     since = time.perf_counter()
                     append_row(target, self._train(task, cfg, data, folder))
                     self.took.append(time.perf_counter() - since)
-        except InputError as error:
-            if "another process is writing here" in str(error):
-                return False
-            raise
+        except Busy:
+            return False
         return True
 
     def _train(self, task: Task, cfg: RunConfig, data: Prepared, folder: Path) -> Row:
@@ -153,9 +151,9 @@ class Runner:
         resume = (folder / "config.toml").is_file()
         try:
             return runs.train(cfg, data, folder, resume=resume, command=task.command, say=self.say)
+        except Busy:  # somebody trains this run alone
+            raise
         except (InputError, RuntimeError, MemoryError) as error:
-            if "another process" in str(error):
-                raise
             reason = " ".join(str(error).split())[:500] or type(error).__name__
             self.say(f"{task.name} failed: {reason}")
             return runs.failed_row(cfg, data, reason, task.command)
@@ -170,20 +168,15 @@ class Runner:
     def _add_beside(self, target: Path, task: Task, cfg: RunConfig, data: Prepared) -> None:
         """Floors in the file of rows, and the audit of the data beside it, once a data set and label."""
         file = audit.file_beside(target, data.data_digest, cfg.label)
-        while True:
-            try:
-                with locked(file):
-                    if not _has_floors(target, cfg, data):
-                        command = f"recsys-zoo board run {task.recipe}"
-                        for row in runs.floors(data, cfg.board, cfg.label, command=command):
-                            append_row(target, row)
-                    if not file.is_file():
-                        audit.save(audit.audit(data, cfg.label), file)
-                return
-            except InputError as error:
-                if "another process is writing here" not in str(error):
-                    raise
-                time.sleep(WAIT_S)
+        with locked(file, math.inf):
+            floors = _floors(target, cfg, data)
+            if not floors:
+                command = f"recsys-zoo board run {task.recipe}"
+                floors = runs.floors(data, cfg.board, cfg.label, command=command)
+                for row in floors:
+                    append_row(target, row)
+            if not file.is_file():
+                audit.save(audit.audit(data, cfg.label, floors=floors), file)
 
     def _target(self, task: Task) -> Path:
         return self.rows or self.parent / task.cfg.board / "rows.jsonl"
@@ -194,20 +187,18 @@ class Runner:
             self.data[name] = open_data(name, self.raw)
         return self.data[name]
 
-    def _left(self, left: Sequence[Task]) -> str:
-        """The time that the rest takes by the runs before, in words."""
-        if not self.took:
-            return ""
-        return f", about {worded(statistics.fmean(self.took) * len(left))} left"
+    def _left(self, count: int) -> str:
+        """The time that so many runs take by the runs before, in words."""
+        return f", about {worded(statistics.fmean(self.took) * count)} left" if self.took else ""
 
     def estimate(self) -> Iterator[tuple[str, int, str, float, int]]:
         """For each recipe with runs to do: their number, seconds of one in words, all seconds, MiB of tables.
 
         Seconds are the mean of rows of equal settings and other seeds; without any, of all rows of the file.
         """
-        by_recipe: dict[str, list[Task]] = {}
+        by_recipe: dict[tuple[str, tuple[str, ...]], list[Task]] = {}
         for task in self.tasks:
-            by_recipe.setdefault(task.command.replace(f"--seed {task.cfg.train.seed}", ""), []).append(task)
+            by_recipe.setdefault((task.recipe, task.overrides), []).append(task)
         for tasks in by_recipe.values():
             first, data = tasks[0], self._open(tasks[0])
             rows = [row for row in _rows(self._target(first)) if row.role == "model" and row.status == "done"]
@@ -223,10 +214,10 @@ class Runner:
             yield first.recipe, len(missing), words, one * len(missing), runs.table_mib(missing[0], data)
 
 
-def _has_floors(target: Path, cfg: RunConfig, data: Prepared) -> bool:
-    """Whether the file has the floors of these data and label."""
+def _floors(target: Path, cfg: RunConfig, data: Prepared) -> list[Row]:
+    """The floors of these data and label that the file has."""
     floors = [row for row in _rows(target) if row.role == "floor" and row.data_digest == data.data_digest]
-    return any(row.config.get("label", "") == cfg.label for row in floors)
+    return [row for row in floors if row.config.get("label", "") == cfg.label]
 
 
 def _rows(path: Path) -> list[Row]:

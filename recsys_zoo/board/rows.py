@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from ..config import Frozen, json_digest
 from ..errors import InputError
 from ..files import locked, write_whole
 
+FACTS = ("seed", "kernels", "cuda_graph")  # settings of training in which rows of one setting may differ
 WAIT_S = 30.0  # for other processes that are adding a row to the same file
 
 
@@ -84,8 +84,7 @@ def config_digest(config: dict[str, Any]) -> str:
     `train.kernels` and `train.cuda_graph` are left out too: which code does the same sums, and how it is
     launched, are facts of the row, like the machine.
     """
-    facts = ("seed", "kernels", "cuda_graph")
-    train = {key: value for key, value in config.get("train", {}).items() if key not in facts}
+    train = {key: value for key, value in config.get("train", {}).items() if key not in FACTS}
     return json_digest({**config, "train": train})
 
 
@@ -93,18 +92,10 @@ def append_row(path: Path, row: Row) -> None:
     """Add a row at the end; the file is replaced whole, so there is never half a line in it."""
     path = Path(path)
     line = row.model_dump_json() + "\n"
-    until = time.monotonic() + WAIT_S
-    while True:
-        try:
-            with locked(path):
-                held = path.read_bytes() if path.exists() else b""
-                gap = b"" if not held or held.endswith(b"\n") else b"\n"
-                write_whole(path, held + gap + line.encode())
-                return
-        except InputError as error:
-            if "another process" not in str(error) or time.monotonic() > until:
-                raise
-            time.sleep(0.05)
+    with locked(path, WAIT_S):
+        held = path.read_bytes() if path.exists() else b""
+        gap = b"" if not held or held.endswith(b"\n") else b"\n"
+        write_whole(path, held + gap + line.encode())
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -146,29 +145,31 @@ def test_a_dry_run_says_how_much_there_is_to_do(recipes, run):  # noqa: F811
 def _start(*more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "recsys_zoo.cli", "board", "run", "suite.toml", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(suite.__file__).parents[1])}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_leave_exactly_the_rows_of_an_undisturbed_run(recipes):
-    """Sixteen runs of some seconds, so that most kills find one half done."""
+    """Sixteen runs of sixty epochs; a worker is killed after some lines of its output, an epoch each."""
     for name in ("lr", "fm"):
         Path(f"{name}.toml").write_text(RECIPE.format(name=name, epochs=60))
     Path("suite.toml").write_text('recipes = ["lr.toml", "fm.toml"]\nseeds = [1, 2, 3, 4, 5, 6, 7, 8]\n')
     undisturbed = _start("--rows", "calm.jsonl", "--out", "calm")
-    assert undisturbed.wait() == 0
+    undisturbed.communicate()
+    assert undisturbed.returncode == 0
     rng, killed = random.Random(5), 0
     workers = [_start("--rows", ROWS, "--out", "runs") for _ in range(2)]
     for _ in range(20):
-        place = rng.randrange(2)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            workers[place].wait(rng.uniform(1.0, 4.0))
-        workers[place].kill()
-        killed += workers[place].wait() == -signal.SIGKILL
-        workers[place] = _start("--rows", ROWS, "--out", "runs")
-    for worker in workers:
-        worker.wait()
-    assert _start("--rows", ROWS, "--out", "runs").wait() == 0
+        worker = workers.pop(rng.randrange(2))
+        for _ in range(rng.randrange(1, 40)):
+            worker.stdout.readline()
+        worker.kill()
+        worker.communicate()
+        killed += worker.returncode == -signal.SIGKILL
+        workers.append(_start("--rows", ROWS, "--out", "runs"))
+    for worker in (*workers, _start("--rows", ROWS, "--out", "runs")):
+        worker.communicate()
+        assert worker.returncode == 0
 
     def content(path: Path) -> list[tuple]:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
