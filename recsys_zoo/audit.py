@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import runs
+from . import references
 from .board.rows import Row
 from .data.store import Prepared, Split
 from .errors import InputError, unknown_name
@@ -56,7 +56,8 @@ def audit(
         "pairs": _pairs(data, labels),
         "order": _order(data, time),
         "floors": {
-            row.label: _finite(row.metrics) for row in floors or runs.floors(data, "audit", task.label, 0)
+            row.label: _finite(row.metrics)
+            for row in floors or references.floors(data, "audit", task.label, 0)
         },
     }
     record["warnings"] = list(_warnings(record, data))

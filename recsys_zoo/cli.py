@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_board import Set, board_app
 from .errors import InputError
 
 app = typer.Typer(
@@ -19,12 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Recommendation models that share one embedding layer, one trainer and one evaluation.",
 )
-board_app = typer.Typer(no_args_is_help=True, help="Rows, ranking and the HTML page.")
 app.add_typer(board_app, name="board")
-
-Set = Annotated[
-    list[str], typer.Option("--set", help="override a setting: --set model.layers=3, --set train.lr=1e-3")
-]
 
 
 def main() -> None:
@@ -323,67 +319,6 @@ def demo(
     from .demo import run_demo
 
     run_demo(out, rows)
-
-
-@board_app.command("run")
-def board_run(
-    recipes: Annotated[
-        list[str], typer.Argument(help="recipes (frappe_x1/autoint, 'frappe_x1/*') and suite files (.toml)")
-    ],
-    seeds: Annotated[str, typer.Option(help="seeds; default: 1,2,3,4,5 or those of the suite")] = "",
-    rows: Annotated[Path | None, typer.Option(help="file the rows are added to")] = None,
-    raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
-    set_: Set = [],  # noqa: B006
-    out: Annotated[Path, typer.Option(help="parent of the run folders")] = Path("runs"),
-    retry: Annotated[bool, typer.Option("--retry-failed", help="make failed runs again")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be run")] = False,
-) -> None:
-    """Train recipes over seeds and add one row each; runs that are done are not repeated.
-
-    Several processes may work on the same file of rows. Floors (rows that need no learning) and an audit of
-    the data come with them.
-    """
-    from . import display, suite
-
-    try:
-        numbers = [int(s) for s in seeds.split(",")] if seeds else []
-    except ValueError:
-        raise InputError(f"--seeds {seeds}: write whole numbers with commas, for example 1,2,3") from None
-    runner = suite.Runner(suite.plan(recipes, numbers, set_), rows, raw, out, retry)
-    if dry_run:
-        display.show_estimate(runner.estimate())
-    else:
-        runner.run()
-
-
-@board_app.command("show")
-def board_show(
-    rows: Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")],
-    metric: Annotated[str, typer.Option(help="ranked by this")] = "test.auc",
-    scores: Annotated[
-        Path, typer.Option(help="parent of the run folders; their test scores decide ties")
-    ] = Path("runs"),
-) -> None:
-    """Rank the rows: mean and deviation over seeds, published numbers beside them."""
-    from . import launch
-
-    launch.show_board(rows, metric, scores)
-
-
-@board_app.command("page")
-def board_page(
-    rows: Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")],
-    out: Annotated[Path, typer.Option(help="HTML file to write")],
-    metric: Annotated[str, typer.Option(help="ranked by this")] = "test.auc",
-    scores: Annotated[
-        Path, typer.Option(help="parent of the run folders; their test scores decide ties")
-    ] = Path("runs"),
-) -> None:
-    """One HTML file with the ranking, its intervals and its conditions."""
-    from . import launch
-
-    launch.write_board_page(rows, out, metric, scores)
-    print(f"wrote {out}")
 
 
 if __name__ == "__main__":

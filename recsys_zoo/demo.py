@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import audit, launch, runs
+from . import audit, launch, references, runs
+from .board.draws import Bank
 from .board.page import write_page
 from .board.rank import rank
 from .board.rows import append_row, read_rows
@@ -57,7 +58,7 @@ def run_demo(out: Path, rows: int = 0) -> None:
     data = prepare([out / "clicks.csv"], planted.spec(), out / "prepared")
     print(describe(data))
     file = out / "rows.jsonl"
-    floors = runs.floors(data, "planted", command="recsys-zoo demo")
+    floors = references.floors(data, "planted", command="recsys-zoo demo")
     for row in floors:
         append_row(file, row)
     _add_ceiling(data, planted.probability[planted.split == "test"], file)
@@ -72,7 +73,8 @@ def run_demo(out: Path, rows: int = 0) -> None:
         append_row(file, row)
     record = audit.audit(data, floors=floors)
     audit.save(record, audit.file_beside(file, data.data_digest, ""))
-    ranking = replace(rank(read_rows(file), scores=score_files(out)), warnings=tuple(record["warnings"]))
+    ranking = rank(read_rows(file), bank=Bank([file], score_files(out)))
+    ranking = replace(ranking, warnings=tuple(record["warnings"]))
     print()
     print_table(ranking)
     write_page(out / "board.html", [ranking], "recsys_zoo demo")
@@ -84,7 +86,7 @@ def _add_ceiling(data: Prepared, truth: np.ndarray, file: Path) -> None:
     scores = torch.from_numpy(truth.astype("float32"))
     found = BinaryTask(data).metrics(scores, data.split("test"))
     metrics = {f"test.{name}": value for name, value in found.items()}
-    metrics |= runs.test_extras(scores, data, 0, 200)
+    metrics |= runs.test_extras(scores, data, 0, 200)[0]
     cfg = RunConfig(board="planted", model={"name": "true_probabilities"})
     row = runs.make_row(cfg, data, metrics, seed=SEED, status="done", role="ceiling", hparams="none",
                         table_update="none", precision="none", command="recsys-zoo demo")  # fmt: skip

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from . import audit, catalog, runs
-from .board.rank import Ranking, by_board, rank, read_quoted
+from .board.draws import REPLICATES, Bank, draws_of, kept_at, write_draws
+from .board.key import by_key
+from .board.rank import Ranking, rank, read_quoted
 from .board.rows import Row, config_digest, read_rows
-from .board.scores import score_files
+from .board.scores import read_scores, score_files
 from .config import read_toml, set_dotted
 from .data.store import Prepared
 from .errors import InputError, UnknownName, unknown_name
@@ -137,17 +139,20 @@ def _warnings(files: list[Path], row: Row) -> tuple[str, ...] | None:
     return None
 
 
-def rankings(files: list[Path], metric: str, scores: Path | None = None) -> list[Ranking]:
-    """One ranking a board; per-example scores below `scores` (run folders) decide ties where they are at
-    hand."""
+def bank_of(files: list[Path], scores: Path | None = None) -> Bank:
+    """Resampled test metrics: kept beside the files, else made from the scores below `scores`."""
+    return Bank(files, score_files(scores) if scores is not None and scores.is_dir() else {})
+
+
+def rankings(files: list[Path], metric: str, bank: Bank) -> list[Ranking]:
+    """One ranking a key, in order of appearance."""
     rows = [row for file in files for row in read_rows(file)]
     if not rows:
         raise InputError(f"{', '.join(map(str, files))}: holds no row yet; `recsys-zoo board run` adds some")
-    at_hand = score_files(scores) if scores is not None and scores.is_dir() else {}
     found = []
-    for board, members in by_board(rows).items():
-        table = catalog.published(board)
-        ranking = rank(members, metric, read_quoted(table) if table else (), at_hand)
+    for key, members in by_key(rows).items():
+        table = catalog.published(key.board)
+        ranking = rank(members, metric, read_quoted(table) if table else (), bank)
         found.append(replace(ranking, warnings=_warnings(files, ranking.entries[0].rows[0])))
     return found
 
@@ -156,7 +161,7 @@ def show_board(files: list[Path], metric: str, scores: Path | None) -> None:
     """Print the rankings."""
     from .board.table import print_table
 
-    for ranking in rankings(files, metric, scores):
+    for ranking in rankings(files, metric, bank_of(files, scores)):
         print_table(ranking)
 
 
@@ -164,4 +169,33 @@ def write_board_page(files: list[Path], out: Path, metric: str, scores: Path | N
     """Write the rankings as one HTML file."""
     from .board.page import write_page
 
-    write_page(out, rankings(files, metric, scores))
+    write_page(out, rankings(files, metric, bank_of(files, scores)))
+
+
+def keep_draws(files: list[Path], scores: Path) -> tuple[int, int]:
+    """Keep the resampled test metrics of the rows beside each file; returns how many are new and missing."""
+    at_hand, made, missing = score_files(scores) if scores.is_dir() else {}, 0, 0
+    for file in files:
+        for digest in dict.fromkeys(row.scores_digest for row in read_rows(file) if row.scores_digest):
+            if kept_at(file, digest).is_file():
+                continue
+            if digest in at_hand:
+                write_draws(kept_at(file, digest), draws_of(read_scores(at_hand[digest], digest), REPLICATES))
+            made, missing = made + (digest in at_hand), missing + (digest not in at_hand)
+    return made, missing
+
+
+def compare(names: list[str], files: list[Path], scores: Path, as_latex: bool) -> str:
+    """The first of the entries against each of the others, in every ranking that holds them all."""
+    from .board.compare import costs, effects, latex_table, pick, text
+    from .zoo import model_class
+
+    if len(set(names)) < 2:
+        raise InputError(f"compare {' '.join(names)}: name two different entries or more")
+    bank = bank_of(files, scores)
+    parts = []
+    for ranking, entries in pick(rankings(files, "test.auc", bank), names):
+        cards = {card.bibtex(): None for card in (model_class(e.rows[0].model).card for e in entries)}
+        show = latex_table if as_latex else text
+        parts.append(show(ranking, effects(ranking, entries, bank), costs(entries), list(cards)))
+    return "\n".join(parts)

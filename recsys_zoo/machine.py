@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import platform
 import resource
 import shlex
 import subprocess
@@ -20,6 +21,21 @@ def device_name(asked: str) -> str:
     if asked != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return "cpu"
+
+
+@functools.cache
+def processor() -> str:
+    """Model of the CPU with its numbers, where the system says them (Linux), else its architecture."""
+    facts: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), value.strip())
+    if "model name" not in facts:
+        return platform.machine()
+    numbers = [f"{name} {facts[key]}" for name, key in
+               (("family", "cpu family"), ("model", "model"), ("stepping", "stepping")) if key in facts]
+    return " ".join([facts["model name"], *([f"({', '.join(numbers)})"] if numbers else [])])
 
 
 def reset_peak() -> None:

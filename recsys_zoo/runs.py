@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -13,16 +12,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from .board.draws import FILE as DRAWS
+from .board.draws import Draws, draws_of, write_draws
+from .board.key import CTR
 from .board.rows import Row, config_digest
-from .board.scores import write_scores
+from .board.scores import Scores, write_scores
 from .config import Frozen, read_toml, write_toml
+from .data.spec import SplitSpec
 from .data.store import Prepared, Split
 from .errors import InputError
 from .files import locked, sha256_file, write_whole
-from .machine import device_name, git_commit, peak_mib, reset_peak
+from .machine import device_name, git_commit, peak_mib, processor, reset_peak
 from .metrics.binary import auc
-from .metrics.bootstrap import bootstrap
-from .models.floors import BaseRate, ColumnRates, PairMemory, seen_pairs
+from .metrics.bootstrap import interval_of
+from .models.floors import seen_pairs
 from .nn import kernels
 from .nn.embedding import load_vectors
 from .registry import merge
@@ -34,8 +37,6 @@ from .train.checkpoint import save_checkpoint
 from .train.config import TrainConfig
 from .train.trainer import Fit, Trainer, check_stages
 from .zoo import create, resolve
-
-PROTOCOL = "ctr: best epoch on valid, test scored once"
 
 
 class RunConfig(Frozen):
@@ -182,10 +183,13 @@ def _row(
         found = task.metrics(values, split)
         metrics |= {f"{name}.{key}": value for key, value in found.items()}
         if name == "test":
-            metrics |= test_extras(values, data, task.place, cfg.bootstrap)
             digest = write_scores(
                 out / "scores_test.parquet", split.labels[:, task.place], values.numpy(), split.group
             )
+            extras, draws = test_extras(values, data, task.place, cfg.bootstrap)
+            metrics |= extras
+            if draws is not None:
+                write_draws(out / DRAWS, draws)
     return make_row(
         cfg,
         data,
@@ -208,9 +212,10 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
     """A Row with all that the machine, the data and the settings say about themselves."""
     name, _, variant = cfg.model["name"].partition(".")
     note = "; ".join(n for n in dict.fromkeys((cfg.note, data.record.get("spec", {}).get("note", ""))) if n)
+    split = data.record.get("spec", {}).get("split")
     record = {
         "board": cfg.board,
-        "protocol": PROTOCOL,
+        "protocol": CTR,
         "model": name,
         "variant": variant,
         "metrics": metrics,
@@ -218,12 +223,14 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
         "device": device_name(cfg.train.device),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "processor": processor(),
         "kernels": "c++" if kernels.called else "torch",
         "torch": torch.__version__,
         "git": git_commit(),
         "config": identity(cfg, data.data_digest),
         "config_digest": config_digest(identity(cfg, data.data_digest)),
         "data_digest": data.data_digest,
+        "split": SplitSpec.model_validate(split).words if split else "",
         "table_update": cfg.train.table_update,
         "precision": cfg.train.precision,
         "hparams": cfg.hparams,
@@ -268,9 +275,11 @@ def is_row_of(row: Row, cfg: RunConfig, data_digest: str) -> bool:
     return config_digest(identity(settings, data_digest)) == config_digest(identity(cfg, data_digest))
 
 
-def test_extras(scores: Tensor, data: Prepared, place: int, replicates: int) -> dict[str, float]:
-    """Test AUC on pairs unseen in training, and the bootstrap interval of the AUC (by user where there are
-    users)."""
+def test_extras(
+    scores: Tensor, data: Prepared, place: int, replicates: int
+) -> tuple[dict[str, float], Draws | None]:
+    """Test AUC on pairs unseen in training and the bootstrap interval of the AUC, with its resamples (of
+    users where there are users)."""
     split = data.split("test")
     labels = torch.from_numpy(split.labels[:, place].copy())
     extras: dict[str, float] = {}
@@ -278,58 +287,12 @@ def test_extras(scores: Tensor, data: Prepared, place: int, replicates: int) -> 
         new = ~seen_pairs(data.split("train"), split)
         extras["test.auc_unseen_pairs"] = auc(scores[new], labels[new])
         extras["test.seen_pair_rate"] = float((~new).float().mean())
-    if replicates:
-        group = None if split.group is None else torch.from_numpy(split.group[:].copy())
-        interval = bootstrap(scores, labels, group, replicates=replicates)
-        extras |= {"test.auc_low": interval["auc"].low, "test.auc_high": interval["auc"].high}
-    return extras
-
-
-def floors(
-    data: Prepared, board: str, label: str = "", replicates: int = 200, command: str = ""
-) -> list[Row]:
-    """Rows of what needs no learning: base rate, column rates, and pair memory where there are users and
-    items."""
-    task = BinaryTask(data, label)
-    kinds: list[Any] = [BaseRate, ColumnRates]
-    if data.schema.user and data.schema.item:
-        kinds.append(PairMemory)
-    rows = []
-    for kind in kinds:
-        since = time.perf_counter()
-        floor = kind().fit(data.split("train"), task.place)
-        metrics: dict[str, float] = {}
-        for name in data.names:
-            if name == "train":
-                continue
-            scores = floor.predict(data.split(name))
-            metrics |= {f"{name}.{k}": v for k, v in task.metrics(scores, data.split(name)).items()}
-            if name == "test":
-                metrics |= test_extras(scores, data, task.place, replicates)
-        cfg = RunConfig(board=board, model={"name": floor.name}, label=label)
-        rows.append(
-            make_row(
-                cfg,
-                data,
-                metrics,
-                seed=0,
-                params=0,
-                kept=1.0,
-                epochs=0,
-                best_epoch=0,
-                seconds=round(time.perf_counter() - since, 3),
-                rows_per_s=0.0,
-                status="done",
-                reason="",
-                command=command,
-                scores_digest="",
-                hparams="none",
-                role="floor",
-                table_update="none",
-                precision="none",
-            )
-        )
-    return rows
+    if not replicates:
+        return extras, None
+    group = None if split.group is None else torch.from_numpy(split.group[:].copy())
+    draws = draws_of(Scores(labels, scores, group), replicates)
+    interval = interval_of(auc(scores, labels), draws.metrics["auc"])
+    return {**extras, "test.auc_low": interval.low, "test.auc_high": interval.high}, draws
 
 
 def failed_row(cfg: RunConfig, data: Prepared, reason: str, command: str) -> Row:

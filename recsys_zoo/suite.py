@@ -18,7 +18,8 @@ from typing import Any
 
 from pydantic import Field
 
-from . import audit, catalog, runs
+from . import audit, catalog, references, runs
+from .board.draws import keep
 from .board.rows import Row, append_row, read_rows
 from .config import Frozen, read_toml
 from .data.store import Prepared
@@ -136,7 +137,9 @@ class Runner:
                     place, all_of_them = self.tasks.index(task) + 1, len(self.tasks)
                     self.say(f"[{place}/{all_of_them}] {task.name}{self._left(all_of_them - place + 1)}")
                     since = time.perf_counter()
-                    append_row(target, self._train(task, cfg, data, folder))
+                    row = self._train(task, cfg, data, folder)
+                    keep(folder, target, row.scores_digest)
+                    append_row(target, row)
                     self.took.append(time.perf_counter() - since)
         except Busy:
             return False
@@ -172,7 +175,7 @@ class Runner:
             floors = _floors(target, cfg, data)
             if not floors:
                 command = f"recsys-zoo board run {task.recipe}"
-                floors = runs.floors(data, cfg.board, cfg.label, command=command)
+                floors = references.floors(data, cfg.board, cfg.label, command=command)
                 for row in floors:
                     append_row(target, row)
             if not file.is_file():

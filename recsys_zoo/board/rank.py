@@ -1,9 +1,8 @@
 """From rows to a ranking: seeds joined, ties called ties, quoted numbers beside ours and never among them.
 
 Rows of one (model, presets, settings digest) are one entry; its value is the mean over seeds. Only rows that
-are done and carry settings digest, data digest and commit are ranked. Entries share a rank with the best of
-their group as long as their difference from it cannot be told from chance: by a paired bootstrap over the
-per-example test scores where these are at hand, else when it is below half the width of the wider interval.
+are done and carry settings digest, data digest and commit are ranked, and only rows of one key (`key.py`).
+An entry's rank is 1 + the number of entries that are better than it by more than chance (`ties.py`).
 """
 
 from __future__ import annotations
@@ -16,16 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from ..errors import InputError, unknown_name
-from ..metrics.bootstrap import difference, seed_means
+from .draws import Bank
+from .key import Key, one_key
 from .rows import Row, config_digest
-from .scores import read_scores
+from .ties import places
 
-REPLICATES = 500  # of the paired bootstrap
 LOWER_IS_BETTER = ("logloss", "calibration_error")
-PAIRED = ("auc", "logloss", "gauc")
 
 
 class Quoted(NamedTuple):
@@ -74,20 +70,27 @@ class Entry:
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
     def interval(self) -> tuple[float, float] | None:
-        """Mean ends of the seeds' bootstrap intervals of the ranked metric, where all rows have one."""
+        """Mean ends of the seeds' bootstrap intervals of the ranked metric, where all rows have one.
+
+        They say how much the value would move with other test `unit`s; other seeds are in `std`.
+        """
         low, high = self.values(f"{self.metric}_low"), self.values(f"{self.metric}_high")
         if not len(low) == len(high) == len(self.rows):
             return None
         return statistics.fmean(low), statistics.fmean(high)
 
 
+    @property
+    def unit(self) -> str:
+        """What the intervals resample: users where the data have them, else rows."""
+        return "users" if self.values("test.gauc") else "rows"
+
+
 @dataclass(frozen=True)
 class Ranking:
     """A board: entries from the best to the worst, reference entries, and rows that do not count with why."""
 
-    board: str
-    protocol: str
-    data_digest: str
+    key: Key
     metric: str
     entries: tuple[Entry, ...]
     references: tuple[Entry, ...]
@@ -105,8 +108,25 @@ class Ranking:
         return "" if sign * entry.mean() > sign * best.mean() else best.label.replace("_", " ")
 
     @property
+    def board(self) -> str:
+        return self.key.board
+
+    @property
+    def title(self) -> str:
+        """Board and origin of the settings, which tell rankings of one board apart."""
+        return f"{self.board}: {self.key.origin}" if self.entries else self.board
+
+    @property
+    def protocol(self) -> str:
+        return self.key.protocol
+
+    @property
+    def data_digest(self) -> str:
+        return self.key.data_digest
+
+    @property
     def lower_is_better(self) -> bool:
-        return _lower(self.metric)
+        return lower_is_better(self.metric)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -116,11 +136,11 @@ class Ranking:
 
 
 def rank(rows: Iterable[Row], metric: str = "test.auc", quoted: Sequence[Quoted] = (),
-         scores: Mapping[str, Path] | None = None) -> Ranking:
-    """Rank the rows of one board by the mean of `metric`.
+         bank: Bank | None = None) -> Ranking:
+    """Rank the rows of one key by the mean of `metric`.
 
-    scores: scores digest -> file, for paired ties. InputError when the rows that count differ in board,
-    protocol or data, or when none counts.
+    bank: resampled test metrics, for paired tests. InputError when the rows that count differ in a part of
+    the key (`key.by_key` takes them apart), or when none counts.
     """
     rows = list(rows)
     good, unranked = [], []
@@ -133,14 +153,15 @@ def rank(rows: Iterable[Row], metric: str = "test.auc", quoted: Sequence[Quoted]
     if not good:
         reasons = "; ".join(sorted({reason for _, reason in unranked})) or "there are none"
         raise InputError(f"no row can be ranked: {reasons}")
-    first = _one_board(good)
+    key = one_key(good)
     entries = _entries(good, [row for row, _ in unranked], metric, quoted)
     models = [entry for entry in entries if entry.role == "model"]
-    models.sort(key=lambda e: e.mean(), reverse=not _lower(metric))
-    ranked, rules = _with_ranks(models, scores or {})
+    lower = lower_is_better(metric)
+    models.sort(key=lambda e: e.mean(), reverse=not lower)
+    ranks, tied, rules = places([entry.rows for entry in models], metric, bank or Bank(), lower)
+    ranked = [replace(e, rank=r, tied=t) for e, r, t in zip(models, ranks, tied, strict=True)]
     references = sorted((e for e in entries if e.role != "model"), key=lambda e: (e.role, -e.mean()))
-    return Ranking(first.board, first.protocol, first.data_digest, metric, tuple(ranked), tuple(references),
-                   tuple(unranked), tuple(rules))
+    return Ranking(key, metric, tuple(ranked), tuple(references), tuple(unranked), tuple(rules))
 
 
 def worded_metric(metric: str) -> str:
@@ -148,14 +169,6 @@ def worded_metric(metric: str) -> str:
     words = {"auc": "AUC", "gauc": "gAUC", "avg_auc": "avg AUC", "auc_unseen_pairs": "AUC on unseen pairs"}
     split, _, name = metric.rpartition(".")
     return f"{split} {words.get(name, name.replace('_', ' '))}".strip()
-
-
-def by_board(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each board, in order of appearance."""
-    boards: dict[str, list[Row]] = {}
-    for row in rows:
-        boards.setdefault(row.board, []).append(row)
-    return boards
 
 
 def read_quoted(path: Path) -> list[Quoted]:
@@ -188,17 +201,6 @@ def _not_ranked(row: Row, metric: str, rows: Sequence[Row]) -> str:
     return "" if math.isfinite(row.metrics[metric]) else f"{metric} is {row.metrics[metric]}"
 
 
-def _one_board(rows: Sequence[Row]) -> Row:
-    first = rows[0]
-    for name in ("board", "protocol", "data_digest"):
-        values = sorted({getattr(row, name)[:40] for row in rows})
-        if len(values) > 1:
-            what = name.replace("_", " ")
-            raise InputError(f"rows of different {what} cannot be ranked together: {values}; keep them in "
-                             "files of their own")
-    return first
-
-
 def _entries(rows: Sequence[Row], others: Sequence[Row], metric: str,
              quoted: Sequence[Quoted]) -> list[Entry]:
     groups: dict[tuple[str, str, str], dict[int, Row]] = {}
@@ -223,62 +225,6 @@ def _quoted(label: str, kind: str, quoted: Sequence[Quoted]) -> Quoted | None:
     return max(fits, key=lambda q: q.model.count("."), default=None)
 
 
-def _lower(metric: str) -> bool:
+def lower_is_better(metric: str) -> bool:
+    """Whether smaller values of "test.logloss" are better."""
     return metric.rpartition(".")[2] in LOWER_IS_BETTER
-
-
-def _with_ranks(models: Sequence[Entry], scores: Mapping[str, Path]) -> tuple[list[Entry], list[str]]:
-    """Ranks 1, 1, 3 ...: an entry shares the rank of its group's best while the two are tied."""
-    draws = _Draws(scores)
-    ranked: list[Entry] = []
-    rules: set[str] = set()
-    for place, entry in enumerate(models, start=1):
-        best = next((e for e in ranked if e.rank == ranked[-1].rank), None) if ranked else None
-        if best is not None:
-            tied, rule = _tie(best, entry, draws)
-            rules.add(rule)
-            if tied:
-                ranked = [replace(e, tied=True) if e.rank == best.rank else e for e in ranked]
-                ranked.append(replace(entry, rank=best.rank, tied=True))
-                continue
-        ranked.append(replace(entry, rank=place))
-    return ranked, sorted(rules)
-
-
-def _tie(one: Entry, other: Entry, draws: _Draws) -> tuple[bool, str]:
-    """Whether two entries are tied, and the rule that said so."""
-    name = one.metric.removeprefix("test.")
-    if name in PAIRED and one.metric == f"test.{name}" and draws.has(one, other):
-        interval = difference(draws.of(one), draws.of(other))[name]
-        return interval.holds_zero, f"95 % interval of a paired bootstrap over {draws.unit} and seeds holds 0"
-    spans = [span for entry in (one, other) if (span := entry.interval()) is not None]
-    if len(spans) < 2:
-        return one.mean() == other.mean(), "no intervals: only equal means tie"
-    half = max(high - low for low, high in spans) / 2
-    return abs(one.mean() - other.mean()) <= half, "difference below half the width of the 95 % interval"
-
-
-class _Draws:
-    """Bootstrap replicates of entries from their score files, each computed once."""
-
-    def __init__(self, scores: Mapping[str, Path]) -> None:
-        self.scores = scores
-        self.unit = "rows"
-        self.found: dict[str, dict[str, tuple[float, torch.Tensor]]] = {}
-        self.labels: torch.Tensor | None = None
-
-    def has(self, *entries: Entry) -> bool:
-        return all(row.scores_digest in self.scores for entry in entries for row in entry.rows)
-
-    def of(self, entry: Entry) -> dict[str, tuple[float, torch.Tensor]]:
-        if entry.label not in self.found:
-            sets = [read_scores(self.scores[r.scores_digest], r.scores_digest) for r in entry.rows]
-            if self.labels is None:
-                self.labels = sets[0].label
-            if any(not torch.equal(s.label, self.labels) for s in sets):
-                raise InputError(f"{entry.label}: its test scores are not of the other models' test rows")
-            group = sets[0].group
-            self.unit = "rows" if group is None else "users"
-            self.found[entry.label] = seed_means(torch.stack([s.score for s in sets]), sets[0].label, group,
-                                                 REPLICATES, side=len(self.found))
-        return self.found[entry.label]

@@ -45,12 +45,14 @@ class Row(Frozen):
     device: str = ""
     threads: int = 0
     cpu_capability: str = ""
+    processor: str = Field("", description="model of the CPU")
     kernels: Literal["torch", "c++"] = Field("torch", description="what layers that have a kernel ran with")
     torch: str = ""
     git: str = Field("", description="commit of this program; ends in -dirty when files were changed")
     config: dict[str, Any] = Field(default_factory=dict, description="all settings, defaults written out")
     config_digest: str = Field("", description="`config_digest(config)`: the same for all seeds")
     data_digest: str = ""
+    split: str = Field("", description="how rows were divided, in words; the data digest covers it")
     table_update: Literal["autograd", "exact", "rows", "none"] = "none"
     precision: Literal["fp32", "bf16", "none"] = "none"
     hparams: Literal["inherited", "valid", "default", "none"] = Field(

@@ -152,6 +152,18 @@ class SplitSpec(Frozen):
         return {"files": (), "column": (self.column,), "time": (self.column,), "hash": self.keys,
                 "user": (self.user, self.column)}[self.method]
 
+    @property
+    def words(self) -> str:
+        """The rule in a few words."""
+        shares = ", ".join(f"{name} {share:g}" for name, share in self.fractions.items())
+        cuts = ", ".join(f"{name} from {moment}" for name, moment in self.cuts.items())
+        last = ", ".join(f"{name} {count:g}" for name, count in self.last.items())
+        return {"files": "given files", "column": f"as the column {self.column} says",
+                "time": f"by time ({self.column}): {cuts or shares}",
+                "hash": f"hash of {', '.join(self.keys) or 'the row number'} (salt {self.salt!r}): {shares}",
+                "user": f"last rows of each {self.user} by {self.column or 'file order'}: {last}",
+                }[self.method]
+
     @model_validator(mode="after")
     def _consistent(self) -> SplitSpec:
         for name in (*self.names.values(), *self.fractions, *self.cuts, *self.last):

@@ -3,7 +3,7 @@
 Rows of one user are not independent, so where there are users the users are drawn (a clustered bootstrap):
 an interval over rows is too narrow. The scores are sorted once; a replicate is a vector of multiplicities
 and costs O(n). The draws depend on the seed and on the groups only: two score sets for the same rows see the
-same resamples, so the difference of two replicates is a paired one.
+same resamples, so the difference of two replicates is a paired one (`metrics/paired.py` tests it).
 """
 
 from __future__ import annotations
@@ -29,11 +29,6 @@ class Interval(NamedTuple):
     high: float
     std: float
 
-    @property
-    def holds_zero(self) -> bool:
-        """Of a difference: whether 0 lies inside, which is called a tie."""
-        return self.low <= 0 <= self.high
-
 
 def bootstrap(scores: Tensor, labels: Tensor, group: Tensor | None = None, replicates: int = REPLICATES,
               level: float = LEVEL, seed: int = 0) -> dict[str, Interval]:
@@ -43,43 +38,7 @@ def bootstrap(scores: Tensor, labels: Tensor, group: Tensor | None = None, repli
     """
     values = evaluate_binary(scores, labels, group)
     draws = resample(scores, labels, group, replicates, seed)
-    return {name: _interval(values[name], draw, level) for name, draw in draws.items()}
-
-
-def paired_bootstrap(ours: Tensor, theirs: Tensor, labels: Tensor, group: Tensor | None = None,
-                     replicates: int = REPLICATES, level: float = LEVEL,
-                     seed: int = 0) -> dict[str, Interval]:
-    """Intervals of metric(ours) - metric(theirs) over the same resamples, by metric.
-
-    Score sets are [n], or [S, n] for S training seeds: then the metric is the mean over the seeds, and each
-    replicate draws the seeds of either side again as well, so that a lucky seed does not pass for a better
-    model. (With few seeds this understates their spread, by a factor of S / (S - 1) in variance.)
-    """
-    sets = [scores[None] if scores.dim() == 1 else scores for scores in (ours, theirs)]
-    one, other = (seed_means(each, labels, group, replicates, seed, side) for side, each in enumerate(sets))
-    return difference(one, other, level)
-
-
-def seed_means(scores: Tensor, labels: Tensor, group: Tensor | None = None, replicates: int = REPLICATES,
-               seed: int = 0, side: int = 0) -> dict[str, tuple[float, Tensor]]:
-    """Of score sets [S, n] each metric's mean over the sets and the R replicates of that mean.
-
-    `side` sets the draws of seeds apart (they must not be the same on the two sides of a difference); the
-    resamples of rows depend on `seed` alone.
-    """
-    values = [evaluate_binary(one, labels, group) for one in scores]
-    draws = [resample(one, labels, group, replicates, seed) for one in scores]
-    generator = torch.Generator().manual_seed(seed + 1_000_003 * (side + 1))
-    picks = torch.randint(len(scores), (len(scores), replicates), generator=generator)
-    return {name: (sum(v[name] for v in values) / len(values),
-                   torch.stack([d[name] for d in draws]).gather(0, picks).mean(0)) for name in draws[0]}
-
-
-def difference(ours: dict[str, tuple[float, Tensor]], theirs: dict[str, tuple[float, Tensor]],
-               level: float = LEVEL) -> dict[str, Interval]:
-    """Intervals of the differences of (value, replicates [R]) pairs that come from the same resamples."""
-    return {name: _interval(value - theirs[name][0], draws - theirs[name][1], level)
-            for name, (value, draws) in ours.items()}
+    return {name: interval_of(values[name], draw, level) for name, draw in draws.items()}
 
 
 def resample(scores: Tensor, labels: Tensor, group: Tensor | None = None, replicates: int = REPLICATES,
@@ -147,7 +106,7 @@ def _ratios(counts: Tensor, sums: dict[str, tuple[Tensor, Tensor]]) -> dict[str,
     return {name: (weights @ top) / (weights @ bottom) for name, (top, bottom) in sums.items()}
 
 
-def _interval(value: float, draws: Tensor, level: float) -> Interval:
+def interval_of(value: float, draws: Tensor, level: float = LEVEL) -> Interval:
     """Percentile interval over the replicates that have a value."""
     kept = draws[~draws.isnan()]
     if len(kept) < 2:

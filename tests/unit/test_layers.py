@@ -19,7 +19,8 @@ LAYERS = [
     {"train"},
     {"zoo", "predictor", "board"},
     {"importers"},
-    {"runs", "audit", "catalog", "launch", "suite", "display", "demo", "cli", "estimator"},
+    {"runs", "references", "audit", "catalog", "launch", "suite", "display", "demo", "cli", "cli_board",
+     "estimator"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"sklearn", "tensorboard", "matplotlib", "jinja2", "pandas", "rich", "onnx", "optuna"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recsys_zoo import runs
+from recsys_zoo import references
 from recsys_zoo.data.prepare import prepare
 
 from .data.tables import as_frame, toy_rows, toy_spec
@@ -18,4 +18,4 @@ def test_validation_rows_that_are_the_test_rows(tmp_path, valid, selection):
     (tmp_path / "valid.parquet").write_bytes((tmp_path / f"{valid}.parquet").read_bytes())
     files = {name: [tmp_path / f"{name}.parquet"] for name in ("train", "valid", "test")}
     data = prepare([], toy_spec(split={}), tmp_path / "out", split_files=files)
-    assert {row.selection for row in runs.floors(data, "toy", replicates=0)} == {selection}
+    assert {row.selection for row in references.floors(data, "toy", replicates=0)} == {selection}

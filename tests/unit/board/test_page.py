@@ -73,7 +73,7 @@ def test_every_number_stands_in_its_column():
     assert (fm["otherboard"], fm["paper"]) == ("0.9671", "0.8000")
     assert (fm["settings"], fm["parameters"]) == ("inherited below pair memory", "12,345")
     assert fm["note"] == "train negatives re-drawn"
-    assert table["deepfm"]["settings"] == "valid 16 trials"
+    assert table["deepfm"]["settings"] == "default"
     assert table["deepfm"]["otherboard"] == "–"
     assert table["autoint.plus"]["seeds"] == "5 1 lost"
     assert table["pair memory"]["#"] == ""

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from recsys_zoo.board.rank import Quoted, by_board, rank, read_quoted, worded_metric
-from recsys_zoo.board.scores import write_scores
+from recsys_zoo.board.rank import Quoted, rank, read_quoted, worded_metric
 from recsys_zoo.errors import InputError
-from recsys_zoo.metrics.binary import auc
 
 from .toys import board, reference, row
 
@@ -71,22 +68,6 @@ def test_a_row_that_cannot_be_trusted_is_not_ranked(changes, reason):
             rank([row("fm", 0.99, **changes)])
 
 
-@pytest.mark.parametrize(("changes", "what"), [
-    ({"data_digest": "e" * 64}, "data digest"), ({"protocol": "sampled"}, "protocol"),
-    ({"board": "other"}, "board")])
-def test_rows_that_cannot_be_compared_are_refused(changes, what):
-    with pytest.raises(InputError, match=f"different {what} cannot be ranked together"):
-        rank([row("lr", 0.8), row("fm", 0.9, **changes)])
-    # a row that does not count does not stand in the way
-    assert places(rank([row("lr", 0.8), row("fm", 0.9, status="dead", **changes)])) == [(1, "lr")]
-
-
-def test_boards_are_told_apart():
-    rows = [row("lr", 0.8), row("lr", 0.7, board="b"), row("fm", 0.9)]
-    assert {name: [r.model for r in part] for name, part in by_board(rows).items()} == {
-        "toy_x1": ["lr", "fm"], "b": ["lr"]}
-
-
 def test_an_unknown_metric_is_named_with_its_neighbours():
     with pytest.raises(InputError, match=r"no metric named 'test.acu'; did you mean .*test.auc"):
         rank([row("lr", 0.8)], "test.acu")
@@ -117,50 +98,6 @@ def test_references_stand_apart():
     namesake = rank([row("lr", 0.8, 1), reference("lr", 0.5)])
     assert [e.mean() for e in namesake.entries] == [0.8]
     assert [e.mean() for e in namesake.references] == [0.5]
-
-
-def test_differences_below_the_interval_are_ties_with_the_best_of_the_rank():
-    # half width .002: b ties with a; c is within .002 of b but not of a, so it opens a rank; d ties with c
-    values = {"a": 0.9000, "b": 0.8985, "c": 0.8975, "d": 0.8960}
-    ranking = rank([row(name, value) for name, value in values.items()])
-    assert [(e.rank, e.label, e.tied) for e in ranking.entries] == [
-        (1, "a", True), (1, "b", True), (3, "c", True), (3, "d", True)]
-    assert ranking.tie_rules == ("difference below half the width of the 95 % interval",)
-    bare = [row(name, value, metrics={"test.auc": value}) for name, value in values.items()]
-    assert [e.rank for e in rank(bare).entries] == [1, 2, 3, 4]
-
-
-def scored(folder, name, score, label, group=None):
-    """A row with its file of scores and an interval that hides any small difference."""
-    digest = write_scores(folder / f"{name}.parquet", label, score, group)
-    metrics = {"test.auc": auc(torch.from_numpy(score), torch.from_numpy(label)), "test.auc_low": 0.6,
-               "test.auc_high": 0.9}
-    return row(name, 0, metrics=metrics, scores_digest=digest), {digest: folder / f"{name}.parquet"}
-
-
-def test_paired_scores_decide_where_they_are_at_hand(tmp_path):
-    rng = np.random.default_rng(0)
-    label, group, chance = rng.integers(0, 2, 2000), rng.integers(0, 100, 2000), rng.random(2000)
-    scores = {"good": 0.25 * label + 0.7 * chance, "worse": 0.24 * label + 0.7 * chance,
-              "same": 0.25 * label + 0.7 * chance + 0.002 * rng.random(2000)}
-    made = [scored(tmp_path, name, score.astype(np.float32), label, group) for name, score in scores.items()]
-    rows, files = [one for one, _ in made], {k: v for _, file in made for k, v in file.items()}
-    assert {e.rank for e in rank(rows).entries} == {1}  # the single intervals cannot tell them apart
-    paired = rank(rows, scores=files)
-    assert {e.label: (e.rank, e.tied) for e in paired.entries} == {
-        "good": (1, True), "same": (1, True), "worse": (3, False)}
-    assert "paired bootstrap over users" in paired.tie_rules[0]
-    some = dict(list(files.items())[:2])
-    assert {e.rank for e in rank(rows, scores=some).entries if e.label == "same"} == {1}  # falls back
-
-
-def test_scores_of_other_rows_are_refused(tmp_path):
-    rng = np.random.default_rng(1)
-    label, score = rng.integers(0, 2, 50), rng.random(50).astype(np.float32)
-    one, file = scored(tmp_path, "a", score, label)
-    other, second = scored(tmp_path, "b", score, 1 - label)
-    with pytest.raises(InputError, match="not of the other models' test rows"):
-        rank([one, other], scores=file | second)
 
 
 def test_quoted_numbers_go_to_the_model_with_these_presets():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -61,38 +59,6 @@ def test_intervals_hold_the_value_and_widen_with_the_level():
         assert interval.value == exact[name]
         assert interval.low < narrow[name].low < interval.value < narrow[name].high < interval.high
         assert 0 < interval.std < interval.high - interval.low
-
-
-def test_a_paired_difference_is_much_narrower_than_the_single_intervals():
-    scores, labels, group = sample(10, rows=1000)
-    worse = (scores + 0.02 * torch.rand(1000, generator=torch.Generator().manual_seed(5))).clamp(0, 1)
-    single = bootstrap.bootstrap(scores, labels, group, replicates=200)["auc"]
-    paired = bootstrap.paired_bootstrap(scores, worse, labels, group, replicates=200)["auc"]
-    assert paired.value == pytest.approx(binary.auc(scores, labels) - binary.auc(worse, labels), abs=1e-15)
-    assert paired.high - paired.low < (single.high - single.low) / 5
-    same = bootstrap.paired_bootstrap(scores, scores, labels, group, replicates=50)
-    assert all(interval == (0, 0, 0, 0) and interval.holds_zero for interval in same.values())
-    shuffled = scores[torch.randperm(1000, generator=torch.Generator().manual_seed(6))]
-    assert not bootstrap.paired_bootstrap(scores, shuffled, labels, replicates=200)["auc"].holds_zero
-
-
-def test_seeds_add_their_own_spread_to_a_paired_difference():
-    scores, labels, _ = sample(11, rows=1000)
-    # the second model's seeds differ widely: one good, one shuffled
-    shuffled = scores[torch.randperm(1000, generator=torch.Generator().manual_seed(7))]
-    steady = torch.stack([scores, scores])
-    lucky = torch.stack([scores, shuffled])
-    same = bootstrap.paired_bootstrap(steady, steady, labels, replicates=200)["auc"]
-    assert same.value == 0
-    assert same.std == 0
-    found = bootstrap.paired_bootstrap(steady, lucky, labels, replicates=400)["auc"]
-    gap = binary.auc(scores, labels) - binary.auc(shuffled, labels)
-    assert found.value == pytest.approx(gap / 2, abs=1e-12)
-    # two seeds drawn from two: both good (1/4), one of each (1/2), both bad (1/4)
-    assert found.std == pytest.approx(gap * math.sqrt(1 / 8), rel=0.15)
-    both = bootstrap.paired_bootstrap(lucky, lucky, labels, replicates=400)["auc"]
-    assert both.value == 0  # but the seeds of either side are drawn on their own
-    assert both.std == pytest.approx(gap * math.sqrt(2 / 8), rel=0.15)
 
 
 def test_what_cannot_be_resampled_is_said():

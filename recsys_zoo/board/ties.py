@@ -1,0 +1,68 @@
+"""Which entries of a board can be told apart: a test of every pair, corrected for their number."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..metrics.paired import NO_SPREAD, Comparison, Spread, compare, holm, pooled_spread
+from .draws import Bank
+from .rows import Row
+
+ALPHA = 0.05
+_Z95 = 1.959964  # half the width of a 95 % interval in standard errors
+
+
+class Places(NamedTuple):
+    """Of entries in the order given: rank, whether another has it too; and how pairs were tested."""
+
+    ranks: list[int]
+    tied: list[bool]
+    rules: list[str]
+
+
+def places(entries: Sequence[Sequence[Row]], metric: str, bank: Bank, lower_is_better: bool) -> Places:
+    """An entry's rank is 1 + the number of entries that are better than it, by Holm-corrected tests.
+
+    All pairs are tested, so no entry is singled out by its luck. Entries of one rank are called tied; two
+    entries may differ although both are tied with a third.
+    """
+    pairs = list(itertools.combinations(range(len(entries)), 2))
+    pooled = pooled_spread([[row.metrics[metric] for row in rows] for rows in entries])
+    tests = [pair_test(entries[i], entries[j], metric, bank, pooled) for i, j in pairs]
+    ranks = [1] * len(entries)
+    for (i, j), (found, _), p in zip(pairs, tests, holm([found.p for found, _ in tests]), strict=True):
+        if p <= ALPHA:
+            ranks[j if (found.value > 0) != lower_is_better else i] += 1
+    rules = sorted({rule for _, rule in tests})
+    return Places(ranks, [ranks.count(rank) > 1 for rank in ranks], rules)
+
+
+def pair_test(one: Sequence[Row], other: Sequence[Row], metric: str, bank: Bank,
+              pooled: Spread = NO_SPREAD) -> tuple[Comparison, str]:
+    """The test of two entries' means of a metric ("test.auc"), and the rule in words.
+
+    Without draws the entries' own intervals serve as if they were independent. They are not, and the test
+    then misses differences. Without intervals either only seeds vary.
+    """
+    split, _, name = metric.rpartition(".")
+    values = [[row.metrics[metric] for row in rows] for rows in (one, other)]
+    found = bank.variance(name, one, other) if split == "test" else None
+    if found is not None:
+        variance, unit = found
+        rule = f"paired bootstrap over {unit}, and seeds"
+    else:
+        errors = [_error(rows, metric) for rows in (one, other)]
+        known = not any(map(math.isnan, errors))
+        variance = math.fsum(error**2 for error in errors) if known else 0.0
+        rule = "intervals, unpaired (test scores are not at hand), and seeds" if known else "seeds alone"
+    return compare(*values, sampling=variance, pooled=pooled), rule
+
+
+def _error(rows: Sequence[Row], metric: str) -> float:
+    """Standard error of an entry from its rows' intervals; NaN where one has none."""
+    widths = [row.metrics.get(f"{metric}_high", math.nan) - row.metrics.get(f"{metric}_low", math.nan)
+              for row in rows]
+    return math.fsum(widths) / len(widths) / (2 * _Z95)

@@ -1,0 +1,100 @@
+"""`recsys-zoo board ...`. Every command imports what it needs itself, so that --help stays quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import InputError
+
+board_app = typer.Typer(no_args_is_help=True, help="Run, rank, compare and reproduce rows; the HTML page.")
+
+Set = Annotated[
+    list[str], typer.Option("--set", help="override a setting: --set model.layers=3, --set train.lr=1e-3")
+]
+Rows = Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")]
+Metric = Annotated[str, typer.Option(help="ranked by this")]
+Scores = Annotated[
+    Path, typer.Option(help="parent of run folders; their test scores serve where no draws are kept")
+]
+
+
+@board_app.command("run")
+def board_run(
+    recipes: Annotated[
+        list[str], typer.Argument(help="recipes (frappe_x1/autoint, 'frappe_x1/*') and suite files (.toml)")
+    ],
+    seeds: Annotated[str, typer.Option(help="seeds; default: 1,2,3,4,5 or those of the suite")] = "",
+    rows: Annotated[Path | None, typer.Option(help="file the rows are added to")] = None,
+    raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
+    set_: Set = [],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="parent of the run folders")] = Path("runs"),
+    retry: Annotated[bool, typer.Option("--retry-failed", help="make failed runs again")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be run")] = False,
+) -> None:
+    """Train recipes over seeds and add one row each; runs that are done are not repeated.
+
+    Several processes may work on the same file of rows. Floors (rows that need no learning) and an audit of
+    the data come with them.
+    """
+    from . import display, suite
+
+    try:
+        numbers = [int(s) for s in seeds.split(",")] if seeds else []
+    except ValueError:
+        raise InputError(f"--seeds {seeds}: write whole numbers with commas, for example 1,2,3") from None
+    runner = suite.Runner(suite.plan(recipes, numbers, set_), rows, raw, out, retry)
+    if dry_run:
+        display.show_estimate(runner.estimate())
+    else:
+        runner.run()
+
+
+@board_app.command("show")
+def board_show(
+    rows: Rows,
+    metric: Metric = "test.auc",
+    scores: Scores = Path("runs"),
+) -> None:
+    """Rank the rows: mean and deviation over seeds, published numbers beside them."""
+    from . import launch
+
+    launch.show_board(rows, metric, scores)
+
+
+@board_app.command("page")
+def board_page(
+    rows: Rows,
+    out: Annotated[Path, typer.Option(help="HTML file to write")],
+    metric: Metric = "test.auc",
+    scores: Scores = Path("runs"),
+) -> None:
+    """One HTML file with the ranking, its intervals and its conditions."""
+    from . import launch
+
+    launch.write_board_page(rows, out, metric, scores)
+    print(f"wrote {out}")
+
+
+@board_app.command("draws")
+def board_draws(rows: Rows, scores: Scores = Path("runs")) -> None:
+    """Keep the resampled test metrics of the rows in draws/ beside them: ties outlive the test scores."""
+    from . import launch
+
+    made, missing = launch.keep_draws(rows, scores)
+    print(f"kept {made} more; of {missing} rows neither draws nor test scores are at hand")
+
+
+@board_app.command("compare")
+def board_compare(
+    entries: Annotated[list[str], typer.Argument(help="entries of a board; the first against the others")],
+    rows: Annotated[list[Path], typer.Option(help="files of rows (.jsonl)")],
+    scores: Scores = Path("runs"),
+    latex: Annotated[bool, typer.Option("--latex", help="a table for a paper")] = False,
+) -> None:
+    """Paired effects with interval and Holm's p-values, cost and BibTeX, from kept test scores."""
+    from . import launch
+
+    print(launch.compare(entries, rows, scores, latex), end="")
