@@ -126,3 +126,11 @@ def board_reproduce(
         print(line)
     if not done.good:
         raise typer.Exit(1)
+
+
+@board_app.command("skill")
+def board_skill(rows: Rows, metric: Metric = "test.auc", scores: Scores = Path("runs")) -> None:
+    """One skill a model over five boards or more, each counted once."""
+    from . import launch
+
+    launch.show_skill(rows, metric, scores)
