@@ -134,3 +134,16 @@ def board_skill(rows: Rows, metric: Metric = "test.auc", scores: Scores = Path("
     from . import launch
 
     launch.show_skill(rows, metric, scores)
+
+
+@board_app.command("check")
+def board_check(rows: Rows) -> None:
+    """Hold rows against themselves and each other before they are shown; exit code 1 for a problem."""
+    from .check import check_file
+
+    problems = [problem for file in rows for problem in check_file(file)]
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(1)
+    print("no problems found; `recsys-zoo board reproduce` runs a row again")
