@@ -12,11 +12,12 @@ from .rank import Entry, Ranking, worded_metric
 
 
 class Cell(NamedTuple):
-    """`sort` is a number as text, or a text; "" stands last in any order. `tags` are (style, text)."""
+    """`sort` is a number as text, or a text; "" stands last in any order."""
 
     text: str = ""
     sort: str = ""
-    tags: tuple[tuple[str, str], ...] = ()
+    tag: str = ""  # before the text
+    warnings: tuple[str, ...] = ()  # after it
 
 
 class Column(NamedTuple):
@@ -92,8 +93,8 @@ def _with_deviation(entry: Entry) -> Cell:
 def _seeds(entry: Entry) -> Cell:
     if entry.role != "model":
         return Cell()
-    lost = (("warn", f"{len(entry.lost)} lost"),) if entry.lost else ()
-    return Cell(str(len(entry.rows)), str(len(entry.rows)), lost)
+    lost = (f"{len(entry.lost)} lost",) if entry.lost else ()
+    return Cell(str(len(entry.rows)), str(len(entry.rows)), warnings=lost)
 
 
 def _interval(entry: Entry) -> Cell:
@@ -130,10 +131,9 @@ def _settings(entry: Entry, below: str) -> Cell:
     if entry.role != "model":
         return Cell(entry.role, entry.role)
     trials = max(row.trials for row in entry.rows)
-    tags = [("inherited" if "inherited" in entry.hparams else "", entry.hparams)]
-    tags += [("warn", "picked on test")] if any(row.selection == "test" for row in entry.rows) else []
-    tags += [("warn", f"below {below}")] if below else []
-    return Cell(f"{trials} trials" if trials > 1 else "", entry.hparams, tuple(tags))
+    warnings = ["picked on test"] if any(row.selection == "test" for row in entry.rows) else []
+    warnings += [f"below {below}"] if below else []
+    return Cell(f"{trials} trials" if trials > 1 else "", entry.hparams, entry.hparams, tuple(warnings))
 
 
 def _parameters(entry: Entry) -> Cell:

@@ -125,6 +125,8 @@ def _picture(ranking: Ranking, measure: Measure) -> Picture | None:
     if len(groups) > 1:
         said.append("Marker shapes stand for machines: costs of different shapes cannot be compared, and "
                     "each shape has a line of its own.")
+    if any(point.quality < quality_axis(ranking).low for point in points):
+        said.append("In the band “worse” lie models far below the others, all at one height.")
     missing = [point.entry.label for point in found if not point.cost > 0]
     if missing:
         said.append(f"Left out, as their rows do not know this cost: {', '.join(missing)}.")

@@ -7,7 +7,7 @@ const sections = [...document.querySelectorAll("section.board")].map((section) =
   const body = section.querySelector("table.ranks").tBodies[0];
   const headers = [...section.querySelectorAll("th[data-name]")];
   const byRank = [...body.rows]; // sorting starts from this order, so equal values stay in it
-  const costs = section.querySelector(".costs");
+  const switches = section.querySelector(".costs");
   let sort = ""; // name of a column, "-name" for descending, "" for the order of the ranks
 
   const all = (name) => [...form.elements].filter((field) => field.name === name);
@@ -47,7 +47,7 @@ const sections = [...document.querySelectorAll("section.board")].map((section) =
     const chosen = all("cost").find((field) => field.checked)?.value;
     for (const figure of section.querySelectorAll("figure[data-cost]")) {
       figure.hidden = figure.dataset.cost !== chosen;
-      figure.firstElementChild.scrollLeft = figure.scrollWidth * 2; // on a phone: few of the best are the cheapest
+      figure.firstElementChild.scrollLeft = 9999; // on a phone: few of the best are the cheapest
     }
   }
 
@@ -61,8 +61,9 @@ const sections = [...document.querySelectorAll("section.board")].map((section) =
     const put = (name, value) => value && state.set(`${section.id}.${name}`, value);
     put("sort", sort);
     for (const field of form.elements) {
-      if (["search", "number"].includes(field.type) && field.value !== field.defaultValue) put(field.name, field.value);
-      if (field.type === "radio" && field.checked && !field.defaultChecked) put(field.name, field.value);
+      const entered = ["search", "number"].includes(field.type) && field.value !== field.defaultValue;
+      const chosen = field.type === "radio" && field.checked && !field.defaultChecked;
+      if (entered || chosen) put(field.name, field.value);
     }
     if (form.elements.references?.checked) put("references", "hidden");
     const boxes = all("origin");
@@ -77,8 +78,11 @@ const sections = [...document.querySelectorAll("section.board")].map((section) =
     form.elements.model.value = get("model");
     if (form.elements.seeds) form.elements.seeds.value = get("seeds") || form.elements.seeds.defaultValue;
     if (form.elements.references) form.elements.references.checked = get("references") === "hidden";
-    all("origin").forEach((box) => { box.checked = !get("origin") || get("origin").split(" ").includes(box.value); });
-    const cost = all("cost").find((field) => field.value === get("cost")) ?? all("cost").find((field) => field.defaultChecked);
+    const origins = get("origin").split(" ");
+    all("origin").forEach((box) => { box.checked = !get("origin") || origins.includes(box.value); });
+    const costs = all("cost");
+    const wanted = costs.find((field) => field.value === get("cost"));
+    const cost = wanted ?? costs.find((field) => field.defaultChecked);
     if (cost) cost.checked = true;
     show();
   }
@@ -101,14 +105,14 @@ const sections = [...document.querySelectorAll("section.board")].map((section) =
     header.append(button);
   }
   form.addEventListener("input", changed);
-  costs?.addEventListener("input", changed);
+  switches?.addEventListener("input", changed);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.elements.all.addEventListener("click", () => {
     read(new URLSearchParams());
     writeAddress();
   });
   form.hidden = false;
-  if (costs) costs.hidden = false;
+  if (switches) switches.hidden = false;
   return { read, write };
 });
 

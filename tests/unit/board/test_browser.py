@@ -135,7 +135,7 @@ const enter = (name, value) => {
 };
 note("start");
 for (const time of ["once", "twice", "thrice"]) { header("test.auc").click(); note(`auc ${time}`); }
-header("seconds").click(); note("seconds");
+for (const time of ["once", "twice"]) { header("seconds").click(); note(`seconds ${time}`); }
 enter("model", "AutoInt"); note("model");
 enter("model", "(((<b>"); note("nonsense");
 enter("model", ""); enter("seeds", "2"); note("seeds");
@@ -186,8 +186,12 @@ def test_clicks_sort_filter_and_switch_as_they_say(browse, tmp_path):
     assert (seen["auc twice"]["rows"], seen["auc twice"]["sorted"]) == (down[::-1], ["test.auc ascending"])
     assert (seen["auc thrice"]["rows"], seen["auc thrice"]["sorted"]) == (labels + floors, [])
     assert seen["auc once"]["address"].endswith(".sort=-test.auc")
-    # equal seconds stay in the order of the ranks; what knows none stands last
-    assert seen["seconds"]["rows"] == [name for name in labels if name != "lr.two"] + ["lr.two", *floors]
+    # equal seconds stay in the order of the ranks both ways; what knows none stands last
+    assert seen["seconds once"]["sorted"] == ["seconds ascending"]
+    assert seen["seconds twice"]["sorted"] == ["seconds descending"]
+    for time in ("once", "twice"):
+        rows = seen[f"seconds {time}"]["rows"]
+        assert rows == [name for name in labels if name != "lr.two"] + ["lr.two", *floors]
     assert {tuple(step["ranks"]) for step in seen.values()} == {tuple(seen["start"]["ranks"])}
     ranks = [f"{e.label} {e.rank}{'=' if e.tied else ''}" for e in ranking.entries]
     assert seen["start"]["ranks"] == sorted([*ranks, *(f"{floor} " for floor in floors)])

@@ -113,6 +113,7 @@ def test_what_lies_far_below_stands_in_a_band_with_its_value():
     assert all(PLOT.top <= y <= PLOT.bottom for _, y, _, _ in list(places.values())[:4])
     assert ">e 0.5000</text>" in svg
     assert 'class="cut"' in svg
+    assert "all at one height" in " ".join(pictures(ranking)[0].said)
     near = rank([row(name, value) for name, value in values.items() if name != "e"])
     assert 'class="cut"' not in pictures(near)[0].svg
 
