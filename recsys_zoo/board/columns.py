@@ -58,6 +58,7 @@ def columns(ranking: Ranking, rankings: Sequence[Ranking]) -> list[Column]:
                down=best_down),
         *metrics,
         column("board", "other board", _quoted("board"), "", down=best_down),
+        column("by_valid", "other board, picked on valid", _by_valid, "", down=True),
         column("paper", "paper", _quoted("paper"), "", down=best_down),
         column("settings", "settings", lambda e: _settings(e, ranking.below(e)), "left", kind="text"),
         column("parameters", "parameters", _parameters, ""),
@@ -107,6 +108,12 @@ def _quoted(kind: str) -> Callable[[Entry], Cell]:
         quoted, name = entry.quoted.get(kind), entry.metric.removeprefix("test.")
         return _number(quoted.metrics.get(name, math.nan), 4) if quoted else Cell()
     return cell
+
+
+def _by_valid(entry: Entry) -> Cell:
+    """Known for the test AUC alone."""
+    quoted = entry.quoted.get("board")
+    return _number(quoted.by_valid, 4) if quoted and entry.metric == "test.auc" else Cell()
 
 
 def _picked(ranking: Ranking, rankings: Sequence[Ranking], selection: str) -> Callable[[Entry], Cell]:

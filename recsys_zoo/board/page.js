@@ -54,7 +54,6 @@ const sections = [...document.querySelectorAll("section.board")].map((section) =
   function show() {
     sortRows();
     filterRows();
-    showCost();
   }
 
   function write(state) {
@@ -85,6 +84,7 @@ const sections = [...document.querySelectorAll("section.board")].map((section) =
     const cost = wanted ?? costs.find((field) => field.defaultChecked);
     if (cost) cost.checked = true;
     show();
+    showCost();
   }
 
   function changed() {
@@ -105,7 +105,10 @@ const sections = [...document.querySelectorAll("section.board")].map((section) =
     header.append(button);
   }
   form.addEventListener("input", changed);
-  switches?.addEventListener("input", changed);
+  switches?.addEventListener("input", () => {
+    showCost();
+    writeAddress();
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.elements.all.addEventListener("click", () => {
     read(new URLSearchParams());

@@ -24,7 +24,7 @@ from recsys_zoo.board.table import print_table
 
 from .toys import board, reference, row
 
-QUOTED = [Quoted("fm", "board", {"auc": 0.9671}, "a board", "one seed"),
+QUOTED = [Quoted("fm", "board", {"auc": 0.9671}, "a board", "one seed", 0.9668),
           Quoted("fm", "paper", {"auc": 0.8}, "a paper", "")]
 METRICS = ("test.auc", "test.logloss", "valid.auc")
 VOID = {"meta", "br", "link", "input", "img"}
@@ -77,6 +77,7 @@ def test_every_number_stands_in_its_column():
     assert fm["logloss"] == "0.23060"
     assert fm["valid AUC"] == "0.97040"
     assert (fm["other board"], fm["paper"]) == ("0.9671", "0.8000")
+    assert fm["other board, picked on valid"] == "0.9668"
     assert (fm["seconds"], fm["peak MiB"]) == ("32", "700")
     assert (fm["settings"], fm["parameters"]) == ("inherited below pair memory", "12,345")
     assert "note" not in fm  # all rows share the one note, which stands above the table
@@ -188,6 +189,15 @@ def test_cells_hold_the_exact_numbers_by_which_they_are_sorted():
     assert downs == {"seeds", "test.auc", "valid.auc"}
     text = render([ranking])
     assert all(f'data-sort="{cell.sort}"' in text for column in found.values() for cell in column.cells)
+
+
+def test_what_was_picked_on_valid_elsewhere_stands_beside_what_was_printed():
+    """It is a test AUC, so it stands on no other board."""
+    for metric, known in (("test.auc", ["", "0.9668"]), ("test.logloss", None)):
+        ranking = rank([row("lr", 0.8), row("fm", 0.7)], metric, QUOTED)
+        found = [c for c in columns(ranking, [ranking]) if c.name == "by_valid"]
+        assert [cell.sort for c in found for cell in c.cells] == (known or [])
+        assert ("“Picked on valid”" in render([ranking])) == (known is not None)
 
 
 def test_the_other_selection_of_the_epoch_stands_beside():
