@@ -82,7 +82,8 @@ def report(path: Path) -> str:
         cells = [one["number"], one["model"], one["seed"], one["commit"][:12], f"{one['auc']:.6f}",
                  "identical" if one["identical"] else one["verdict"]]
         other = next((r for r in fresh if r["number"] == one["number"]), None)
-        cells.append(f"{other['auc_now']:.6f} ({'inside' if other['inside'] else 'outside'})" if other else "")
+        inside = "" if other is None else "inside" if other["inside"] else "outside"
+        cells.append(f"{other['auc_now']:.6f} ({inside})" if other else "")
         cells.append(" – ".join(f"{end:.6f}" for end in one["interval"] or ()))
         lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += ["", f"Same seed: {sum(r['identical'] for r in same)} of {len(same)} bit for bit. Fresh seed: "
