@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .board.rows import Row
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from .tuning import Study
 
 
 def show_model(name: str) -> None:
@@ -121,6 +124,26 @@ def show_estimate(estimate: Iterable[tuple[str, int, str, float, int]]) -> None:
     _table(lines)
     known = f"about {worded(seconds)} in one process" if math.isfinite(seconds) else "no row says how long"
     print(f"{count} runs, {known}")
+
+
+def show_studies(studies: Sequence[Study]) -> None:
+    """Trials and choice of each study."""
+    from .trials import best_of
+
+    heads = ("recipe", "trials", "done", "pruned", "dead", "failed", "recipe's own", "chosen", "training")
+    lines, budgets = [heads], set()
+    for study in studies:
+        trials, curve = study.read(), study.curve()
+        states = [sum(t.state == s for t in trials) for s in ("done", "pruned", "dead", "failed")]
+        best = best_of(trials)
+        chosen = "-" if best is None else f"{curve.values[best.number]:.6f}"
+        own = f"{curve.values[0]:.6f}" if curve.values else "-"
+        seconds = worded(sum(trial.seconds for trial in trials))
+        lines.append((study.recipe, str(len(trials)), *map(str, states), own, chosen, seconds))
+        budgets.add(len(trials))
+    _table(lines)
+    if len(budgets) > 1:
+        print("! budgets differ: only settings chosen among equally many trials are ranked together")
 
 
 def worded(seconds: float) -> str:
