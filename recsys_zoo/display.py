@@ -73,6 +73,8 @@ def show_row(row: Row, folder: Path) -> None:
         f"  {row.params:,} parameters, best epoch {row.best_epoch} of {row.epochs}, {row.seconds:.0f} s, "
         f"{row.rows_per_s:,.0f} rows/s, peak {row.peak_mib:,.0f} MiB, hparams={row.hparams}"
     )
+    if row.choice:
+        print(f"  {row.choice}")
     if row.note:
         print(f"  note: {row.note}")
     print(f"  {folder}")
@@ -130,16 +132,15 @@ def show_studies(studies: Sequence[Study]) -> None:
     """Trials and choice of each study."""
     from .trials import best_of
 
-    heads = ("recipe", "trials", "done", "pruned", "dead", "failed", "recipe's own", "chosen", "training")
+    heads = ("recipe", "trials", "done", "pruned", "dead", "failed", "own setting", "chosen", "training")
     lines, budgets = [heads], set()
     for study in studies:
-        trials, curve = study.read(), study.curve()
-        states = [sum(t.state == s for t in trials) for s in ("done", "pruned", "dead", "failed")]
-        best = best_of(trials)
-        chosen = "-" if best is None else f"{curve.values[best.number]:.6f}"
-        own = f"{curve.values[0]:.6f}" if curve.values else "-"
+        trials = [trial for trial in study.read() if trial.state != "running"]
+        counts = [sum(t.state == s for t in trials) for s in ("done", "pruned", "dead", "failed")]
+        own, best = best_of(trials[:1]), best_of(trials)
+        values = ["-" if t is None else f"{study.metric(t.value):.6f}" for t in (own, best)]
         seconds = worded(sum(trial.seconds for trial in trials))
-        lines.append((study.recipe, str(len(trials)), *map(str, states), own, chosen, seconds))
+        lines.append((study.recipe, str(len(trials)), *map(str, counts), *values, seconds))
         budgets.add(len(trials))
     _table(lines)
     if len(budgets) > 1:

@@ -45,8 +45,22 @@ class Space:
         values: dict[str, Any] = {}
         for name in self.tuned:
             if self.is_open(name, values):
-                values[name] = _suggest(trial, name, self.declared[name], type(self.own(name)))
+                values[name] = self.suggest(trial, name)
         return values
+
+    def suggest(self, trial: Suggests, name: str) -> Any:
+        """A value for one setting."""
+        search, kind = self.declared[name], type(self.own(name))
+        if search.choices:
+            texts = [_text(value) for value in search.choices]
+            return search.choices[texts.index(trial.suggest_categorical(name, texts))]
+        if search.zero and trial.suggest_categorical(f"{name} is 0", ["yes", "no"]) == "yes":
+            return kind(0)
+        if kind is int:
+            step = int(search.step or 1)
+            return trial.suggest_int(name, int(search.low), int(search.high), step=step, log=search.log)
+        value = trial.suggest_float(name, search.low, search.high, step=search.step, log=search.log)
+        return min(max(float(f"{value:.4g}"), search.low), search.high)  # a number that a recipe can show
 
     def own(self, name: str) -> Any:
         """The recipe's value of a setting."""
@@ -109,9 +123,9 @@ def space_of(
 
     `fixed` settings (the user's own --set) are not tuned, nor is what the model's preset says and the recipe
     leaves as it is (the embedding's apart). `only` keeps these settings or groups; `file` (TOML:
-    model.dropout = {low = 0, high = 0.3}) changes ranges and adds some. Ranges are widened to hold the
-    recipe's own value. InputError names a setting that is not there, a range that is none, and a value that
-    the setting refuses.
+    model.dropout = {low = 0, high = 0.3}) changes ranges and adds some. Ranges that do not come from there
+    are widened to hold the recipe's own value. InputError names a setting that is not there, a range that is
+    none, and a value that the setting refuses.
     """
     cls, model = resolve(cfg.model["name"], {k: v for k, v in cfg.model.items() if k != "name"})
     declared = model.searches("model.") | cfg.train.searches("train.")
@@ -129,8 +143,8 @@ def space_of(
         tuned = [n for n in tuned if _within(n, only)]
     space = Space(cfg, declared, tuple(_parents_first(tuned, declared)))
     open_now = space.own_values()
-    widened = {n: _widened(declared[n], open_now[n]) if n in open_now else declared[n] for n in declared}
-    space = replace(space, declared=widened)
+    widened = {n: _widened(declared[n], open_now[n]) for n in open_now if n not in given}
+    space = replace(space, declared=declared | widened)
     reachable = tuple(n for n in space.tuned if _reachable(space, n))
     if not reachable:
         name = cfg.model["name"]
@@ -151,19 +165,6 @@ def worded(search: Search) -> str:
         return " | ".join(_text(value) for value in search.choices)
     step = f" by {search.step:g}" if search.step else ""
     return f"{search.low:g} to {search.high:g}{step}{', log' * search.log}{', or 0' * search.zero}"
-
-
-def _suggest(trial: Suggests, name: str, search: Search, kind: type) -> Any:
-    if search.choices:
-        texts = [_text(value) for value in search.choices]
-        return search.choices[texts.index(trial.suggest_categorical(name, texts))]
-    if search.zero and trial.suggest_categorical(f"{name} is 0", ["yes", "no"]) == "yes":
-        return kind(0)
-    if kind is int:
-        step = int(search.step or 1)
-        return trial.suggest_int(name, int(search.low), int(search.high), step=step, log=search.log)
-    value = trial.suggest_float(name, search.low, search.high, step=search.step, log=search.log)
-    return min(max(float(f"{value:.4g}"), search.low), search.high)  # a number that a recipe can show
 
 
 def _text(value: Any) -> str:

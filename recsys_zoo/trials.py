@@ -7,6 +7,7 @@ between them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,6 @@ from .errors import InputError
 from .space import Space
 from .train.trainer import monitored
 
-SAMPLERS, PRUNERS = ("tpe", "random"), ("median", "none")
 RANDOM_FIRST = 6  # trials of tpe that are drawn at random before it has something to learn from
 PRUNE_AFTER = 4  # finished trials, and epochs of a trial, before one is pruned
 
@@ -86,7 +86,9 @@ def _tell(study: Any, space: Space, trial: Trial) -> None:
     states = optuna.trial.TrialState
     state = {"running": states.RUNNING, "done": states.COMPLETE, "pruned": states.PRUNED}
     told = _Told(trial.settings)
-    space.draw(told)
+    for name in trial.settings:
+        with contextlib.suppress(ValueError):  # the recipe's own value may lie outside of a user's range
+            space.suggest(told, name)
     study.add_trial(optuna.trial.create_trial(
         state=state.get(trial.state, states.FAIL), value=trial.value if trial.state == "done" else None,
         params=told.params, distributions=told.distributions,
@@ -94,7 +96,7 @@ def _tell(study: Any, space: Space, trial: Trial) -> None:
 
 
 class _Told:
-    """Answers a draw with known settings, and keeps what optuna calls them."""
+    """Answers with known settings, and keeps what optuna calls them; ValueError: none of the choices."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings, self.params, self.distributions = settings, {}, {}
@@ -114,7 +116,7 @@ class _Told:
         return self._keep(name, self.settings[name], known)
 
     def _keep(self, name: str, value: Any, distribution: Any) -> Any:
-        if distribution._contains(distribution.to_internal_repr(value)):  # not a recipe's value off the grid
+        if distribution._contains(distribution.to_internal_repr(value)):
             self.params[name], self.distributions[name] = value, distribution
         return value
 

@@ -80,6 +80,10 @@ class Study:
         """The validation metric that decides."""
         return self.space.base.train.monitor
 
+    def metric(self, value: float) -> float:
+        """The monitored metric of a trial's value, which is made large."""
+        return -value if self.monitor == "logloss" else value
+
     def run(self) -> bool:
         """Make the missing trials and write the choice; False when other processes are still at some."""
         with contextlib.ExitStack() as held:
@@ -115,7 +119,7 @@ class Study:
     def curve(self) -> Curve:
         """Best validation metric against trials, for a picture."""
         trials = [trial for trial in self.read() if trial.state != "running"]
-        values = [math.nan if t.value is None else self._metric(t.value) for t in trials]
+        values = [math.nan if t.value is None else self.metric(t.value) for t in trials]
         return Curve(self.recipe, values, self.monitor, self.sampler, self.monitor == "logloss")
 
     def _open(self) -> None:
@@ -212,10 +216,7 @@ class Study:
         return f"{self.recipe} trial {trial.number}"
 
     def _worded(self, value: float) -> str:
-        return f"{self.monitor} {self._metric(value):.6f}"
-
-    def _metric(self, value: float) -> float:
-        return -value if self.monitor == "logloss" else value  # values are made large
+        return f"{self.monitor} {self.metric(value):.6f}"
 
     def _choose(self, trials: list[Trial]) -> None:
         """Write the chosen setting as a recipe."""

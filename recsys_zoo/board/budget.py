@@ -15,7 +15,7 @@ from html import escape
 from ..errors import InputError
 from .plot import Axis
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 860, 440, 78, 290, 52, 54
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 920, 440, 78, 340, 52, 54
 _LINE = 15  # between two labels at the ends of curves
 # after Okabe and Ito, dark enough for text on white; dashes and labels tell curves apart without them
 _COLOURS = ("#0072b2", "#b34a00", "#00735a", "#8f3f71", "#1a1a1a", "#7a6100")
@@ -46,7 +46,12 @@ class Curve:
     @property
     def kind(self) -> str:
         """What the curve shows."""
-        return "expected best" if self.sampler == "random" else f"best so far, {self.sampler}"
+        return "expected best" if self.sampler == "random" else f"{self.sampler}, best so far"
+
+    @property
+    def own(self) -> float:
+        """The recipe's own setting, where it is no point of the curve; else NaN."""
+        return self.values[0] if self.sampler == "random" and self.values else math.nan
 
 
 def expected_best(values: Sequence[float], lower_is_better: bool = False) -> list[float]:
@@ -97,7 +102,7 @@ def picture(curves: Sequence[Curve], title: str) -> str:
         f'<text x="{_LEFT}" y="22" font-size="14" font-weight="600">{escape(title)}</text>',
         f'<text x="{_LEFT}" y="40" fill="#444">validation {name}{"; lower parts are cut off" * cut}</text>',
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 12}" text-anchor="middle" fill="#444">'
-        "trials beside the recipe's own setting</text>",
+        "trials beside the recipe's own setting (at 0)</text>",
         *_grid(axis, last),
     ]
     for place, ((curve, points), label) in enumerate(zip(drawn, ends, strict=True)):
@@ -113,6 +118,7 @@ def picture(curves: Sequence[Curve], title: str) -> str:
             f'<circle cx="{end[0]:.1f}" cy="{end[1]:.1f}" r="3" fill="{colour}"/>',
             f'<path d="M{end[0] + 4:.1f},{end[1]:.1f} L{right + 8},{label:.1f}" stroke="{colour}" '
             'stroke-width="0.7" fill="none"/>',
+            *_ring(curve, axis, colour),
             f'<text x="{right + 12}" y="{label + 4:.1f}" fill="{colour}">{escape(curve.label)} '
             f"{points[-1][1]:.5f} ({escape(curve.kind)})</text>",
         ]
@@ -121,12 +127,20 @@ def picture(curves: Sequence[Curve], title: str) -> str:
 
 def _axis(drawn: Sequence[tuple[Curve, list[tuple[int, float]]]]) -> tuple[Axis, bool]:
     """Holds the better half of all points and as much again below it; whether points are cut off."""
-    values = sorted(y for _, points in drawn for _, y in points)
+    owns = [curve.own for curve, _ in drawn if not math.isnan(curve.own)]
+    values = sorted([*owns, *(y for _, points in drawn for _, y in points)])
     low, high = values[0], values[-1]
     cut = not drawn[0][0].lower_is_better and low < high - 3 * (high - statistics.median(values))
     low = high - 3 * (high - statistics.median(values)) if cut else low
     pad = (high - low) * 0.06 or abs(high) * 0.01 or 0.01
     return Axis(low - pad, high + pad), cut
+
+
+def _ring(curve: Curve, axis: Axis, colour: str) -> Iterator[str]:
+    if not math.isnan(curve.own):
+        title = f"{escape(curve.label)}: own setting {curve.own:.6f}"
+        yield (f'<circle cx="{_LEFT}" cy="{_y(axis, curve.own):.1f}" r="4" fill="none" stroke-width="1.6" '
+               f'stroke="{colour}"><title>{title}</title></circle>')
 
 
 def _x(trial: float, last: int) -> float:
