@@ -133,7 +133,8 @@ def _columns(data: Prepared, labels: dict[str, np.ndarray]) -> list[dict[str, An
             facts["missing"][name] = float((ids == PADDING).all(1).mean())
         if place.stop - place.start == 1:
             train, valid = (data.split(name).ids[:, place.start] for name in ("train", "valid"))
-            facts["valid_auc"] = _rate_auc(train, labels["train"], valid, labels["valid"])["auc"]
+            rates = _rate_auc(train, labels["train"], valid, labels["valid"])
+            facts |= {"valid_auc" if key == "auc" else key: value for key, value in rates.items()}
         found.append(facts)
     return found
 
@@ -202,11 +203,15 @@ def _warnings(record: dict[str, Any], data: Prepared) -> Iterator[str]:
         if column.get("valid_auc", 0) > 0.99:
             found = f"{column['valid_auc']:.4f}"
             yield f"column {column['column']!r} alone gives valid AUC {found}: is it the label?"
-    for pair in record["pairs"]:
-        if pair["determined"] > 0.05 and pair["determined_right"] > 0.99:
+    alone = {column["column"]: column.get("determined", 0.0) for column in record["columns"]}
+    singles = [{**column, "columns": [column["column"]]} for column in record["columns"]]
+    for facts in (*singles, *record["pairs"]):
+        names, share = facts["columns"], facts.get("determined", 0.0)
+        known = max(alone[name] for name in names) if len(names) > 1 else 0.0  # said of the column already
+        if share > known + 0.05 and facts["determined_right"] > 0.99:
             yield (
-                f"{' and '.join(pair['columns'])} determine the label of {pair['determined']:.1%} of the "
-                f"valid rows ({pair['determined_right']:.1%} right)"
+                f"{' and '.join(names)} determine{'s' * (len(names) == 1)} the label of {share:.1%} of the "
+                f"valid rows ({facts['determined_right']:.1%} right)"
             )
     for name, share in record["order"].get("before_the_latest_train_row", {}).items():
         if share:

@@ -98,3 +98,52 @@ def board_compare(
     from . import launch
 
     print(launch.compare(entries, rows, scores, latex), end="")
+
+
+@board_app.command("reproduce")
+def board_reproduce(
+    row: Annotated[
+        str, typer.Argument(help="FILE.jsonl:NUMBER, FILE.jsonl with --entry and --seed, or a run folder")
+    ],
+    entry: Annotated[str, typer.Option(help="label of the row's model")] = "",
+    seed: Annotated[int | None, typer.Option(help="seed of the row")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh-seed", help="another seed, judged by the spread of seeds")
+    ] = False,
+    rows: Annotated[list[Path], typer.Option(help="more rows of the board, to judge by")] = [],  # noqa: B006
+    data: Annotated[str, typer.Option(help="prepared folder; default: the row's own")] = "",
+    raw: Annotated[Path | None, typer.Option(help="raw files of the data recipe")] = None,
+    out: Annotated[Path, typer.Option(help="parent of the new run folder")] = Path("runs/reproduced"),
+) -> None:
+    """Run a row again from its own record; exit code 1 when it does not come out the same."""
+    from . import reproduce
+    from .board.rows import read_rows
+
+    found, board = reproduce.find_row(row, entry, seed)
+    board = [*board, *(more for file in rows for more in read_rows(file))]
+    done = reproduce.reproduce(found, board, out, fresh=fresh, data=data, raw=raw)
+    for line in done.lines():
+        print(line)
+    if not done.good:
+        raise typer.Exit(1)
+
+
+@board_app.command("skill")
+def board_skill(rows: Rows, metric: Metric = "test.auc", scores: Scores = Path("runs")) -> None:
+    """One skill a model over five boards or more, each counted once."""
+    from . import launch
+
+    launch.show_skill(rows, metric, scores)
+
+
+@board_app.command("check")
+def board_check(rows: Rows) -> None:
+    """Hold rows against themselves and each other before they are shown; exit code 1 for a problem."""
+    from .check import check_file
+
+    problems = [problem for file in rows for problem in check_file(file)]
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(1)
+    print("no problems found; `recsys-zoo board reproduce` runs a row again")

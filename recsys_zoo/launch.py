@@ -199,3 +199,17 @@ def compare(names: list[str], files: list[Path], scores: Path, as_latex: bool) -
         show = latex_table if as_latex else text
         parts.append(show(ranking, effects(ranking, entries, bank), costs(entries), list(cards)))
     return "\n".join(parts)
+
+
+def show_skill(files: list[Path], metric: str, scores: Path) -> None:
+    """Print what models are worth over all boards of the files."""
+    from .board.skill import standings
+    from .zoo import model_class
+
+    found = rankings(files, metric, bank_of(files, scores))
+    models = {entry.rows[0].model for ranking in found for entry in ranking.entries}
+    for (family, origin), table in standings(found, {m: model_class(m).card.family for m in models}).items():
+        print(f"{family}, settings {origin}: skill over boards (score = mu - 3 sigma)")
+        for place, one in enumerate(table, 1):
+            print(f"  {place:>3}  {one.label:<24} score {one.skill.score:6.2f}  mu {one.skill.mu:6.2f}  "
+                  f"sigma {one.skill.sigma:5.2f}  {one.boards} boards")

@@ -33,7 +33,7 @@ def floors(
             metrics |= {f"{name}.{k}": v for k, v in task.metrics(scores, data.split(name)).items()}
             if name == "test":
                 metrics |= runs.test_extras(scores, data, task.place, replicates)[0]
-        cfg = runs.RunConfig(board=board, model={"name": floor.name}, label=label)
+        cfg = runs.RunConfig(board=board, model={"name": floor.name}, label=label, bootstrap=replicates)
         rows.append(
             runs.make_row(
                 cfg,

@@ -1,97 +1,97 @@
-"""A board as one HTML file: ranking, pictures and conditions, without scripts or anything to load."""
+"""A board as one HTML file: ranking, pictures and conditions, with nothing to load.
+
+Everything is there without scripts; `page.js` adds sorting, filters and a switch between the pictures of
+cost. Filters hide rows and points: ranks, ties and the lines of unbeaten models stay those of all models.
+"""
 
 from __future__ import annotations
 
-import math
+import base64
+import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
-from .plot import axis_of, best_floor, scale, strip
+from .columns import columns, different, place
+from .cost import pictures
+from .plot import axis_of, best_floor, named, scale, strip
 from .rank import Entry, Ranking, worded_metric
 from .rows import Row
 
 
 def write_page(path: Path, rankings: Sequence[Ranking], title: str = "") -> None:
-    """Write the page of one or several boards."""
+    """Write the page of one or several rankings."""
     write_whole(path, render(rankings, title))
 
 
 def render(rankings: Sequence[Ranking], title: str = "") -> str:
-    """The HTML text."""
+    """The HTML text; every ranking has a section with a table of its own."""
     import jinja2
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    from markupsafe import Markup
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
-    boards = [_board(ranking) for ranking in rankings]
-    title = title or ", ".join(ranking.board for ranking in rankings)
-    return environment.from_string(template).render(title=title, boards=boards)
+    style, script = _beside("page.css"), _beside("page.js")
+    boards = [_board(ranking, rankings) for ranking in rankings]
+    names = [board["id"] for board in boards]
+    for number, board in enumerate(boards):
+        before = names[:number].count(board["id"])
+        board["id"] += f"-{before + 1}" if before else ""
+    title = title or ", ".join(different(ranking.board for ranking in rankings))
+    return environment.from_string(_beside("page.html")).render(
+        title=title, boards=boards, style=Markup(style), script=Markup(script), style_hash=_hash(style),
+        script_hash=_hash(script))
 
 
-def _board(ranking: Ranking) -> dict[str, Any]:
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """As the page's content security policy names what may run or style it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _board(ranking: Ranking, rankings: Sequence[Ranking]) -> dict[str, Any]:
     from markupsafe import Markup
     axis, floor = axis_of(ranking), best_floor(ranking)
     start = axis.low if floor is None else floor.mean()
     digits = 2 if axis.high - axis.low > 0.05 else 3 if axis.high - axis.low > 0.005 else 4
-    entries = [{**_entry(entry), "below": ranking.below(entry),
-                "strip": Markup(strip(entry, axis, ranking.references, start))} for entry in ranking.entries]
+    shown, table = [*ranking.entries, *ranking.references], columns(ranking, rankings)
+    origins = sorted({row.hparams for entry in ranking.entries for row in entry.rows})
     return {
-        "name": ranking.board, "metric": worded_metric(ranking.metric), "lower": ranking.lower_is_better,
+        "id": re.sub(r"[^a-z0-9_]+", "-", ranking.title.lower()).strip("-") or "board",
+        "title": ranking.title, "metric": worded_metric(ranking.metric), "lower": ranking.lower_is_better,
         "protocol": ranking.protocol, "notes": ranking.notes, "tie_rules": ranking.tie_rules,
-        "entries": entries, "warnings": ranking.warnings,
-        "references": [{**_entry(entry), "below": ""} for entry in ranking.references],
-        "scale": Markup(scale(axis, ranking.references, digits)), "columns": _columns(ranking),
-        "outside": [entry.label for entry in ranking.references if not axis.holds(entry.mean())],
-        "conditions": _conditions(ranking), "sources": _sources(ranking),
+        "warnings": ranking.warnings, "references": bool(ranking.references),
+        "quoted": any(entry.quoted for entry in ranking.entries),
+        "columns": table, "origins": origins if len(origins) > 1 else [],
+        "seeds": sorted({len(entry.rows) for entry in ranking.entries}),
+        "units": " or ".join(different(e.unit for e in ranking.entries if e.interval())),
+        "entries": [{**_entry(entry), "cells": [column.cells[number] for column in table]}
+                    for number, entry in enumerate(shown)],
+        "strips": [(f"{entry.mean():.5f}", Markup(strip(entry, axis, ranking.references, start)))
+                   for entry in ranking.entries],
+        "scale": Markup(scale(axis, ranking.references, digits)),
+        "pictures": [picture._replace(svg=Markup(picture.svg)) for picture in pictures(ranking)],
+        "outside": [named(entry) for entry in ranking.references if not axis.holds(entry.mean())],
+        "conditions": _conditions(ranking), "sources": _sources(ranking.entries),
         "inherited": any("inherited" in entry.hparams for entry in ranking.entries),
         "unranked": [{"label": row.label, "seed": row.seed, "reason": why} for row, why in ranking.unranked],
-        "commands": _different(entry.rows[0].command for entry in ranking.entries)}
-
-
-def _columns(ranking: Ranking) -> dict[str, bool]:
-    """Which columns have anything to say."""
-    shown = [*ranking.entries, *ranking.references]
-
-    def some(metric: str) -> bool:
-        return metric != ranking.metric and any(entry.values(metric) for entry in shown)
-    return {"auc": some("test.auc"), "gauc": some("test.gauc"), "logloss": some("test.logloss"),
-            "unseen": some("test.auc_unseen_pairs"), "valid": some("valid.auc"),
-            "interval": any(entry.interval() for entry in shown),
-            "board": any("board" in entry.quoted for entry in shown),
-            "paper": any("paper" in entry.quoted for entry in shown),
-            "note": any(row.note for entry in shown for row in entry.rows)}
+        "commands": different(entry.rows[0].command for entry in ranking.entries)}
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
-    rows, span = entry.rows, entry.interval()
-    return {
-        "label": entry.label if entry.role == "model" else entry.label.replace("_", " "), "role": entry.role,
-        "rank": entry.rank, "tied": entry.tied, "seeds": len(rows), "lost": len(entry.lost),
-        "mean": _number(entry.mean()), "std": _number(entry.std()),
-        "interval": f"{span[0]:.4f} – {span[1]:.4f}" if span else "–",
-        "auc": _number(entry.mean("test.auc")), "gauc": _number(entry.mean("test.gauc")),
-        "logloss": _number(entry.mean("test.logloss")), "valid": _number(entry.mean("valid.auc")),
-        "unseen": _number(entry.mean("test.auc_unseen_pairs"), 4),
-        "board": _quoted(entry, "board"), "paper": _quoted(entry, "paper"),
-        "hparams": entry.hparams, "trials": max(row.trials for row in rows),
-        "on_test": any(row.selection == "test" for row in rows), "params": f"{rows[0].params:,}",
-        "kept": min(row.kept for row in rows),
-        "seconds": f"{sum(row.seconds for row in rows) / len(rows):,.0f}",
-        "note": "; ".join(_different(row.note for row in rows))}
-
-
-def _quoted(entry: Entry, kind: str) -> str:
-    quoted = entry.quoted.get(kind)
-    return _number(quoted.metrics.get(entry.metric.removeprefix("test."), math.nan), 4) if quoted else "–"
+    return {"label": named(entry), "role": entry.role, "place": place(entry), "seeds": len(entry.rows),
+            "origins": " ".join(sorted({row.hparams for row in entry.rows}))}
 
 
 def _conditions(ranking: Ranking) -> list[tuple[str, str]]:
-    """What the numbers were made under; several values where the rows differ."""
+    """What the rows share (their key), then what else the numbers were made under."""
     rows = [row for entry in ranking.entries for row in entry.rows]
     days = sorted(row.when[:10] for row in rows if row.when)
-    return [(name, value) for name, value in (
-        ("protocol", ranking.protocol), ("data digest", ranking.data_digest[:16]),
+    return [*ranking.key.words, *((name, value) for name, value in (
         ("commit", _several(row.git for row in rows)),
         ("seeds", _several(str(s) for s in sorted({row.seed for row in rows}))),
         ("device", _several(_device(row) for row in rows)),
@@ -99,8 +99,7 @@ def _conditions(ranking: Ranking) -> list[tuple[str, str]]:
         ("torch", _several(row.torch for row in rows)),
         ("tables", _several(row.table_update for row in rows)),
         ("precision", _several(row.precision for row in rows)),
-        ("epoch picked on", _several(row.selection for row in rows)),
-        ("date", " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "")) if value]
+        ("date", " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "")) if value)]
 
 
 def _device(row: Row) -> str:
@@ -108,18 +107,9 @@ def _device(row: Row) -> str:
 
 
 def _several(values: Iterable[str]) -> str:
-    return ", ".join(_different(values))
+    return ", ".join(different(values))
 
 
-def _different(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(value for value in values if value))
-
-
-def _sources(ranking: Ranking) -> list[dict[str, str]]:
-    quoted = {q.source: (kind, q) for entry in ranking.entries for kind, q in entry.quoted.items()}
-    return [{"kind": kind, "model": q.model, "source": source, "note": q.note}
-            for source, (kind, q) in quoted.items()]
-
-
-def _number(value: float, digits: int = 5) -> str:
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+def _sources(entries: Sequence[Entry]) -> list[dict[str, str]]:
+    quoted = {q.source: q for entry in entries for q in entry.quoted.values()}
+    return [{"model": q.model, "source": source, "note": q.note} for source, q in quoted.items()]

@@ -61,6 +61,11 @@ def best_floor(ranking: Ranking) -> Entry | None:
     return pick(floors, key=lambda e: e.mean(), default=None)
 
 
+def named(entry: Entry) -> str:
+    """The label; references are no models, so theirs is in plain words."""
+    return entry.label if entry.role == "model" else entry.label.replace("_", " ")
+
+
 def strip(entry: Entry, axis: Axis, references: Sequence[Entry], start: float) -> str:
     """One model: bar from `start` to the mean, interval, a dot a seed; dashed lines are references."""
     middle = HEIGHT / 2
@@ -94,7 +99,7 @@ def scale(axis: Axis, references: Sequence[Entry], digits: int) -> str:
     for number, entry in enumerate(shown):
         x, y = axis.place(entry.mean()), 24 + LABEL * (number + 1)
         side, shift = ("end", -4) if x > 50 else ("start", 4)
-        name = escape(entry.label.replace("_", " "))
+        name = escape(named(entry))
         parts += _lines(axis, [entry], 20, y)
         parts.append(f'<text class="{entry.role}" x="{x:.2f}%" dx="{shift}" y="{y}" text-anchor="{side}">'
                      f"{name} {entry.mean():.4f}</text>")

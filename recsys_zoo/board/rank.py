@@ -32,6 +32,7 @@ class Quoted(NamedTuple):
     metrics: dict[str, float]
     source: str
     note: str
+    by_valid: float = math.nan  # test AUC of the trial that was best on valid, where all trials are public
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,15 @@ def read_quoted(path: Path) -> list[Quoted]:
         table = list(csv.DictReader(file))
     found = []
     for number, line in enumerate(table, start=2):
+        if None in line or None in line.values():
+            raise InputError(f"{path}, line {number}: not the columns of the first line; quote texts that "
+                             "hold a comma")
         if line.get("kind") not in ("board", "paper") or not line.get("source"):
             raise InputError(f"{path}, line {number}: kind must be board or paper, and a source is needed")
         metrics = {name: float(line[name]) for name in ("auc", "logloss", "gauc") if line.get(name)}
-        found.append(Quoted(line["model"], line["kind"], metrics, line["source"], line.get("note") or ""))
+        by_valid = float(line.get("auc_by_valid") or math.nan)
+        found.append(Quoted(line["model"], line["kind"], metrics, line["source"], line.get("note") or "",
+                            by_valid))
     return found
 
 

@@ -77,6 +77,20 @@ def compare(ours: Sequence[float], theirs: Sequence[float], sampling: float,
     return Comparison(value, value - reach, value + reach, std_error, df, p)
 
 
+def prediction_interval(values: Sequence[float], pooled: Spread, level: float = LEVEL) -> tuple[float, float]:
+    """Where the value of one more seed falls, by the mean of these and the pooled variance over seeds.
+
+    InputError when no two seeds were at hand to pool.
+    """
+    from scipy import special
+    if not pooled.df:
+        raise InputError("no model has two seeds, so nothing says how far seeds lie apart; run more seeds")
+    mean = math.fsum(values) / len(values)
+    error = math.sqrt(pooled.variance * (1 + 1 / len(values)))
+    reach = float(special.stdtrit(pooled.df, (1 + level) / 2)) * error
+    return mean - reach, mean + reach
+
+
 def seed_draws(scores: Tensor, labels: Tensor, group: Tensor | None = None, replicates: int = REPLICATES,
                seed: int = 0) -> dict[str, tuple[list[float], Tensor]]:
     """Of score sets [S, n] each metric's S values, and the R replicates of their mean; S = 1 may be left out.

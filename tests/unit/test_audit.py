@@ -116,6 +116,15 @@ def test_a_pair_that_gives_the_label_away_is_named():
     assert not any("determine" in warning for warning in audit(prepared(splits(1)))["warnings"])
 
 
+def test_a_column_that_gives_the_label_away_is_named_once():
+    parts = splits(1)
+    for arrays in parts.values():  # each user always has the same label, and pairs with it say no more
+        arrays["labels"] = (arrays["ids"][:, 0] % 2 == 0).astype(np.float32)
+    said = [warning for warning in audit(prepared(parts))["warnings"] if "determine" in warning]
+    assert len(said) == 1
+    assert said[0].startswith("user determines the label of")
+
+
 def test_a_column_that_is_the_label_is_named():
     parts = splits(2)
     for arrays in parts.values():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
+import statistics
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -24,3 +26,15 @@ def test_plain_loop_trains_a_model():
 def test_plain_loop_is_ten_lines():
     (loop,) = (b for b in blocks("plain_loop.md") if "backward" in b)
     assert len(loop.strip().splitlines()) <= 10
+
+
+def test_the_figures_on_published_choices_are_those_of_the_tables():
+    tables = (DOCS.parent / "benchmarks" / "published").glob("*.csv")
+    lines = [line for table in tables for line in csv.DictReader(table.open(encoding="utf-8"))]
+    gains = [float(line["log_auc"] or line["auc"]) - float(line["auc_by_valid"])
+             for line in lines if line.get("auc_by_valid")]
+    other = sum(gain > 5e-5 for gain in gains)  # more than the rounding of four digits
+    text = " ".join((DOCS / "numbers.md").read_text(encoding="utf-8").split())
+    assert f"For {len(gains)} rows of the public CTR boards" in text
+    assert f"in {other} of them another trial was better" in text
+    assert f"{statistics.fmean(gains):.4f} AUC in the mean and {max(gains):.4f} at most" in text

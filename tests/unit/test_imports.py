@@ -161,7 +161,7 @@ def test_the_wheel_carries_recipes_tables_and_data_recipes(tmp_path):
               for folder, pattern in (("recipes", "*/*.toml"), ("published", "*.csv"))
               for p in (root / "benchmarks" / folder).glob(pattern)}
     wanted |= {str(p.relative_to(root)) for package in ("recsys_zoo", "data_prep")
-               for p in (root / package).rglob("*") if p.suffix in (".py", ".html")}
+               for p in (root / package).rglob("*") if p.suffix in (".py", ".html", ".css", ".js")}
     assert any(name.endswith("recipes/frappe_x1/autoint.toml") for name in wanted)
     assert wanted <= inside, sorted(wanted - inside)
     assert not [name for name in inside if name.startswith(("tests/", "runs/")) or name.endswith(".pyc")]

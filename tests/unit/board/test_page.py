@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from recsys_zoo.board import page
+from recsys_zoo.board.columns import columns
 from recsys_zoo.board.page import render, write_page
 from recsys_zoo.board.plot import Axis, axis_of, best_floor, strip
-from recsys_zoo.board.rank import Quoted, rank
+from recsys_zoo.board.rank import Quoted, Ranking, rank
 from recsys_zoo.board.table import print_table
 
 from .toys import board, reference, row
 
-QUOTED = [Quoted("fm", "board", {"auc": 0.9671}, "a board", "one seed"),
+QUOTED = [Quoted("fm", "board", {"auc": 0.9671}, "a board", "one seed", 0.9668),
           Quoted("fm", "paper", {"auc": 0.8}, "a paper", "")]
+METRICS = ("test.auc", "test.logloss", "valid.auc")
 VOID = {"meta", "br", "link", "input", "img"}
 
 
@@ -70,11 +76,13 @@ def test_every_number_stands_in_its_column():
     assert fm["95 % interval"] == "0.9674 – 0.9714"
     assert fm["logloss"] == "0.23060"
     assert fm["valid AUC"] == "0.97040"
-    assert (fm["otherboard"], fm["paper"]) == ("0.9671", "0.8000")
+    assert (fm["other board"], fm["paper"]) == ("0.9671", "0.8000")
+    assert fm["other board, picked on valid"] == "0.9668"
+    assert (fm["seconds"], fm["peak MiB"]) == ("32", "700")
     assert (fm["settings"], fm["parameters"]) == ("inherited below pair memory", "12,345")
-    assert fm["note"] == "train negatives re-drawn"
+    assert "note" not in fm  # all rows share the one note, which stands above the table
     assert table["deepfm"]["settings"] == "default"
-    assert table["deepfm"]["otherboard"] == "–"
+    assert table["deepfm"]["other board"] == "–"
     assert table["autoint.plus"]["seeds"] == "5 1 lost"
     assert table["pair memory"]["#"] == ""
     assert table["pair memory"]["settings"] == "floor"
@@ -86,9 +94,16 @@ def test_the_page_is_one_file_that_loads_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["board.html"]
     text = (tmp_path / "board.html").read_text(encoding="utf-8")
     reader = Reader(text)
-    assert not {tag for tag, _, _ in reader.attributes} & {"script", "link", "img", "iframe", "object"}
-    assert not {name for _, name, _ in reader.attributes} & {"src", "href", "onclick", "onload"}
-    assert "<script" not in text
+    assert not {tag for tag, _, _ in reader.attributes} & {"link", "img", "iframe", "object"}
+    assert not {name for _, name, _ in reader.attributes} & {"src", "href", "style", "onclick", "onload"}
+    assert text.count("<script") == text.count("<style") == 1
+    policy = next(value for tag, name, value in reader.attributes if "default-src" in value)
+    for tag in ("script", "style"):
+        inside = re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
     assert "@import" not in text
     assert "url(" not in text
     assert "prefers-color-scheme: dark" in text
@@ -104,7 +119,7 @@ def test_conditions_notes_and_what_is_left_out_are_said():
                   "fm: a board (one seed)", "recsys-zoo train toy_x1/fm --seed 1"):
         assert words in text, words
     bare = render([rank([row("lr", 0.8, note="", hparams="default")])])
-    for words in ("other<br>board", "paper</th>", "Not ranked", "Sources", "partly on test", ">note</th>"):
+    for words in ("other board</th>", "paper</th>", "Not ranked", "Sources", "partly on test", ">note</th>"):
         assert words not in bare, words
     assert "picked on test" in render([rank([row("lr", 0.8, selection="test")])])
 
@@ -133,18 +148,115 @@ def test_text_from_rows_is_text():
     evil = '<script>alert("x")</script>'
     rows = [row(evil, 0.8, note=evil, device=evil, command=evil), reference(evil, 0.5)]
     text = render([rank(rows)], title=evil)
-    assert "<script" not in text
+    assert text.count("<script") == 1
     assert text.count("&lt;script&gt;") >= 5
     Reader(text)
 
 
 def test_several_boards_share_a_page():
     other = [row("lr", 0.7, board="second"), row("fm", 0.72, board="second")]
-    text = render([rank(board()), rank(other, "test.logloss")])
-    Reader(text)
-    assert "<h2>toy_x1</h2>" in text
-    assert "<h2>second</h2>" in text
+    again = [row("lr", 0.7, data_digest="e" * 64)]
+    reader = Reader(text := render([rank(board()), rank(other, "test.logloss"), rank(again)]))
+    settings = "inherited or default settings"
+    assert [f"<h2>{name}: {settings}</h2>" in text for name in ("toy_x1", "second")] == [True, True]
     assert "(lower is better)" in text
+    identities = [value for _, name, value in reader.attributes if name == "id"]
+    assert len(set(identities)) == len(identities)
+    links = [value for _, name, value in reader.attributes if name == "href"]
+    assert links == [f"#{name}-inherited-or-default-settings{more}"
+                     for name, more in (("toy_x1", ""), ("second", ""), ("toy_x1", "-2"))]
+    assert set(identities) >= {link[1:] for link in links}
+    assert text.count("<table") == text.count("<form") == 3
+    assert "<nav" not in render([rank(again)])
+
+
+def test_cells_hold_the_exact_numbers_by_which_they_are_sorted():
+    ranking = rank(board(), quoted=QUOTED)
+    found = {column.name: column for column in columns(ranking, [ranking])}
+    shown = [*ranking.entries, *ranking.references]
+    for name, column in found.items():
+        if name in METRICS:
+            assert [float(cell.sort) for cell in column.cells] == [entry.mean(name) for entry in shown]
+    assert [cell.sort for cell in found["rank"].cells] == ["1", "1", "1", "1", "5", "6", "", "", ""]
+    assert {cell.sort for cell in found["parameters"].cells} == {"12345", ""}
+    assert {cell.sort for cell in found["seconds"].cells[-3:]} == {""}  # no cost of what learns nothing
+    assert [cell.sort for cell in found["board"].cells].count("") == 8
+    firsts = {name: column.first for name, column in found.items()}
+    assert firsts["test.auc"] == firsts["seeds"] == firsts["paper"] == "descending"
+    assert firsts["test.logloss"] == firsts["seconds"] == firsts["rank"] == firsts["model"] == "ascending"
+    by_loss = rank(board(), "test.logloss")
+    downs = {c.name for c in columns(by_loss, [by_loss]) if c.first == "descending"}
+    assert downs == {"seeds", "test.auc", "valid.auc"}
+    text = render([ranking])
+    assert all(f'data-sort="{cell.sort}"' in text for column in found.values() for cell in column.cells)
+
+
+def test_what_was_picked_on_valid_elsewhere_stands_beside_what_was_printed():
+    """It is a test AUC, so it stands on no other board."""
+    for metric, known in (("test.auc", ["", "0.9668"]), ("test.logloss", None)):
+        ranking = rank([row("lr", 0.8), row("fm", 0.7)], metric, QUOTED)
+        found = [c for c in columns(ranking, [ranking]) if c.name == "by_valid"]
+        assert [cell.sort for c in found for cell in c.cells] == (known or [])
+        assert ("“Picked on valid”" in render([ranking])) == (known is not None)
+
+
+def test_the_other_selection_of_the_epoch_stands_beside():
+    """Wherever one model has both, and nowhere else."""
+    def cells(of: Ranking, *others: Ranking) -> dict[str, str]:
+        found = [c for c in columns(of, [of, *others]) if c.name == "selection"]
+        return {e.label: cell.text for c in found for e, cell in zip(of.entries, c.cells, strict=False)}
+    valid = rank([row("lr", 0.8), row("fm", 0.9), reference("base_rate", 0.5)])
+    test = [row("fm", 0.91 + 0.01 * seed, seed, selection="test") for seed in (1, 2)]
+    assert cells(valid) == {}
+    assert cells(valid, rank(test)) == {"fm": "0.92500 ± 0.00707", "lr": ""}
+    assert cells(rank(test), valid) == {"fm": "0.90000"}
+    text = render([valid, rank(test)])
+    assert "test AUC, epoch picked on test</th>" in text
+    assert "test AUC, epoch picked on valid</th>" in text
+    other = {"model": {"name": "fm"}, "train": {"seed": 1, "lr": 0.5}}
+    for stranger in ([row("fm", 0.95, selection="test", board="second")],  # another board
+                     [row("fm", 0.95, selection="test", hparams="valid", trials=9)],  # other settings
+                     [*test, row("fm", 0.95, selection="test", config=other)]):  # which of the two?
+        assert cells(valid, rank(stranger)) == {}
+
+
+def test_notes_of_some_rows_stand_beside_them():
+    ranking = rank([row("lr", 0.8, note="all; only lr"), row("fm", 0.7, note="all")])
+    assert [c.text for c in columns(ranking, [ranking])[-1].cells] == ["only lr", ""]
+
+
+def colours(style: str) -> dict[str, str]:
+    return dict(re.findall(r"--(\w+):(#[0-9a-f]{6})", style))
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2.2."""
+    parts = (int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_all_text_can_be_read_in_both_schemes():
+    """At least 4.5:1 (WCAG AA); lines and marks that carry meaning at least 3:1."""
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    assert contrast("#ffffff", "#767676") == pytest.approx(4.54, abs=0.01)
+    style = (Path(page.__file__).with_name("page.css")).read_text(encoding="utf-8")
+    light, dark = (colours(part) for part in style.split("prefers-color-scheme: dark", 1))
+    assert set(light) == set(dark)
+    text = set(re.findall(r"(?<![-\w])(?:color|fill):var\(--(\w+)\)", style))
+    for scheme in (light, dark):
+        for name in text - {"back", "bar"}:  # grounds
+            for ground in ("back", "panel"):
+                assert contrast(scheme[name], scheme[ground]) >= 4.5, (name, ground)
+        assert contrast(scheme["ink"], scheme["warnback"]) >= 4.5
+        for name in ("strong", "soft", "floor", "ceiling"):
+            assert contrast(scheme[name], scheme["back"]) >= 3
+    assert {"ink", "soft", "strong", "floor", "ceiling", "warn"} <= text
 
 
 def test_strips_share_one_axis_and_start_at_the_best_floor():
