@@ -287,6 +287,13 @@ def test_a_dry_run_shows_the_tree_and_fixed_settings_are_not_in_it(recipes, run)
     assert not Path("tuning").exists()
 
 
+def test_the_suites_of_the_benchmarks_can_be_tuned():
+    files = sorted((Path(tuning.__file__).parents[1] / "benchmarks" / "suites").glob("*.toml"))
+    tasks = tuning.plan([str(file) for file in files], "", [], 1)
+    assert len({task.recipe for task in tasks}) >= 8
+    assert all(space_of(task.cfg).tuned for task in tasks)
+
+
 def test_a_model_is_tuned_on_data_of_its_own(recipes, run):  # noqa: F811
     words = ["tune", "fm", "--data", "data", "--set", "train.epochs=1", "--trials", "2"]
     code, _, err = run(*words)
