@@ -83,6 +83,10 @@ def tune(
         boards = ", ".join(dict.fromkeys(task.cfg.board for task in tasks))
         write_whole(curve, picture([study.curve() for study in studies], f"{boards}: best of n trials"))
         print(f"wrote {curve}")
+    nothing = [study for study in tuning.not_chosen(studies) if study not in left]
+    if nothing:
+        files = ", ".join(str(study.file) for study in nothing)
+        raise InputError(f"{files}: no trial is done, so nothing was chosen; the reasons stand there")
     if not left:
         for board in dict.fromkeys(study.folder.parent for study in studies):
             print(f"next: recsys-zoo board run {tuning.write_suite(board, seed)}")

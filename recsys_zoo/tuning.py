@@ -85,7 +85,8 @@ class Study:
         return -value if self.monitor == "logloss" else value
 
     def run(self) -> bool:
-        """Make the missing trials and write the choice; False when other processes are still at some."""
+        """Make the missing trials and write the choice, if any trial is done; False when other processes are
+        still at some."""
         with contextlib.ExitStack() as held:
             if not self.share:
                 try:
@@ -102,11 +103,17 @@ class Study:
         return True
 
     def read(self) -> list[Trial]:
-        """The trials so far, in their order."""
+        """The trials so far, in their order; InputError names a line that is none."""
         if not self.file.is_file():
             return []
-        lines = self.file.read_text(encoding="utf-8").splitlines()
-        return [Trial.parse(json.loads(line), str(self.file)) for line in lines]
+        trials = []
+        for number, line in enumerate(self.file.read_text(encoding="utf-8").splitlines(), start=1):
+            where = f"{self.file}, line {number}"
+            try:
+                trials.append(Trial.parse(json.loads(line), where))
+            except json.JSONDecodeError as error:
+                raise InputError(f"{where}: not JSON ({error}); choose another --out") from None
+        return trials
 
     def choice(self, trials: Sequence[Trial]) -> str:
         """The rule by which the best of the trials was chosen, as rows show it."""
@@ -119,7 +126,7 @@ class Study:
     def curve(self) -> Curve:
         """Best validation metric against trials, for a picture."""
         trials = [trial for trial in self.read() if trial.state != "running"]
-        values = [math.nan if t.value is None else self.metric(t.value) for t in trials]
+        values = [self.metric(t.value) if t.state in ("done", "pruned") else math.nan for t in trials]
         return Curve(self.recipe, values, self.monitor, self.sampler, self.monitor == "logloss")
 
     def _open(self) -> None:
@@ -222,8 +229,8 @@ class Study:
         """Write the chosen setting as a recipe."""
         best = best_of(trials)
         if best is None:
-            raise InputError(f"{self.folder}: none of its {len(trials)} trials is done, so nothing can be "
-                             f"chosen; {self.file.name} has the reasons")
+            self.say(f"{self.recipe}: none of {len(trials)} trials is done, so nothing is chosen")
+            return
         cfg = self.space.configure(best.settings)
         seed = type(cfg.train).model_fields["seed"].default  # the runs of the recipe have seeds of their own
         more = {"train": cfg.train.model_copy(update={"seed": seed}), "hparams": "valid",
@@ -284,6 +291,11 @@ def run(studies: Sequence[Study]) -> list[Study]:
             break
         left = busy
     return left
+
+
+def not_chosen(studies: Sequence[Study]) -> list[Study]:
+    """Those without a chosen setting."""
+    return [study for study in studies if best_of(study.read()) is None]
 
 
 def write_suite(board: Path, seed: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -186,12 +187,25 @@ def test_a_trial_that_fails_is_recorded_with_its_reason(recipes):
     assert f"{len(failed)} failed" in chosen(found)["choice"]
 
 
-def test_dead_trials_are_recorded_and_without_a_finished_one_nothing_is_chosen(recipes):
-    found = study(trials=2, set_=["train.lr=1e30"], only=["model.hidden"])
-    with pytest.raises(InputError, match="none of its 2 trials is done"):
-        found.run()
-    assert {t.state for t in found.read()} == {"dead"}
-    assert "lower train.lr" in found.read()[0].reason
+def test_dead_trials_are_recorded_and_without_a_finished_one_nothing_is_chosen(recipes, run):  # noqa: F811
+    code, _, err = run("tune", "deepfm.toml", "lr.toml", "--set", "train.lr=1e30", "--trials", "2")
+    assert code == 2
+    assert err == ("error: tuning/shop/deepfm/trials.jsonl: no trial is done, so nothing was chosen; "
+                   "the reasons stand there\n")
+    assert Path("tuning/shop/lr/recipe.toml").is_file()  # the others are not lost by it
+    trials = study().read()
+    assert [t.state for t in trials] == ["dead"] * 2
+    assert "lower train.lr" in trials[0].reason
+    assert not (STUDY / "recipe.toml").exists()
+    assert [math.isnan(value) for value in study().curve().values] == [True] * 2
+
+
+def test_a_damaged_record_is_named(recipes):
+    assert study(trials=1).run()
+    with open(STUDY / "trials.jsonl", "a") as file:
+        file.write('{"number": 1, "sett')
+    with pytest.raises(InputError, match=r"trials\.jsonl, line 2: not JSON"):
+        study(trials=2).run()
 
 
 def test_a_budget_of_minutes_lets_no_trial_begin_later(recipes):
