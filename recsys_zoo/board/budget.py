@@ -126,7 +126,7 @@ def picture(curves: Sequence[Curve], title: str) -> str:
 
 
 def _axis(drawn: Sequence[tuple[Curve, list[tuple[int, float]]]]) -> tuple[Axis, bool]:
-    """Holds the better half of all points and as much again below it; whether points are cut off."""
+    """Three times as deep as the better half of all points; whether lower ones are cut off."""
     owns = [curve.own for curve, _ in drawn if not math.isnan(curve.own)]
     values = sorted([*owns, *(y for _, points in drawn for _, y in points)])
     low, high = values[0], values[-1]
