@@ -59,6 +59,8 @@ PLACES: dict[str, tuple[str, dict[str, list[str]]]] = {
     "DNN": ("dnn", {**TABLE, **MLP}),
     "DeepFM": ("deepfm", {**TABLE, "linear.embedding.groups": ["fm.lr_layer."], **MLP}),
     "DCN": ("dcn", {**TABLE, "cross": ["crossnet.cross_net"], **DNN, **OUT}),
+    "CrossNet": ("dcn_crossnet", {**TABLE, "cross": ["crossnet.cross_net"], **OUT}),
+    "CrossNetv2": ("dcnv2_crossnet", {**TABLE, "cross.layers": ["crossnet.cross_layers"], **OUT}),
     "DCNv2": (
         "dcnv2",
         {**TABLE, "cross.layers": ["crossnet.cross_layers"], "parallel.layers": ["parallel_dnn.mlp"], **OUT},
