@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from .cli_board import Set, board_app
+from .cli_tune import tune
 from .errors import InputError
 
 app = typer.Typer(
@@ -282,6 +283,9 @@ def train(
     folder = out or launch.default_folder(cfg)
     row = launch.run(cfg, folder, raw)
     display.show_row(row, folder)
+
+
+app.command()(tune)
 
 
 @app.command()

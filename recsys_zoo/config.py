@@ -5,13 +5,54 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import BaseModel, ConfigDict
 
 from .errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class Search:
+    """What tuning may make of a setting; stands beside its type: `Annotated[float, Search(low=0, high=1)]`.
+
+    Either a range from `low` to `high`, both included (`log`: even in the logarithm; `step`: a grid from
+    `low` on; `zero`: 0 is there too, as often as all the range), or `choices`, any values that TOML has.
+
+    `when` names the setting beside it on which it depends: "hidden" (not empty, false or 0) or
+    "structure=stacked|parallel"; otherwise it has no effect and is not tuned. A setting that names itself is
+    tuned only where the recipe has it: the recipe decides whether there is an MLP, tuning how wide it is.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    zero: bool = False
+    choices: tuple[Any, ...] = ()
+    when: str = ""
+
+    def __post_init__(self) -> None:
+        if self.choices:
+            if self.low is not None or self.high is not None or self.log or self.step or self.zero:
+                raise InputError("choices and a range exclude each other; give one of them")
+            return
+        if self.low is None or self.high is None:
+            raise InputError("give low and high, or choices")
+        if not self.low < self.high:
+            raise InputError(f"low = {self.low} is not below high = {self.high}")
+        if self.log and (self.low <= 0 or self.step):
+            raise InputError("log needs a low above 0, and no step")
+        if self.step is not None and self.step <= 0:
+            raise InputError(f"step = {self.step} is not above 0")
+        if self.zero and self.low <= 0:
+            raise InputError("zero goes with a low above 0")
+
+
+Flag = Annotated[bool, Search(choices=(False, True))]
 
 
 class Frozen(BaseModel):
@@ -26,6 +67,17 @@ class Frozen(BaseModel):
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
             raise InputError(_sentence(cls, error, where)) from None
+
+    def searches(self, prefix: str = "") -> dict[str, Search]:
+        """The declared ranges of all settings by dotted name, nested ones included."""
+        found: dict[str, Search] = {}
+        for name, info in type(self).model_fields.items():
+            for entry in info.metadata:
+                if isinstance(entry, Search):
+                    found[prefix + name] = entry
+            if isinstance(getattr(self, name), Frozen):
+                found |= getattr(self, name).searches(f"{prefix}{name}.")
+        return found
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON (sorted keys), as 64 hex digits."""

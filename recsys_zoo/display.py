@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .board.rows import Row
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from .tuning import Study
 
 
 def show_model(name: str) -> None:
@@ -70,6 +73,8 @@ def show_row(row: Row, folder: Path) -> None:
         f"  {row.params:,} parameters, best epoch {row.best_epoch} of {row.epochs}, {row.seconds:.0f} s, "
         f"{row.rows_per_s:,.0f} rows/s, peak {row.peak_mib:,.0f} MiB, hparams={row.hparams}"
     )
+    if row.choice:
+        print(f"  {row.choice}")
     if row.note:
         print(f"  note: {row.note}")
     print(f"  {folder}")
@@ -121,6 +126,25 @@ def show_estimate(estimate: Iterable[tuple[str, int, str, float, int]]) -> None:
     _table(lines)
     known = f"about {worded(seconds)} in one process" if math.isfinite(seconds) else "no row says how long"
     print(f"{count} runs, {known}")
+
+
+def show_studies(studies: Sequence[Study]) -> None:
+    """Trials and choice of each study."""
+    from .trials import best_of
+
+    heads = ("recipe", "trials", "done", "pruned", "dead", "failed", "own setting", "chosen", "training")
+    lines, budgets = [heads], set()
+    for study in studies:
+        trials = [trial for trial in study.read() if trial.state != "running"]
+        counts = [sum(t.state == s for t in trials) for s in ("done", "pruned", "dead", "failed")]
+        own, best = best_of(trials[:1]), best_of(trials)
+        values = ["-" if t is None else f"{study.metric(t.value):.6f}" for t in (own, best)]
+        seconds = worded(sum(trial.seconds for trial in trials))
+        lines.append((study.recipe, str(len(trials)), *map(str, counts), *values, seconds))
+        budgets.add(len(trials))
+    _table(lines)
+    if len(budgets) > 1:
+        print("! budgets differ: only settings chosen among equally many trials are ranked together")
 
 
 def worded(seconds: float) -> str:

@@ -25,6 +25,7 @@ from .files import locked, sha256_file, write_whole
 from .machine import device_name, git_commit, peak_mib, processor, reset_peak
 from .metrics.binary import auc
 from .metrics.bootstrap import interval_of
+from .models.base import Model
 from .models.floors import seen_pairs
 from .nn import kernels
 from .nn.embedding import load_vectors
@@ -53,6 +54,7 @@ class RunConfig(Frozen):
         "test there), tuned on our valid split, or the model's defaults",
     )
     trials: int = Field(1, ge=1, description="trials behind settings tuned on valid")
+    choice: str = Field("", description="the rule by which settings tuned on valid were chosen")
     bootstrap: int = Field(200, ge=0, description="replicates of the test intervals; 0: none")
     note: str = Field("", description="stands beside every number of the run")
 
@@ -91,13 +93,7 @@ def train(
     cfg = with_label(cfg.resolved(), data)
     data.verify()
     reset_peak()
-    task = BinaryTask(data, cfg.label)
-    device_of(cfg.train)
-    model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
-    for column, rows in data.vectors().items():
-        layers = load_vectors(model, column, torch.from_numpy(rows))
-        say(f"column {column}: {layers or 'no'} table of this model starts from the data's vectors")
-    check_stages(model, cfg.train)  # before there is a folder that looks like a run
+    task, model = begin(cfg, data, say)  # before there is a folder that looks like a run
     if len(data.schema.labels) > 1:
         say(f"label {task.label}, one of {list(data.schema.labels)}; another one by --set label=NAME")
     with locked(out):
@@ -125,6 +121,18 @@ def train(
         )
         write_whole(out / "row.json", row.model_dump_json(indent=1))
     return row
+
+
+def begin(cfg: RunConfig, data: Prepared, say: Any) -> tuple[BinaryTask, Model]:
+    """The task and the untrained model of resolved settings; InputError for what cannot be trained."""
+    task = BinaryTask(data, cfg.label)
+    device_of(cfg.train)
+    model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
+    for column, rows in data.vectors().items():
+        layers = load_vectors(model, column, torch.from_numpy(rows))
+        say(f"column {column}: {layers or 'no'} table of this model starts from the data's vectors")
+    check_stages(model, cfg.train)
+    return task, model
 
 
 def _settings(cfg: RunConfig) -> dict[str, Any]:
@@ -234,15 +242,16 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
         "table_update": cfg.train.table_update,
         "precision": cfg.train.precision,
         "hparams": cfg.hparams,
-        "selection": "test" if _valid_is_test(data) else "valid",
+        "selection": "test" if valid_is_test(data) else "valid",
         "trials": cfg.trials,
+        "choice": cfg.choice,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "note": note,
     }
     return Row.model_validate({**record, **facts})
 
 
-def _valid_is_test(data: Prepared) -> bool:
+def valid_is_test(data: Prepared) -> bool:
     """Whether the validation rows are the test rows, so that the epoch is picked on test."""
     valid, test = (data.record["splits"].get(name, {}).get("files") for name in ("valid", "test"))
     return valid is not None and valid == test
@@ -250,7 +259,10 @@ def _valid_is_test(data: Prepared) -> bool:
 
 def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     """All that decides a run: resolved settings and the digest of the data."""
-    return {**cfg.model_dump(mode="json"), "data_digest": data_digest}
+    settings = cfg.model_dump(mode="json")
+    if not cfg.choice:  # rows and run folders older than this setting have none
+        settings.pop("choice")
+    return {**settings, "data_digest": data_digest}
 
 
 def settings_of(row: Row) -> RunConfig:

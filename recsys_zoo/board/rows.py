@@ -60,6 +60,7 @@ class Row(Frozen):
         "the model's defaults, or none to choose")
     selection: Literal["valid", "test"] = Field("valid", description="split that picked the epoch")
     trials: int = Field(1, ge=0)
+    choice: str = Field("", description="the rule by which tuned settings were chosen among the trials")
     status: Literal["done", "dead", "failed"]
     reason: str = Field("", description="why it is not done")
     command: str = ""
@@ -84,10 +85,11 @@ def config_digest(config: dict[str, Any]) -> str:
     """SHA-256 of a run's settings without `train.seed`, so that the seeds of one setting share it.
 
     `train.kernels` and `train.cuda_graph` are left out too: which code does the same sums, and how it is
-    launched, are facts of the row, like the machine.
+    launched, are facts of the row, like the machine. So is `choice`, how the settings were chosen.
     """
     train = {key: value for key, value in config.get("train", {}).items() if key not in FACTS}
-    return json_digest({**config, "train": train})
+    settings = {key: value for key, value in config.items() if key != "choice"}
+    return json_digest({**settings, "train": train})
 
 
 def append_row(path: Path, row: Row) -> None:

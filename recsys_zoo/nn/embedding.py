@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..batch import Inputs
-from ..config import Frozen
+from ..config import Frozen, Search
 from ..errors import InputError, unknown_name
 from ..schema import Column, Schema
 from .stores import STORES, StoreConfig
@@ -26,7 +26,9 @@ class EmbeddingConfig(Frozen):
     """Settings of the embedding layer, the same for every model."""
 
     dim: int = Field(16, ge=1, description="width d of every column without an entry in `widths`")
-    init_std: float = Field(1e-4, ge=0, description="standard deviation of the initial rows (FuxiCTR: 1e-4)")
+    init_std: Annotated[float, Search(choices=(1e-4, 1e-2))] = Field(
+        1e-4, ge=0, description="standard deviation of the initial rows (FuxiCTR: 1e-4)"
+    )
     pooling: Literal["mean", "sum"] = Field("mean", description="how the ids of a bag or sequence are joined")
     widths: dict[str, Annotated[int, Field(ge=1)]] = Field({}, description="width of single columns")
     frozen: tuple[str, ...] = Field((), description="columns whose rows are not trained")

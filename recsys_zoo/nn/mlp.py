@@ -7,23 +7,30 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..config import Frozen
+from ..config import Frozen, Search
 from .activation import relu_dropout
 from .norm import batch_norm_relu_dropout
 
 Width = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1), Search(low=0.0, high=0.5, step=0.1)]
 WeightInit = Literal["xavier_normal", "xavier_uniform"]
 BiasInit = Literal["zero", "normal"]
+# BARS tunes depth and width together; a recipe's own widths join the choices.
+HIDDEN = Search(choices=([400], [400, 400], [400, 400, 400], [800, 800]), when="hidden")
 
 
 class MLPSettings(Frozen):
     """Settings of a multi-layer perceptron; models with one inherit them."""
 
-    hidden: tuple[Width, ...] = Field(
+    hidden: Annotated[tuple[Width, ...], HIDDEN] = Field(
         (400, 400, 400), description="widths of the hidden layers; BARS runs on x1 data sets: 400, 400, 400"
     )
-    batch_norm: bool = Field(False, description="batch normalisation between each hidden layer and its ReLU")
-    dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout after each hidden ReLU")
+    batch_norm: Annotated[bool, Search(choices=(False, True), when="hidden")] = Field(
+        False, description="batch normalisation between each hidden layer and its ReLU"
+    )
+    dropout: Annotated[float, Search(low=0.0, high=0.5, step=0.1, when="hidden")] = Field(
+        0.0, ge=0, lt=1, description="rate of dropout after each hidden ReLU"
+    )
 
 
 def linear(

@@ -7,13 +7,13 @@ element.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..config import Frozen
+from ..config import Frozen, Search
 from ..errors import InputError
 
 
@@ -23,7 +23,9 @@ class StoreConfig(Frozen):
     name: Literal["dense", "hashed", "quotient_remainder"] = Field(
         "dense", description="one row a value, rows shared by a hash, or products of two shared rows"
     )
-    buckets: int = Field(
+    buckets: Annotated[
+        int, Search(low=1000, high=1_000_000, log=True, when="name=hashed|quotient_remainder")
+    ] = Field(
         0, ge=0, description="rows of a hashed vocabulary, or the divisor of quotient-remainder"
     )
     min_vocab: int = Field(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..config import Frozen
+from ..config import Frozen, Search
 from ..stage import Stage
 
 
@@ -22,10 +22,16 @@ class TrainConfig(Frozen):
         "batch. Batch norm then sees micro-batches",
     )
     eval_batch_size: int = Field(16384, ge=1, description="examples a forward pass of evaluation")
-    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    lr: Annotated[float, Search(low=1e-4, high=1e-2, log=True)] = Field(
+        1e-3, gt=0, description="learning rate of Adam"
+    )
     clip_norm: float = Field(10.0, gt=0, description="largest global gradient norm, L2 terms included")
-    table_l2: float = Field(0.0, ge=0, description="adds (w/2)*||.||^2 over the embedding layer to the loss")
-    net_l2: float = Field(0.0, ge=0, description="the same over all other parameters")
+    table_l2: Annotated[float, Search(low=1e-6, high=0.5, log=True, zero=True)] = Field(
+        0.0, ge=0, description="adds (w/2)*||.||^2 over the embedding layer to the loss"
+    )
+    net_l2: Annotated[float, Search(low=1e-7, high=1e-3, log=True, zero=True)] = Field(
+        0.0, ge=0, description="the same over all other parameters"
+    )
     table_update: Literal["autograd", "exact", "rows"] = Field(
         "autograd",
         description="how embedding tables move; exact: the same result without a dense gradient; "

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Search
 from ...nn.embedding import Embedding, FirstOrder
-from ...nn.mlp import linear
+from ...nn.mlp import Rate, linear
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -53,9 +56,11 @@ class AFM(CTRModel):
     class Config(ModelConfig):
         """Settings of AFM."""
 
-        attention_dim: int = Field(10, ge=1, description="width of the attention layer; FuxiCTR: 10")
-        attention_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout on the weights a_ij")
-        dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout on the pooled vector")
+        attention_dim: Annotated[int, Search(choices=(4, 8, 10, 16, 32))] = Field(
+            10, ge=1, description="width of the attention layer; FuxiCTR: 10"
+        )
+        attention_dropout: Rate = Field(0.0, description="rate of dropout on the weights a_ij")
+        dropout: Rate = Field(0.0, description="rate of dropout on the pooled vector")
 
     def __init__(self, cfg: Config, schema: Schema) -> None:
         super().__init__(cfg, schema)

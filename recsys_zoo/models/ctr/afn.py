@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...nn.embedding import Embedding
 from ...nn.mlp import MLP, MLPSettings, Width, linear
 from ...registry import register
@@ -75,15 +76,21 @@ class AFN(CTRModel):
     class Config(ModelConfig, MLPSettings):
         """Settings of AFN and AFN+; hidden and dropout are those of the MLP on the powers."""
 
-        neurons: int = Field(200, ge=1, description="logarithmic neurons m; BARS run on Frappe: 1000")
-        hidden: tuple[Width, ...] = Field(
+        neurons: Annotated[int, Search(choices=(200, 400, 600, 800, 1000, 1200))] = Field(
+            200, ge=1, description="logarithmic neurons m; BARS run on Frappe: 1000"
+        )
+        hidden: Annotated[tuple[Width, ...], Search(choices=([400], [400, 400], [400, 400, 400]))] = Field(
             (400,), description="widths of the hidden layers on the powers; BARS run on Frappe: 400"
         )
-        batch_norm: bool = Field(False, description="batch normalisation in both MLPs")
-        dnn_hidden: tuple[Width, ...] = Field(
+        batch_norm: Flag = Field(False, description="batch normalisation in both MLPs")
+        dnn_hidden: Annotated[
+            tuple[Width, ...], Search(choices=([400], [400, 400], [400, 400, 400]), when="dnn_hidden")
+        ] = Field(
             (), description="widths of the hidden layers of AFN+'s own MLP; empty: no such MLP, AFN"
         )
-        dnn_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout in AFN+'s own MLP")
+        dnn_dropout: Annotated[float, Search(low=0.0, high=0.5, step=0.1, when="dnn_hidden")] = Field(
+            0.0, ge=0, lt=1, description="rate of dropout in AFN+'s own MLP"
+        )
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"plus": {"dnn_hidden": [400, 400, 400]}}
 

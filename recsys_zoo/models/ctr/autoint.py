@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...errors import InputError
 from ...nn.attention import attend, attend_with_weights, project_and_attend
 from ...nn.embedding import Embedding, FirstOrder
-from ...nn.mlp import MLP, BiasInit, MLPSettings, WeightInit, Width, linear
+from ...nn.mlp import HIDDEN, MLP, BiasInit, MLPSettings, Rate, WeightInit, Width, linear
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -35,23 +36,31 @@ _PAPER = {
 class AutoIntConfig(ModelConfig, MLPSettings):
     """Settings of AutoInt and AutoInt+; hidden, batch_norm and dropout belong to the MLP of AutoInt+."""
 
-    layers: int = Field(3, ge=0, description="interacting layers L (eq. 5-8); paper: 3")
-    heads: int = Field(2, ge=1, description="heads H of each layer; paper: 2")
-    attention_dim: int = Field(64, ge=1, description="width of all heads together; paper: d' = 32 a head: 64")
+    layers: Annotated[int, Search(low=1, high=7)] = Field(
+        3, ge=0, description="interacting layers L (eq. 5-8); paper: 3"
+    )
+    heads: Annotated[int, Search(choices=(1, 2, 4, 8))] = Field(
+        2, ge=1, description="heads H of each layer; paper: 2"
+    )
+    attention_dim: Annotated[int, Search(choices=(32, 64, 128))] = Field(
+        64, ge=1, description="width of all heads together; paper: d' = 32 a head: 64"
+    )
     proj_bias: bool = Field(False, description="bias of the projections; authors' code: true")
     proj_relu: bool = Field(False, description="ReLU on projections, residual too; authors' code: true")
-    scale: bool = Field(False, description="scores / sqrt(attention_dim / heads); authors' code: true")
+    scale: Flag = Field(False, description="scores / sqrt(attention_dim / heads); authors' code: true")
     res: Literal["always", "if_needed", "none"] = Field(
         "always", description="residual W_Res e; if_needed: e itself where the width stays (FuxiCTR)"
     )
-    norm: Literal["none", "pre_relu", "post_relu"] = Field(
+    norm: Annotated[Literal["none", "pre_relu", "post_relu"], Search(choices=("none", "pre_relu"))] = Field(
         "none", description="layer norm before (FuxiCTR, optional) or after (authors' code) the last ReLU"
     )
     norm_eps: float = Field(1e-5, gt=0, description="inside the root of the layer norm; authors' code: 1e-8")
-    attention_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout on the attention weights")
-    embedding_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout on the embeddings")
-    hidden: tuple[Width, ...] = Field((), description="hidden widths of the MLP; empty: no MLP, AutoInt")
-    wide: bool = Field(False, description="add the first-order term sum_i w_{x_i}, without a bias")
+    attention_dropout: Rate = Field(0.0, description="rate of dropout on the attention weights")
+    embedding_dropout: Rate = Field(0.0, description="rate of dropout on the embeddings")
+    hidden: Annotated[tuple[Width, ...], HIDDEN] = Field(
+        (), description="hidden widths of the MLP; empty: no MLP, AutoInt"
+    )
+    wide: Flag = Field(False, description="add the first-order term sum_i w_{x_i}, without a bias")
     proj_init: WeightInit = Field("xavier_normal", description="projections; authors' code: xavier_uniform")
     bias_init: BiasInit = Field("zero", description="biases of MLP and output; authors' code: normal")
 

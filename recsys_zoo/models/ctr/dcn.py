@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Search
 from ...nn.embedding import Embedding
-from ...nn.mlp import MLP, MLPSettings, Width, linear
+from ...nn.mlp import HIDDEN, MLP, MLPSettings, Width, linear
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -64,8 +65,10 @@ class DCN(CTRModel):
     class Config(ModelConfig, MLPSettings):
         """Settings of DCN."""
 
-        layers: int = Field(3, ge=1, description="cross layers L; FuxiCTR: 3")
-        hidden: tuple[Width, ...] = Field(
+        layers: Annotated[int, Search(low=1, high=8)] = Field(
+            3, ge=1, description="cross layers L; FuxiCTR: 3"
+        )
+        hidden: Annotated[tuple[Width, ...], HIDDEN] = Field(
             (400, 400, 400),
             description="widths of the hidden layers, empty: crosses alone; BARS runs on x1 data: 3 x 400",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Search
 from ...nn.embedding import Embedding
-from ...nn.mlp import MLP, MLPSettings, Width, linear
+from ...nn.mlp import HIDDEN, MLP, MLPSettings, Width, linear
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -98,18 +99,42 @@ class DCNv2(CTRModel):
     )
 
     class Config(ModelConfig, MLPSettings):
-        """Settings of DCN-V2; `hidden` is the MLP beside the cross layers."""
+        """Settings of DCN-V2; batch_norm and dropout are those of both MLPs."""
 
-        structure: Literal["crossnet_only", "stacked", "parallel", "stacked_parallel"] = Field(
+        structure: Annotated[
+            Literal["crossnet_only", "stacked", "parallel", "stacked_parallel"],
+            Search(choices=("parallel", "stacked")),
+        ] = Field(
             "parallel", description="how cross layers and MLPs are joined; FuxiCTR: parallel"
         )
-        layers: int = Field(3, ge=1, description="cross layers; FuxiCTR: 3")
-        experts: int = Field(0, ge=0, description="low-rank experts K of a cross layer; 0: one full matrix")
-        rank: int = Field(32, ge=1, description="rank r of an expert; FuxiCTR: 32")
-        share_gates: bool = Field(
+        hidden: Annotated[
+            tuple[Width, ...], Search(choices=HIDDEN.choices, when="structure=parallel|stacked_parallel")
+        ] = Field(
+            (400, 400, 400), description="hidden widths of the MLP beside the cross layers"
+        )
+        batch_norm: Annotated[
+            bool, Search(choices=(False, True), when="structure=parallel|stacked|stacked_parallel")
+        ] = Field(
+            False, description="batch normalisation between each hidden layer and its ReLU"
+        )
+        dropout: Annotated[
+            float, Search(low=0.0, high=0.5, step=0.1, when="structure=parallel|stacked|stacked_parallel")
+        ] = Field(
+            0.0, ge=0, lt=1, description="rate of dropout after each hidden ReLU"
+        )
+        layers: Annotated[int, Search(low=1, high=6)] = Field(3, ge=1, description="cross layers; FuxiCTR: 3")
+        experts: Annotated[int, Search(choices=(2, 4, 8), when="experts")] = Field(
+            0, ge=0, description="low-rank experts K of a cross layer; 0: one full matrix"
+        )
+        rank: Annotated[int, Search(choices=(16, 32, 64), when="experts")] = Field(
+            32, ge=1, description="rank r of an expert; FuxiCTR: 32"
+        )
+        share_gates: Annotated[bool, Search(choices=(False, True), when="experts")] = Field(
             True, description="one gate for all layers (FuxiCTR); false: one a layer (paper)"
         )
-        stacked_hidden: tuple[Width, ...] = Field(
+        stacked_hidden: Annotated[
+            tuple[Width, ...], Search(choices=HIDDEN.choices, when="structure=stacked|stacked_parallel")
+        ] = Field(
             (400, 400, 400), description="hidden widths of the MLP on the cross layers (stacked structures)"
         )
 

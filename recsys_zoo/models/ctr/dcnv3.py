@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...errors import InputError
 from ...nn.embedding import Embedding
-from ...nn.mlp import linear
+from ...nn.mlp import Rate, linear
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, LossOf, ModelConfig, Term
@@ -22,14 +23,20 @@ from ..base import CTRModel, LossOf, ModelConfig, Term
 class DCNv3Config(ModelConfig):
     """Settings of DCNv3; `deep` is the exponential network (ECN), `shallow` the linear one (LCN)."""
 
-    deep_layers: int = Field(4, ge=1, description="layers of ECN, degree 2^L; authors' code: 4")
-    shallow_layers: int = Field(4, ge=1, description="layers of LCN, degree L + 1; authors' code: 4")
-    deep_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout in ECN; authors' code: 0.1")
-    shallow_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout in LCN; authors' code: 0.3")
-    layer_norm: bool = Field(True, description="layer norm of H before the mask's ReLU; authors' code: true")
-    batch_norm: bool = Field(False, description="batch norm of H, a channel a head; authors' code: false")
-    heads: int = Field(1, ge=1, description="parts of each vector with logits of their own; authors' code: 1")
-    tri_bce: Literal["none", "fixed", "authors"] = Field(
+    deep_layers: Annotated[int, Search(low=1, high=5)] = Field(
+        4, ge=1, description="layers of ECN, degree 2^L; authors' code: 4"
+    )
+    shallow_layers: Annotated[int, Search(low=1, high=5)] = Field(
+        4, ge=1, description="layers of LCN, degree L + 1; authors' code: 4"
+    )
+    deep_dropout: Rate = Field(0.0, description="rate of dropout in ECN; authors' code: 0.1")
+    shallow_dropout: Rate = Field(0.0, description="rate of dropout in LCN; authors' code: 0.3")
+    layer_norm: Flag = Field(True, description="layer norm of H before the mask's ReLU; authors' code: true")
+    batch_norm: Flag = Field(False, description="batch norm of H, a channel a head; authors' code: false")
+    heads: Annotated[int, Search(choices=(1, 2))] = Field(
+        1, ge=1, description="parts of each vector with logits of their own; authors' code: 1"
+    )
+    tri_bce: Annotated[Literal["none", "fixed", "authors"], Search(choices=("none", "fixed"))] = Field(
         "fixed", description="towers learn the labels for themselves too, by weights that are fixed in a step"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Search
 from ...nn.embedding import Embedding
 from ...nn.interaction import pair_places, pair_products
 from ...nn.mlp import MLP, MLPSettings, Width
@@ -53,7 +54,9 @@ class DLRM(CTRModel):
     class Config(ModelConfig, MLPSettings):
         """Settings of DLRM; hidden and dropout are the top MLP's, batch_norm both MLPs'."""
 
-        interaction: Literal["dot", "cat"] = Field("dot", description="products of pairs or all vectors")
+        interaction: Annotated[Literal["dot", "cat"], Search(choices=("dot", "cat"))] = Field(
+            "dot", description="products of pairs or all vectors"
+        )
         bottom_hidden: tuple[Width, ...] = Field(
             (64, 64, 64), description="hidden widths of the MLP on the numbers; FuxiCTR: 64, 64, 64"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...nn.embedding import Embedding
-from ...nn.mlp import MLP, linear
+from ...nn.mlp import MLP, Rate, linear
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -107,11 +108,17 @@ class EDCN(CTRModel):
     class Config(ModelConfig):
         """Settings of EDCN."""
 
-        layers: int = Field(2, ge=1, description="layers L of both towers; FuxiCTR: 3")
-        bridge: Join = Field("product", description="how the towers are joined; FuxiCTR: product")
-        temperature: float = Field(1.0, gt=0, description="tau of the regulation's softmax; FuxiCTR: 1")
-        batch_norm: bool = Field(True, description="batch norm after each regulation; FuxiCTR: false")
-        dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout in the deep tower")
+        layers: Annotated[int, Search(low=1, high=4)] = Field(
+            2, ge=1, description="layers L of both towers; FuxiCTR: 3"
+        )
+        bridge: Annotated[Join, Search(choices=("product", "sum", "concat", "attention"))] = Field(
+            "product", description="how the towers are joined; FuxiCTR: product"
+        )
+        temperature: Annotated[float, Search(choices=(0.5, 1.0, 2.0, 5.0))] = Field(
+            1.0, gt=0, description="tau of the regulation's softmax; FuxiCTR: 1"
+        )
+        batch_norm: Flag = Field(True, description="batch norm after each regulation; FuxiCTR: false")
+        dropout: Rate = Field(0.0, description="rate of dropout in the deep tower")
 
     def __init__(self, cfg: Config, schema: Schema) -> None:
         super().__init__(cfg, schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...nn.embedding import Embedding
-from ...nn.mlp import Width, linear
+from ...nn.mlp import Rate, Width, linear
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -20,12 +22,12 @@ from ..base import CTRModel, ModelConfig
 class EulerNetConfig(ModelConfig):
     """Settings of EulerNet."""
 
-    neurons: tuple[Width, ...] = Field(
+    neurons: Annotated[tuple[Width, ...], Search(choices=([20], [40], [52], [40, 40]))] = Field(
         (20,), description="complex vectors m each layer makes; FuxiCTR: 20, authors on Frappe_x1: 52"
     )
-    layer_norm: bool = Field(True, description="layer norm of real and imaginary parts; FuxiCTR: true")
-    explicit_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout on log-modulus and phase")
-    implicit_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout before the implicit part")
+    layer_norm: Flag = Field(True, description="layer norm of real and imaginary parts; FuxiCTR: true")
+    explicit_dropout: Rate = Field(0.0, description="rate of dropout on log-modulus and phase")
+    implicit_dropout: Rate = Field(0.0, description="rate of dropout before the implicit part")
 
 
 class EulerLayer(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...nn.embedding import Embedding, FirstOrder
 from ...nn.mlp import MLP, MLPSettings, linear
 from ...registry import register
@@ -92,11 +93,13 @@ class FiBiNET(CTRModel):
     class Config(ModelConfig, MLPSettings):
         """Settings of FiBiNET."""
 
-        reduction: float = Field(3.0, gt=0, description="r: fields over hidden units; FuxiCTR: 3")
-        bilinear: Kind = Field(
+        reduction: Annotated[float, Search(choices=(1.0, 2.0, 3.0))] = Field(
+            3.0, gt=0, description="r: fields over hidden units; FuxiCTR: 3"
+        )
+        bilinear: Annotated[Kind, Search(choices=("all", "each", "interaction"))] = Field(
             "interaction", description="one matrix for all, for each first field or for each pair"
         )
-        shared: bool = Field(True, description="one set of matrices for E and SE(E); FuxiCTR 2.x: false")
+        shared: Flag = Field(True, description="one set of matrices for E and SE(E); FuxiCTR 2.x: false")
 
     def __init__(self, cfg: Config, schema: Schema) -> None:
         super().__init__(cfg, schema)

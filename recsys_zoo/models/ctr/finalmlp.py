@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...errors import InputError
 from ...nn.embedding import Embedding, EmbeddingConfig
 from ...nn.mlp import MLP, MLPSettings, Width, linear
@@ -19,14 +22,24 @@ from ..base import CTRModel, ModelConfig
 class FinalMLPConfig(ModelConfig, MLPSettings):
     """Settings of FinalMLP; hidden, batch_norm and dropout belong to the first stream."""
 
-    second_hidden: tuple[Width, ...] = Field(
+    second_hidden: Annotated[
+        tuple[Width, ...], Search(choices=([100], [400], [400, 400], [400, 400, 400], [800]))
+    ] = Field(
         (400, 400, 400), description="hidden widths of the second stream; BARS runs tune it apart"
     )
-    second_batch_norm: bool = Field(False, description="batch normalisation in the second stream")
-    second_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout in the second stream")
-    heads: int = Field(1, ge=1, description="blocks of the bilinear form; FuxiCTR: 1, BARS: 5 on Frappe_x1")
-    gates: bool = Field(True, description="feature selection; without it both streams see x_0")
-    gate_hidden: tuple[Width, ...] = Field((64,), description="hidden widths of both gates; FuxiCTR: 64")
+    second_batch_norm: Annotated[bool, Search(choices=(False, True), when="second_hidden")] = Field(
+        False, description="batch normalisation in the second stream"
+    )
+    second_dropout: Annotated[float, Search(low=0.0, high=0.5, step=0.1, when="second_hidden")] = Field(
+        0.0, ge=0, lt=1, description="rate of dropout in the second stream"
+    )
+    heads: Annotated[int, Search(choices=(1, 2, 5, 10))] = Field(
+        1, ge=1, description="blocks of the bilinear form; FuxiCTR: 1, BARS: 5 on Frappe_x1"
+    )
+    gates: Flag = Field(True, description="feature selection; without it both streams see x_0")
+    gate_hidden: Annotated[tuple[Width, ...], Search(choices=([64], [400], [800]), when="gates")] = Field(
+        (64,), description="hidden widths of both gates; FuxiCTR: 64"
+    )
     context: tuple[str, ...] = Field((), description="columns the first gate sees; none: a learnt vector")
     second_context: tuple[str, ...] = Field(
         (), description="columns the second gate sees; none: a learnt vector"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...errors import InputError
 from ...nn.activation import relu_dropout
 from ...nn.embedding import Embedding
-from ...nn.mlp import Width, linear
+from ...nn.mlp import Rate, Width, linear
 from ...nn.norm import batch_norm_relu_dropout
 from ...registry import register
 from ...schema import Schema
@@ -24,20 +25,34 @@ from ..base import CTRModel, ModelConfig
 class FinalNetConfig(ModelConfig):
     """Settings of FinalNet; `second_...` belong to the second block."""
 
-    blocks: Literal[1, 2] = Field(2, description="blocks; two are averaged and distil themselves; FuxiCTR: 2")
-    hidden: tuple[Width, ...] = Field((400, 400), description="widths of the first block; BARS: 400, 400")
-    activation: Literal["none", "relu"] = Field(
+    blocks: Annotated[Literal[1, 2], Search(choices=(1, 2))] = Field(
+        2, description="blocks; two are averaged and distil themselves; FuxiCTR: 2"
+    )
+    hidden: Annotated[tuple[Width, ...], Search(choices=([400], [400, 400], [400, 400, 400]))] = Field(
+        (400, 400), description="widths of the first block; BARS: 400, 400"
+    )
+    activation: Annotated[Literal["none", "relu"], Search(choices=("none", "relu"))] = Field(
         "none", description="after the batch norm of the first block; BARS: relu, FuxiCTR: none"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout in the first block")
-    second_hidden: tuple[Width, ...] = Field((400,), description="widths of the second block; BARS: 400")
-    second_activation: Literal["none", "relu"] = Field("none", description="activation of the second block")
-    second_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout in the second block")
-    batch_norm: bool = Field(True, description="batch normalisation after each interaction; FuxiCTR: true")
-    residual: Literal["concat", "sum"] = Field(
+    dropout: Rate = Field(0.0, description="rate of dropout in the first block")
+    second_hidden: Annotated[
+        tuple[Width, ...], Search(choices=([400], [400, 400], [400, 400, 400]), when="blocks=2")
+    ] = Field(
+        (400,), description="widths of the second block; BARS: 400"
+    )
+    second_activation: Annotated[
+        Literal["none", "relu"], Search(choices=("none", "relu"), when="blocks=2")
+    ] = Field(
+        "none", description="activation of the second block"
+    )
+    second_dropout: Annotated[float, Search(low=0.0, high=0.5, step=0.1, when="blocks=2")] = Field(
+        0.0, ge=0, lt=1, description="rate of dropout in the second block"
+    )
+    batch_norm: Flag = Field(True, description="batch normalisation after each interaction; FuxiCTR: true")
+    residual: Annotated[Literal["concat", "sum"], Search(choices=("concat", "sum"))] = Field(
         "concat", description="how the linear half and the product are joined; FuxiCTR: concat"
     )
-    field_gate: bool = Field(False, description="the first block sees [E; E * (W E + b)]; FuxiCTR: false")
+    field_gate: Flag = Field(False, description="the first block sees [E; E * (W E + b)]; FuxiCTR: false")
 
 
 class FactorisedInteraction(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Search
 from ...nn.embedding import Embedding, FirstOrder
 from ...registry import register
 from ...schema import Schema
@@ -54,7 +55,7 @@ class FmFM(CTRModel):
     class Config(ModelConfig):
         """Settings of FmFM."""
 
-        interaction: Literal["matrix", "vector"] = Field(
+        interaction: Annotated[Literal["matrix", "vector"], Search(choices=("matrix", "vector"))] = Field(
             "matrix", description="weights of a pair of fields: a matrix (FmFM) or a vector (FvFM)"
         )
 

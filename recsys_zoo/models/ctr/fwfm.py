@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Search
 from ...nn.embedding import Embedding, FirstOrder
 from ...nn.interaction import pair_places, pair_products
 from ...nn.mlp import linear
@@ -57,7 +58,7 @@ class FwFM(CTRModel):
     class Config(ModelConfig):
         """Settings of FwFM."""
 
-        linear_type: Literal["LW", "FeLV", "FiLV"] = Field(
+        linear_type: Annotated[Literal["LW", "FeLV", "FiLV"], Search(choices=("LW", "FeLV", "FiLV"))] = Field(
             "FiLV",
             description="linear part: a weight a value (LW), a vector a value (FeLV) or a vector a field "
             "(FiLV); paper: FiLV",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Search
 from ...nn.embedding import Embedding
 from ...nn.mlp import MLP, MLPSettings, linear
 from ...registry import register
@@ -61,10 +62,12 @@ class GDCN(CTRModel):
     class Config(ModelConfig, MLPSettings):
         """Settings of GDCN; `hidden` is the MLP beside (parallel) or on (stacked) the crosses."""
 
-        structure: Literal["parallel", "stacked"] = Field(
+        structure: Annotated[Literal["parallel", "stacked"], Search(choices=("parallel", "stacked"))] = Field(
             "parallel", description="how crosses and MLP are joined: GDCN-P or GDCN-S"
         )
-        layers: int = Field(3, ge=1, description="gated cross layers L; authors' code and FuxiCTR: 3")
+        layers: Annotated[int, Search(low=1, high=6)] = Field(
+            3, ge=1, description="gated cross layers L; authors' code and FuxiCTR: 3"
+        )
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "parallel": {"structure": "parallel"},

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...nn.embedding import Embedding, FirstOrder
 from ...registry import register
 from ...schema import Schema
@@ -65,8 +68,10 @@ class HOFM(CTRModel):
     class Config(ModelConfig):
         """Settings of HOFM."""
 
-        order: int = Field(3, ge=2, description="highest number of fields multiplied; 2: FM; FuxiCTR: 3")
-        share: bool = Field(False, description="the same vectors for all orders (FuxiCTR: reuse_embedding)")
+        order: Annotated[int, Search(choices=(3, 4))] = Field(
+            3, ge=2, description="highest number of fields multiplied; 2: FM; FuxiCTR: 3"
+        )
+        share: Flag = Field(False, description="the same vectors for all orders (FuxiCTR: reuse_embedding)")
 
     def __init__(self, cfg: Config, schema: Schema) -> None:
         super().__init__(cfg, schema)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...nn.activation import relu_dropout
 from ...nn.embedding import Embedding
-from ...nn.mlp import MLP, Width, linear
+from ...nn.mlp import MLP, Rate, Width, linear
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -23,19 +24,27 @@ from ..base import CTRModel, ModelConfig
 class MaskNetConfig(ModelConfig):
     """Settings of MaskNet; `hidden` is the chain of blocks (serial) or the MLP on the blocks (parallel)."""
 
-    hidden: tuple[Width, ...] = Field(
+    hidden: Annotated[
+        tuple[Width, ...], Search(choices=([400], [400, 400], [400, 400, 400], [800, 800]))
+    ] = Field(
         (400, 400, 400), description="serial: width of each block; parallel: MLP; BARS: 400, 400, 400"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout after each ReLU, blocks included")
-    structure: Literal["serial", "parallel"] = Field("serial", description="blocks chained or side by side")
-    num_blocks: int = Field(3, ge=1, description="blocks of the parallel form; BARS: 3, FuxiCTR: 1")
-    block_width: Width = Field(64, description="width of a block of the parallel form; FuxiCTR: 64")
-    reduction: float = Field(
+    dropout: Rate = Field(0.0, description="rate of dropout after each ReLU, blocks included")
+    structure: Annotated[Literal["serial", "parallel"], Search(choices=("serial", "parallel"))] = Field(
+        "serial", description="blocks chained or side by side"
+    )
+    num_blocks: Annotated[int, Search(low=1, high=8, when="structure=parallel")] = Field(
+        3, ge=1, description="blocks of the parallel form; BARS: 3, FuxiCTR: 1"
+    )
+    block_width: Annotated[Width, Search(choices=(50, 64, 100, 200), when="structure=parallel")] = Field(
+        64, description="width of a block of the parallel form; FuxiCTR: 64"
+    )
+    reduction: Annotated[float, Search(choices=(0.5, 1.0, 2.0, 4.0))] = Field(
         1.0, gt=0, description="r: aggregation width over the width that is masked; FuxiCTR: 1, BARS: 2"
     )
     mask_start: float = Field(1.0, description="initial b_d; 1: plain layers first; FuxiCTR: 0")
-    embedding_norm: bool = Field(True, description="layer norm of each field's vector before it is masked")
-    layer_norm: bool = Field(True, description="layer norm between each block's product and its ReLU")
+    embedding_norm: Flag = Field(True, description="layer norm of each field's vector before it is masked")
+    layer_norm: Flag = Field(True, description="layer norm between each block's product and its ReLU")
 
 
 class FieldNorm(nn.Module):

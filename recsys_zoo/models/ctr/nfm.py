@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag
 from ...nn.embedding import Embedding, FirstOrder
-from ...nn.mlp import MLP, MLPSettings
+from ...nn.mlp import MLP, MLPSettings, Rate
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -48,8 +49,8 @@ class NFM(CTRModel):
     class Config(ModelConfig, MLPSettings):
         """Settings of NFM."""
 
-        pooling_batch_norm: bool = Field(False, description="batch normalisation of z; the paper has it")
-        pooling_dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout on z; the paper has it")
+        pooling_batch_norm: Flag = Field(False, description="batch normalisation of z; the paper has it")
+        pooling_dropout: Rate = Field(0.0, description="rate of dropout on z; the paper has it")
 
     def __init__(self, cfg: Config, schema: Schema) -> None:
         super().__init__(cfg, schema)

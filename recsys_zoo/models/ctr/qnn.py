@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -9,10 +11,11 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Flag, Search
 from ...errors import InputError
 from ...nn.activation import ReLUDropout
 from ...nn.embedding import Embedding
-from ...nn.mlp import linear
+from ...nn.mlp import Rate, linear
 from ...nn.norm import BatchNormReLUDropout
 from ...registry import register
 from ...schema import Schema
@@ -22,12 +25,18 @@ from ..base import CTRModel, ModelConfig
 class QNNConfig(ModelConfig):
     """Settings of QNN."""
 
-    layers: int = Field(3, ge=1, description="quadratic layers L; FuxiCTR: 3")
-    rows: int = Field(3, ge=1, description="maps R of a layer; FuxiCTR: 3, authors' runs: 2 to 13")
-    heads: int = Field(1, ge=1, description="parts of each vector that go together; FuxiCTR: 1")
-    batch_norm: bool = Field(False, description="batch normalisation before each ReLU; FuxiCTR: true")
-    dropout: float = Field(0.0, ge=0, lt=1, description="rate after each ReLU and each layer; FuxiCTR: 0.1")
-    self_ensemble: bool = Field(True, description="train on the mean of two dropout masks, which it teaches")
+    layers: Annotated[int, Search(low=1, high=5)] = Field(
+        3, ge=1, description="quadratic layers L; FuxiCTR: 3"
+    )
+    rows: Annotated[int, Search(low=2, high=8)] = Field(
+        3, ge=1, description="maps R of a layer; FuxiCTR: 3, authors' runs: 2 to 13"
+    )
+    heads: Annotated[int, Search(choices=(1, 2))] = Field(
+        1, ge=1, description="parts of each vector that go together; FuxiCTR: 1"
+    )
+    batch_norm: Flag = Field(False, description="batch normalisation before each ReLU; FuxiCTR: true")
+    dropout: Rate = Field(0.0, description="rate after each ReLU and each layer; FuxiCTR: 0.1")
+    self_ensemble: Flag = Field(True, description="train on the mean of two dropout masks, which it teaches")
 
 
 class QuadraticLayer(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card
+from ...config import Search
 from ...errors import InputError
 from ...nn.embedding import Embedding
 from ...nn.mlp import linear
@@ -20,10 +23,14 @@ from ..base import CTRModel, ModelConfig
 class RankMixerConfig(ModelConfig):
     """Settings of RankMixer; the defaults are small, for public data."""
 
-    tokens: int = Field(8, ge=1, description="T, tokens and heads")
-    width: int = Field(32, ge=1, description="D, width of a token; a multiple of tokens")
-    layers: int = Field(2, ge=1, description="blocks L; paper: 2")
-    ratio: int = Field(4, ge=1, description="k: hidden units of a token's network over D")
+    tokens: Annotated[int, Search(choices=(4, 8, 16))] = Field(8, ge=1, description="T, tokens and heads")
+    width: Annotated[int, Search(choices=(16, 32, 64))] = Field(
+        32, ge=1, description="D, width of a token; a multiple of tokens"
+    )
+    layers: Annotated[int, Search(low=1, high=4)] = Field(2, ge=1, description="blocks L; paper: 2")
+    ratio: Annotated[int, Search(choices=(1, 2, 4))] = Field(
+        4, ge=1, description="k: hidden units of a token's network over D"
+    )
 
 
 class PerToken(nn.Module):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card
+from ...config import Flag, Search
 from ...nn.embedding import Embedding
 from ...nn.mlp import MLP, MLPSettings, Width, linear
 from ...registry import register
@@ -18,13 +21,21 @@ from ..base import CTRModel, ModelConfig
 class WukongConfig(ModelConfig, MLPSettings):
     """Settings of Wukong; hidden and batch_norm belong to the MLP on top, dropout to all MLPs."""
 
-    hidden: tuple[Width, ...] = Field((32, 32), description="widths of the MLP on top; FuxiCTR: 32, 32")
-    batch_norm: bool = Field(True, description="batch normalisation in the MLP on top; FuxiCTR: true")
-    layers: int = Field(3, ge=1, description="Wukong layers l; FuxiCTR: 3")
-    fm_fields: int = Field(40, ge=1, description="vectors n_F the factorisation machine makes; FuxiCTR: 40")
-    linear_fields: int = Field(40, ge=1, description="vectors n_L the linear compression makes; FuxiCTR: 40")
-    rank: int = Field(8, ge=1, description="k: columns of Y in X X^T Y; FuxiCTR: 8")
-    fm_hidden: tuple[Width, ...] = Field(
+    hidden: Annotated[tuple[Width, ...], Search(choices=([32, 32], [64, 64], [400, 400]))] = Field(
+        (32, 32), description="widths of the MLP on top; FuxiCTR: 32, 32"
+    )
+    batch_norm: Flag = Field(True, description="batch normalisation in the MLP on top; FuxiCTR: true")
+    layers: Annotated[int, Search(low=1, high=6)] = Field(3, ge=1, description="Wukong layers l; FuxiCTR: 3")
+    fm_fields: Annotated[int, Search(choices=(16, 32, 40, 64))] = Field(
+        40, ge=1, description="vectors n_F the factorisation machine makes; FuxiCTR: 40"
+    )
+    linear_fields: Annotated[int, Search(choices=(16, 32, 40, 64))] = Field(
+        40, ge=1, description="vectors n_L the linear compression makes; FuxiCTR: 40"
+    )
+    rank: Annotated[int, Search(choices=(4, 8, 16))] = Field(
+        8, ge=1, description="k: columns of Y in X X^T Y; FuxiCTR: 8"
+    )
+    fm_hidden: Annotated[tuple[Width, ...], Search(choices=([32, 32], [64, 64], [128, 128]))] = Field(
         (32, 32), description="hidden widths of the MLP in each factorisation machine; FuxiCTR: 32, 32"
     )
 

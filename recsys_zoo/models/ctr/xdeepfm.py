@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ...batch import Inputs
 from ...card import Card, Published
+from ...config import Search
 from ...nn.embedding import Embedding, FirstOrder
-from ...nn.mlp import MLP, MLPSettings, Width, linear
+from ...nn.mlp import HIDDEN, MLP, MLPSettings, Width, linear
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -77,10 +78,13 @@ class XDeepFM(CTRModel):
     class Config(ModelConfig, MLPSettings):
         """Settings of xDeepFM."""
 
-        cin: Annotated[tuple[Width, ...], Field(min_length=1)] = Field(
+        cin: Annotated[
+            tuple[Width, ...], Field(min_length=1),
+            Search(choices=([16, 16], [16, 16, 16], [32], [32, 32], [64], [64, 64])),
+        ] = Field(
             (16, 16, 16), description="feature maps H_k of each CIN layer; FuxiCTR: 16, 16, 16"
         )
-        hidden: tuple[Width, ...] = Field(
+        hidden: Annotated[tuple[Width, ...], HIDDEN] = Field(
             (400, 400, 400),
             description="widths of the hidden layers, empty: no MLP; BARS runs on x1 data sets: 3 x 400",
         )

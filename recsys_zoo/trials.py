@@ -1,0 +1,130 @@
+"""Trials of a study: their record, the choice among them, and what optuna says to them.
+
+optuna keeps nothing: its study is built anew from the record for every question, with a random state that
+follows from the seed and the number of the trial. So equal records get equal answers, whatever was killed
+between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from .config import Frozen, write_toml
+from .errors import InputError
+from .space import Space
+from .train.trainer import monitored
+
+RANDOM_FIRST = 6  # trials of tpe that are drawn at random before it has something to learn from
+PRUNE_AFTER = 4  # finished trials, and epochs of a trial, before one is pruned
+
+
+class Trial(Frozen):
+    """One trial: a line of trials.jsonl, written when it begins and again after each epoch."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    number: int
+    settings: dict[str, Any] = Field(description="the tuned settings that are open, by dotted name")
+    state: Literal["running", "done", "pruned", "dead", "failed"] = "running"
+    value: float | None = Field(None, description="the best of the monitored metric, made large")
+    valid: tuple[dict[str, float], ...] = Field((), description="validation metrics of each epoch")
+    same_as: int | None = Field(None, description="an earlier trial of the same settings, not trained again")
+    reason: str = Field("", description="why it is not done")
+    seconds: float = 0.0
+    when: str = Field("", description="UTC, ISO 8601, of the beginning")
+    git: str = ""
+
+
+def best_of(trials: Sequence[Trial]) -> Trial | None:
+    """The finished trial with the best value, the earliest of equal ones; None where none is finished."""
+    return max((t for t in trials if t.state == "done"), key=lambda t: (t.value, -t.number), default=None)
+
+
+def propose(space: Space, trials: Sequence[Trial], sampler: str) -> dict[str, Any]:
+    """Settings of the next trial, the same for the same trials; sampler "tpe" or "random"."""
+    import numpy as np
+
+    optuna = _optuna()
+    seed = int(np.random.SeedSequence((space.base.train.seed, len(trials))).generate_state(1)[0])
+    if sampler == "tpe":
+        drawer = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_FIRST, multivariate=False)
+    else:
+        drawer = optuna.samplers.RandomSampler(seed=seed)
+    study = optuna.create_study(direction="maximize", sampler=drawer)
+    for trial in trials:
+        _tell(study, space, trial)
+    return space.draw(study.ask())
+
+
+def lags(trials: Sequence[Trial], number: int, monitor: str) -> bool:
+    """Whether a running trial is to be pruned: its best so far lies below the median that the finished trials
+    had after as many epochs (optuna's MedianPruner)."""
+    optuna = _optuna()
+    pruner = optuna.pruners.MedianPruner(PRUNE_AFTER, PRUNE_AFTER, n_min_trials=PRUNE_AFTER)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    for trial in trials:
+        if trial.state == "done" and trial.same_as is None:
+            values = _curve(trial, monitor)
+            study.add_trial(optuna.trial.create_trial(value=trial.value, intermediate_values=values))
+    asked = study.ask()
+    for epoch, value in _curve(trials[number], monitor).items():
+        asked.report(value, epoch)
+    return asked.should_prune()
+
+
+def _curve(trial: Trial, monitor: str) -> dict[int, float]:
+    return {epoch: monitored(metrics, monitor) for epoch, metrics in enumerate(trial.valid)}
+
+
+def _tell(study: Any, space: Space, trial: Trial) -> None:
+    """Add a trial to a study of optuna, with those of its values that lie in their ranges."""
+    optuna = _optuna()
+    states = optuna.trial.TrialState
+    state = {"running": states.RUNNING, "done": states.COMPLETE, "pruned": states.PRUNED}
+    told = _Told(trial.settings)
+    for name in trial.settings:
+        with contextlib.suppress(ValueError):  # the recipe's own value may lie outside of a user's range
+            space.suggest(told, name)
+    study.add_trial(optuna.trial.create_trial(
+        state=state.get(trial.state, states.FAIL), value=trial.value if trial.state == "done" else None,
+        params=told.params, distributions=told.distributions,
+        intermediate_values=_curve(trial, space.base.train.monitor)))
+
+
+class _Told:
+    """Answers with known settings, and keeps what optuna calls them; ValueError: none of the choices."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings, self.params, self.distributions = settings, {}, {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
+        setting, is_zero, _ = name.partition(" is 0")
+        value = self.settings[setting]
+        answer = ("no" if value else "yes") if is_zero else write_toml({"v": value})[4:].strip()
+        return self._keep(name, answer, _optuna().distributions.CategoricalDistribution(tuple(choices)))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        known = _optuna().distributions.IntDistribution(low, high, log=log, step=step)
+        return self._keep(name, self.settings[name], known)
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        known = _optuna().distributions.FloatDistribution(low, high, log=log, step=step)
+        return self._keep(name, self.settings[name], known)
+
+    def _keep(self, name: str, value: Any, distribution: Any) -> Any:
+        if distribution._contains(distribution.to_internal_repr(value)):
+            self.params[name], self.distributions[name] = value, distribution
+        return value
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("tuning needs optuna: pip install 'recsys-zoo[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

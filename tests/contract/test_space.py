@@ -1,0 +1,54 @@
+"""What every model declares for tuning: its space holds its defaults, and every draw from it is a model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recsys_zoo import create
+from recsys_zoo.runs import RunConfig
+from recsys_zoo.space import Space, space_of
+from recsys_zoo.zoo import resolve
+from tests import toys
+from tests.dice import Dice
+
+from .harness import CTR
+
+X = toys.inputs(toys.MIXED, 8)
+
+
+def space(name: str) -> Space:
+    model = {"name": name, "embedding": {"dim": 4}}
+    return space_of(RunConfig(data="toy", model=model).resolved())
+
+
+@pytest.mark.parametrize("name", CTR)
+def test_draws_are_models(name):
+    found = space(name)
+    assert {"train.lr", "train.table_l2"} <= set(found.tuned)
+    for seed in range(20):
+        values = found.draw(Dice(seed))
+        cfg = found.configure(values)
+        for setting, value in values.items():
+            group = cfg.model if setting.startswith("model.") else cfg.train.model_dump(mode="json")
+            for part in setting.split(".")[1:]:
+                group = group[part]
+            assert group == value, setting
+        settings = {key: value for key, value in cfg.model.items() if key != "name"}
+        with torch.no_grad():
+            assert create(name, toys.MIXED, **settings).eval()(X).isfinite().all()
+
+
+@pytest.mark.parametrize("name", CTR)
+def test_declared_ranges_hold_the_defaults(name):
+    """As they are declared, before a space is widened to hold a recipe's own values."""
+    found = space(name)
+    declared = {**resolve(name)[1].searches("model."), **found.base.train.searches("train.")}
+    for setting, value in found.own_values().items():
+        search = declared[setting]
+        if search.choices:
+            assert value in search.choices, setting
+        elif not (value == 0 and search.zero):
+            assert search.low <= value <= search.high, setting
+            steps = (value - search.low) / search.step if search.step else 0
+            assert abs(steps - round(steps)) < 1e-9, setting
