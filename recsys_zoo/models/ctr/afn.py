@@ -21,10 +21,11 @@ SMALLEST = 1e-5  # absolute values are raised to it before the logarithm
 
 
 class LogarithmicLayer(nn.Module):
-    """Each neuron is a product of powers of the fields: [B, F, D] -> [B, neurons, D].
+    """Each neuron is a product of powers of the fields: [B, F, D] -> [B, D, neurons].
 
     exp(W log|e|) over fields, with batch norms after the logarithm (one a field) and the exponential (one
     a neuron). All in the vectors' precision: autocast would round the logarithms that are put into exp.
+    Neurons come last because a norm over the last axis reads memory in order: half the time of a step.
     """
 
     def __init__(self, fields: int, neurons: int) -> None:
@@ -35,7 +36,8 @@ class LogarithmicLayer(nn.Module):
     def forward(self, e: Tensor) -> Tensor:
         with torch.autocast(e.device.type, enabled=False):
             logs = self.log_norm(e.abs().clamp(min=SMALLEST).log())  # [B, F, D]
-            return self.exp_norm(self.orders(logs.transpose(1, 2)).transpose(1, 2).exp())
+            powers = self.orders(logs.transpose(1, 2)).exp()  # [B, D, neurons]
+            return self.exp_norm(powers.flatten(0, 1)).view_as(powers)
 
 
 @register
@@ -107,7 +109,7 @@ class AFN(CTRModel):
             self.out = linear(2, 1)
 
     def forward(self, x: Inputs) -> Tensor:
-        powers = self.logarithmic(self.embedding(x))  # [B, neurons, D]
+        powers = self.logarithmic(self.embedding(x))  # [B, D, neurons]
         logit = self.mlp(powers.flatten(1))
         if self.dnn is not None:
             logit = self.out(torch.cat([logit, self.dnn(self.dnn_embedding.flat(x))], 1))

@@ -38,7 +38,7 @@ def test_values_below_the_smallest_are_raised_to_it():
     nn.init.ones_(layer.orders.weight)
     e = torch.tensor([[[0.0, 1e-7, 2e-5]]], dtype=torch.float64, requires_grad=True)
     out = layer(e)
-    expected = torch.tensor([[[1e-5, 1e-5, 2e-5]]], dtype=torch.float64)
+    expected = torch.tensor([[[1e-5], [1e-5], [2e-5]]], dtype=torch.float64)
     torch.testing.assert_close(out, expected, rtol=1e-3, atol=0)  # the norms' 1e-5, times log 1e-5
     out.sum().backward()
     assert (e.grad != 0).tolist() == [[[False, False, True]]]
@@ -53,7 +53,8 @@ def test_layer_in_training_equals_the_loops():
     logs = norm(e.abs().log(), layer.log_norm)
     weight = layer.orders.weight
     products = [torch.stack([logs[:, i].exp() ** weight[k, i] for i in range(3)]).prod(0) for k in range(2)]
-    torch.testing.assert_close(layer(e), norm(torch.stack(products, 1), layer.exp_norm))
+    expected = norm(torch.stack(products, 1), layer.exp_norm).transpose(1, 2)
+    torch.testing.assert_close(layer(e), expected)
 
 
 def test_layer_stays_in_full_precision_under_autocast():
