@@ -92,6 +92,7 @@ def _conditions(ranking: Ranking) -> list[tuple[str, str]]:
     rows = [row for entry in ranking.entries for row in entry.rows]
     days = sorted(row.when[:10] for row in rows if row.when)
     return [*ranking.key.words, *((name, value) for name, value in (
+        ("settings chosen by", _several(row.choice for row in rows)),
         ("commit", _several(row.git for row in rows)),
         ("seeds", _several(str(s) for s in sorted({row.seed for row in rows}))),
         ("device", _several(_device(row) for row in rows)),

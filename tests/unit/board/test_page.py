@@ -144,6 +144,13 @@ def test_what_an_audit_warns_of_and_what_is_below_a_floor_is_said():
     assert "The data were not audited" in render([ranking])
 
 
+def test_the_rule_by_which_settings_were_chosen_is_said():
+    rule = "best valid auc of 16 trials, tpe from seed 1"
+    page = render([rank([row("lr", 0.9, hparams="valid", trials=16, choice=rule)])])
+    assert f"<dt>settings chosen by</dt><dd>{rule}</dd>" in page
+    assert "settings chosen by" not in render([rank([row("lr", 0.9)])])
+
+
 def test_text_from_rows_is_text():
     evil = '<script>alert("x")</script>'
     rows = [row(evil, 0.8, note=evil, device=evil, command=evil), reference(evil, 0.5)]
