@@ -13,6 +13,7 @@ from .board.key import by_key
 from .board.rank import Ranking, rank, read_quoted
 from .board.rows import Row, config_digest, read_rows
 from .board.scores import read_scores, score_files
+from .board.skill import Standing
 from .config import read_toml, set_dotted
 from .data.store import Prepared
 from .errors import InputError, UnknownName, unknown_name
@@ -169,7 +170,12 @@ def write_board_page(files: list[Path], out: Path, metric: str, scores: Path | N
     """Write the rankings as one HTML file."""
     from .board.page import write_page
 
-    write_page(out, rankings(files, metric, bank_of(files, scores)))
+    found = rankings(files, metric, bank_of(files, scores))
+    try:
+        overall = skill_of(found)
+    except InputError:  # too few data sets
+        overall = {}
+    write_page(out, found, overall=overall)
 
 
 def keep_draws(files: list[Path], scores: Path) -> tuple[int, int]:
@@ -201,15 +207,19 @@ def compare(names: list[str], files: list[Path], scores: Path, as_latex: bool) -
     return "\n".join(parts)
 
 
-def show_skill(files: list[Path], metric: str, scores: Path) -> None:
-    """Print what models are worth over all boards of the files."""
+def skill_of(found: list[Ranking]) -> dict[tuple[str, str], list[Standing]]:
+    """What models are worth over the data sets of the rankings, by family and origin of the settings."""
     from .board.skill import standings
     from .zoo import model_class
 
-    found = rankings(files, metric, bank_of(files, scores))
     models = {entry.rows[0].model for ranking in found for entry in ranking.entries}
-    for (family, origin), table in standings(found, {m: model_class(m).card.family for m in models}).items():
-        print(f"{family}, settings {origin}: skill over boards (score = mu - 3 sigma)")
+    return standings(found, {model: model_class(model).card.family for model in models})
+
+
+def show_skill(files: list[Path], metric: str, scores: Path) -> None:
+    """Print what models are worth over all boards of the files."""
+    for (family, origin), table in skill_of(rankings(files, metric, bank_of(files, scores))).items():
+        print(f"{family}, settings {origin}: skill over data sets (score = mu - 3 sigma)")
         for place, one in enumerate(table, 1):
             print(f"  {place:>3}  {one.label:<24} score {one.skill.score:6.2f}  mu {one.skill.mu:6.2f}  "
-                  f"sigma {one.skill.sigma:5.2f}  {one.boards} boards")
+                  f"sigma {one.skill.sigma:5.2f}  {one.boards} data sets")

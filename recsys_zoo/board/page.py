@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,22 @@ from .cost import pictures
 from .plot import axis_of, best_floor, named, scale, strip
 from .rank import Entry, Ranking, worded_metric
 from .rows import Row
+from .skill import Standing
+
+Standings = Mapping[tuple[str, str], Sequence[Standing]]
 
 
-def write_page(path: Path, rankings: Sequence[Ranking], title: str = "") -> None:
+def write_page(path: Path, rankings: Sequence[Ranking], title: str = "", overall: Standings | None = None
+               ) -> None:
     """Write the page of one or several rankings."""
-    write_whole(path, render(rankings, title))
+    write_whole(path, render(rankings, title, overall))
 
 
-def render(rankings: Sequence[Ranking], title: str = "") -> str:
-    """The HTML text; every ranking has a section with a table of its own."""
+def render(rankings: Sequence[Ranking], title: str = "", overall: Standings | None = None) -> str:
+    """The HTML text; every ranking has a section with a table of its own.
+
+    overall: skills over the data sets (`skill.standings`), where there are enough of them.
+    """
     import jinja2
     from markupsafe import Markup
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -40,8 +47,8 @@ def render(rankings: Sequence[Ranking], title: str = "") -> str:
         board["id"] += f"-{before + 1}" if before else ""
     title = title or ", ".join(different(ranking.board for ranking in rankings))
     return environment.from_string(_beside("page.html")).render(
-        title=title, boards=boards, style=Markup(style), script=Markup(script), style_hash=_hash(style),
-        script_hash=_hash(script))
+        title=title, boards=boards, overall=overall or {}, style=Markup(style), script=Markup(script),
+        style_hash=_hash(style), script_hash=_hash(script))
 
 
 def _beside(name: str) -> str:

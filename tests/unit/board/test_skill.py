@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import statistics
 from dataclasses import replace
 
@@ -119,6 +120,12 @@ def test_from_the_command_line(tmp_path):
             few = CliRunner().invoke(app, ["board", "skill", str(file)])
             assert "these rows have 4" in str(few.exception)
     shown = CliRunner().invoke(app, ["board", "skill", str(file)]).output
-    assert shown.startswith("ctr, settings inherited: skill over boards")
+    assert shown.startswith("ctr, settings inherited: skill over data sets")
     assert [line.split()[1] for line in shown.splitlines()[1:]] == ["fm", "lr"]
-    assert shown.count("5 boards") == 2
+    assert shown.count("5 data sets") == 2
+    page = tmp_path / "board.html"
+    assert CliRunner().invoke(app, ["board", "page", str(file), "--out", str(page)]).exit_code == 0
+    text = page.read_text()
+    assert "Overall: ctr, settings inherited" in text
+    order = re.findall(r'<td class="left name">(\w+)</td><td>[-\d.]+</td>', text)
+    assert order == ["fm", "lr"]
