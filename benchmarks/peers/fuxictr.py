@@ -26,6 +26,7 @@ import argparse
 import csv
 import importlib
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -179,7 +180,8 @@ def run_key(row: dict[str, Any]) -> tuple[str, ...]:
     return (*(str(row[key]) for key in keys), str(TUNING in row["note"]))
 
 
-def train_and_score(setting: Setting, settings: dict[str, Any], unseen: np.ndarray | None) -> dict[str, Any]:
+def train_and_score(setting: Setting, settings: dict[str, Any], unseen: np.ndarray | None,
+                    test_too: bool = True) -> dict[str, Any]:
     """One run: fit, then score the best checkpoint. The test scores are saved in the scratch folder."""
     utils, features = (importlib.import_module(f"fuxictr.{name}") for name in ("utils", "features"))
     loaders = importlib.import_module("fuxictr.pytorch.dataloaders")
@@ -200,18 +202,23 @@ def train_and_score(setting: Setting, settings: dict[str, Any], unseen: np.ndarr
     start = time.perf_counter()
     model.fit(train, validation_data=valid, **settings)
     seconds = time.perf_counter() - start
-    test = loaders.RankDataLoader(feature_map, stage="test", **settings).make_iterator()
     row = {"params": params, "seconds": f"{seconds:.1f}", "epochs": model._epoch_index + 1}
     row["best_epoch"] = row["epochs"] - model._stopping_steps
-    for split, loader in (("valid", valid), ("test", test)):
-        row |= {f"{split}_{name.lower()}": f"{value:.6f}" for name, value in model.evaluate(loader).items()}
-
+    row |= _metrics("valid", model, valid)
+    if not test_too:
+        return row
+    test = loaders.RankDataLoader(feature_map, stage="test", **settings).make_iterator()
+    row |= _metrics("test", model, test)
     scores = model.predict(test).astype(np.float32)
     np.save(Path(settings["model_root"], f"{run_id}_test_scores.npy"), scores)
     if unseen is not None:
         labels = test.dataset.darray[:, feature_map.get_column_index(feature_map.labels[0])]
         row["test_auc_unseen_pairs"] = f"{roc_auc_score(labels[unseen], scores[unseen]):.6f}"
     return row
+
+
+def _metrics(split: str, model: Any, loader: Any) -> dict[str, str]:
+    return {f"{split}_{name.lower()}": f"{value:.6f}" for name, value in model.evaluate(loader).items()}
 
 
 def parse_arguments(boards: Iterable[str]) -> argparse.Namespace:
@@ -227,6 +234,8 @@ def parse_arguments(boards: Iterable[str]) -> argparse.Namespace:
     add("--epochs", type=int, default=100, help="cap on the epochs of a run")
     add("--tune", help="comma-separated regulariser weights: first choose by validation AUC with seed 0")
     add("--tune-epochs", type=int, default=10, help="cap on the epochs of a tuning trial")
+    add("--options", type=json.loads, default={}, help="JSON: options of the models in place of the board's")
+    add("--valid-only", action="store_true", help="never score test: for trials of a tuning")
     add("--threads", type=int, default=1)
     add("--fp32-matmul-precision", choices=("highest", "high", "medium"), default="medium")
     add("--work", type=Path, required=True, help="scratch folder: CSV files, checkpoints, test scores")
@@ -239,6 +248,7 @@ class Queue:
 
     def __init__(self, args: argparse.Namespace, common: dict[str, Any], board: Board) -> None:
         self.board, self.out, self.work = board, args.out, args.work.resolve()
+        self.options, self.test_too = args.options, not args.valid_only
         self.out.parent.mkdir(parents=True, exist_ok=True)
         splits = read_splits(board, args.splits or Path(args.data, args.board))
         self.settings = {**common, **prepare_dataset(args.board, board, splits, self.work)}
@@ -264,9 +274,11 @@ class Queue:
             return
         run_id = f"{row['board']}_{name}_reg{weight:g}_seed{seed}" + ("_tuning" if TUNING in remarks else "")
         own = {"seed": seed, "epochs": epochs, "model_id": run_id, setting.weight_key: weight}
-        row |= train_and_score(setting, {**self.settings, **setting.options, **own}, self.unseen)
+        own = {**setting.options, **self.options, **own}
+        row |= train_and_score(setting, {**self.settings, **own}, self.unseen, self.test_too)
         append_row(self.out, row)
-        print(f"{run_id}: valid {row['valid_auc']} test {row['test_auc']} in {row['seconds']} s", flush=True)
+        test = row.get("test_auc", "not scored")
+        print(f"{run_id}: valid {row['valid_auc']} test {test} in {row['seconds']} s", flush=True)
 
     def tuned_weight(self, name: str, candidates: list[float], epochs: int) -> float:
         """The candidate of best validation AUC with seed 0."""
@@ -287,7 +299,8 @@ def main() -> None:
     queue = Queue(args, common, boards[args.board])
     for name in args.models.split(",") if args.models else list(queue.board.models):
         setting = queue.board.models[name]
-        weight, remarks = float(setting.options[setting.weight_key]), [setting.source]
+        weight = float({**setting.options, **args.options}[setting.weight_key])
+        remarks = ["options of its own" if args.options else setting.source]
         if args.tune:
             weight = queue.tuned_weight(name, [float(w) for w in args.tune.split(",")], args.tune_epochs)
             remarks.append("regulariser chosen on validation AUC")

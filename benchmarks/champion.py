@@ -1,0 +1,121 @@
+"""The champion of a tuned board against FuxiCTR's FinalMLP, tuned with the same budget on the same files.
+
+The champion is chosen before there is any test score, from the trials alone, and written down:
+
+    python benchmarks/champion.py choose --studies tuning/frappe_x1 --out champion.json
+
+Then, when its chosen recipe has been run over five seeds (`recsys-zoo board run tuning/frappe_x1/suite.toml`)
+and FuxiCTR's too (`benchmarks/peers/tune_fuxictr.py --runs`), both are compared by a paired bootstrap over
+users and the seeds of both sides:
+
+    python benchmarks/champion.py compare --champion champion.json --rows ROWS.jsonl --runs RUNS \\
+        --peer-scores SCRATCH/checkpoints --out champion.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recsys_zoo.board.rank import read_quoted, worded_metric
+from recsys_zoo.board.rows import read_rows
+from recsys_zoo.board.scores import read_scores, score_files
+from recsys_zoo.catalog import published
+from recsys_zoo.config import read_toml
+from recsys_zoo.files import write_whole
+from recsys_zoo.machine import git_commit
+from recsys_zoo.metrics.paired import Comparison, paired_test
+from recsys_zoo.trials import Trial, best_of
+
+HEAD = """# Champion of the tuned board
+
+Chosen on valid from {trials} trials of each of {recipes} recipes, before any test score was there
+(`champion.json`, commit {commit}): **{champion}**.
+
+Ours: {ours} seeds. FuxiCTR's FinalMLP: {theirs} seeds, tuned over the same ranges with as many trials.
+Paired bootstrap over users (2,000 resamples), and the seeds of both sides.
+
+| metric | ours less FuxiCTR's | 95 % | p | verdict |
+|---|---|---|---|---|"""
+BESIDE = """
+Test AUC of ours {ours:.6f}. Published for FinalMLP: {auc:.4f} (one seed, real train negatives, picked on
+test). The standard error over users of one such value is {error:.4f}."""
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    choosing = commands.add_parser("choose", help="by validation, before any test score is there")
+    choosing.add_argument("--studies", type=Path, required=True, help="folder of the studies of a board")
+    choosing.add_argument("--out", type=Path, required=True)
+    choosing.set_defaults(run=choose)
+    comparing = commands.add_parser("compare", help="champion and peer on the test split")
+    comparing.add_argument("--champion", type=Path, required=True)
+    comparing.add_argument("--rows", type=Path, required=True, help="rows of the tuned board")
+    comparing.add_argument("--runs", type=Path, required=True, help="parent of the run folders")
+    comparing.add_argument("--peer-scores", type=Path, required=True, help="folder of *_test_scores.npy")
+    comparing.add_argument("--out", type=Path, required=True, help="Markdown")
+    comparing.set_defaults(run=compare)
+    options = parser.parse_args()
+    options.run(options)
+
+
+def choose(options: argparse.Namespace) -> None:
+    """The study whose best trial is best on valid; equal budgets are demanded."""
+    found = {}
+    for file in sorted(options.studies.glob("*/trials.jsonl")):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        found[file.parent.name] = [Trial.parse(json.loads(line), str(file)) for line in lines]
+    budgets = {name: len(trials) for name, trials in found.items()}
+    if len(set(budgets.values())) != 1:
+        raise SystemExit(f"error: budgets differ: {budgets}")
+    unfinished = [name for name, trials in found.items() if any(t.state == "running" for t in trials)]
+    if unfinished:
+        raise SystemExit(f"error: trials are still running: {unfinished}")
+    best = {name: trial.value for name, trials in found.items() if (trial := best_of(trials))}
+    name = max(best, key=lambda n: best[n])
+    recipe = options.studies / name / "recipe.toml"
+    record = {"champion": name, "rule": "best valid value of all trials of all studies", "valid": best,
+              "trials": budgets[name], "recipe": read_toml(recipe), "commit": git_commit()}
+    write_whole(options.out, json.dumps(record, indent=1) + "\n")
+    print(f"{name}, valid {best[name]:.6f}; wrote {options.out}")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Paired test of both, beside the published number."""
+    record = json.loads(options.champion.read_text(encoding="utf-8"))
+    model = record["recipe"]["model"]["name"]
+    rows = [row for row in read_rows(options.rows) if row.label == model and row.hparams == "valid"
+            and row.trials == record["trials"] and row.status == "done"]
+    files = score_files(options.runs)
+    sets = [read_scores(files[row.scores_digest], row.scores_digest) for row in rows]
+    theirs = sorted(options.peer_scores.glob("*FinalMLP*_test_scores.npy"))
+    peer = torch.stack([torch.from_numpy(np.load(path)) for path in theirs])
+    ours = torch.stack([scores.score for scores in sets])
+    found = paired_test(ours, peer, sets[0].label, sets[0].group, replicates=2000)
+    lines = [HEAD.format(**record, recipes=len(record["valid"]), ours=len(rows), theirs=len(theirs)),
+             *(line(name, test) for name, test in found.items())]
+    table = published("frappe_x1")
+    printed = [q for q in read_quoted(table) if q.model == "finalmlp"] if table else []
+    value = float(np.mean([row.metrics["test.auc"] for row in rows]))
+    width = np.mean([row.metrics["test.auc_high"] - row.metrics["test.auc_low"] for row in rows])
+    lines += [BESIDE.format(ours=value, error=width / 3.92, **q.metrics) for q in printed]
+    write_whole(options.out, "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def line(name: str, test: Comparison) -> str:
+    """A row of the table."""
+    better = (test.value > 0) != (name == "logloss")
+    verdict = "tied" if test.p > 0.05 else "ours is better" if better else "FuxiCTR's is better"
+    return (f"| {worded_metric(f'test.{name}')} | {test.value:+.6f} | {test.low:+.6f} to {test.high:+.6f} | "
+            f"{test.p:.3f} | {verdict} |")
+
+
+if __name__ == "__main__":
+    main()
