@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import audit, catalog, runs
-from .board.draws import REPLICATES, Bank, draws_of, kept_at, write_draws
+from .board.draws import Bank, draws_of, kept_at, write_draws
 from .board.key import by_key
 from .board.rank import Ranking, rank, read_quoted
 from .board.rows import Row, config_digest, read_rows
@@ -179,14 +179,18 @@ def write_board_page(files: list[Path], out: Path, metric: str, scores: Path | N
 
 
 def keep_draws(files: list[Path], scores: Path) -> tuple[int, int]:
-    """Keep the resampled test metrics of the rows beside each file; returns how many are new and missing."""
+    """Keep the resampled test metrics of the rows beside each file, as many as their runs would have kept.
+
+    Returns how many are new and how many are missing.
+    """
     at_hand, made, missing = score_files(scores) if scores.is_dir() else {}, 0, 0
     for file in files:
-        for digest in dict.fromkeys(row.scores_digest for row in read_rows(file) if row.scores_digest):
-            if kept_at(file, digest).is_file():
+        for row in read_rows(file):
+            digest, replicates = row.scores_digest, row.config.get("bootstrap", 0)
+            if not digest or not replicates or kept_at(file, digest).is_file():
                 continue
             if digest in at_hand:
-                write_draws(kept_at(file, digest), draws_of(read_scores(at_hand[digest], digest), REPLICATES))
+                write_draws(kept_at(file, digest), draws_of(read_scores(at_hand[digest], digest), replicates))
             made, missing = made + (digest in at_hand), missing + (digest not in at_hand)
     return made, missing
 
