@@ -33,7 +33,7 @@ def table_of(ranking: Ranking) -> Table:
     shown = [*ranking.entries, *ranking.references]
     kinds = [kind for kind in ("board", "paper") if any(kind in entry.quoted for entry in shown)]
     second = "test.logloss" if ranking.metric != "test.logloss" else "test.auc"
-    table = Table(title=f"{ranking.board}  (data {ranking.data_digest[:12]})", title_justify="left")
+    table = Table(title=f"{ranking.title}  (data {ranking.data_digest[:12]})", title_justify="left")
     for name in ("#", "model"):
         table.add_column(name, overflow="fold")
     for name in (worded_metric(ranking.metric), "95 %", worded_metric(second),
