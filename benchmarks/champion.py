@@ -1,6 +1,6 @@
 """The champion of a tuned board against FuxiCTR's FinalMLP, tuned with the same budget on the same files.
 
-The champion is chosen before there is any test score, from the trials alone, and written down:
+The champion is chosen before any tuned setting is scored on test, from the trials alone, and written down:
 
     python benchmarks/champion.py choose --studies tuning/frappe_x1 --out champion.json
 
@@ -9,37 +9,41 @@ and FuxiCTR's too (`benchmarks/peers/tune_fuxictr.py --runs`), both are compared
 users and the seeds of both sides:
 
     python benchmarks/champion.py compare --champion champion.json --rows ROWS.jsonl --runs RUNS \\
-        --peer-scores SCRATCH/checkpoints --out champion.md
+        --peer TUNED.csv --peer-scores SCRATCH/checkpoints --out champion.md
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import datetime
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from recsys_zoo.board.rank import read_quoted, worded_metric
+from recsys_zoo.board.rank import lower_is_better, read_quoted, worded_metric
 from recsys_zoo.board.rows import read_rows
 from recsys_zoo.board.scores import read_scores, score_files
 from recsys_zoo.catalog import published
 from recsys_zoo.config import read_toml
 from recsys_zoo.files import write_whole
 from recsys_zoo.machine import git_commit
-from recsys_zoo.metrics.paired import Comparison, paired_test
+from recsys_zoo.metrics.paired import Comparison, holm, paired_test
+from recsys_zoo.runs import RunConfig, is_row_of
 from recsys_zoo.trials import Trial, best_of
 
 HEAD = """# Champion of the tuned board
 
-Chosen on valid from {trials} trials of each of {recipes} recipes, before any test score was there
-(`champion.json`, commit {commit}): **{champion}**.
+Chosen on valid from {trials} trials of each of {recipes} recipes, before any tuned setting was scored on test
+(`champion.json`, {when}, commit {commit}): **{champion}**.
 
 Ours: {ours} seeds. FuxiCTR's FinalMLP: {theirs} seeds, tuned over the same ranges with as many trials.
 Paired bootstrap over users (2,000 resamples), and the seeds of both sides.
 
-| metric | ours less FuxiCTR's | 95 % | p | verdict |
+| metric | ours less FuxiCTR's | 95 % | p (Holm) | verdict |
 |---|---|---|---|---|"""
 BESIDE = """
 Test AUC of ours {ours:.6f}. Published for FinalMLP: {auc:.4f} (one seed, real train negatives, picked on
@@ -52,12 +56,14 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     choosing = commands.add_parser("choose", help="by validation, before any test score is there")
     choosing.add_argument("--studies", type=Path, required=True, help="folder of the studies of a board")
+    choosing.add_argument("--rows", type=Path, help="rows of the board, to see that none is tuned yet")
     choosing.add_argument("--out", type=Path, required=True)
     choosing.set_defaults(run=choose)
     comparing = commands.add_parser("compare", help="champion and peer on the test split")
     comparing.add_argument("--champion", type=Path, required=True)
     comparing.add_argument("--rows", type=Path, required=True, help="rows of the tuned board")
     comparing.add_argument("--runs", type=Path, required=True, help="parent of the run folders")
+    comparing.add_argument("--peer", type=Path, required=True, help="CSV of tune_fuxictr.py --runs")
     comparing.add_argument("--peer-scores", type=Path, required=True, help="folder of *_test_scores.npy")
     comparing.add_argument("--out", type=Path, required=True, help="Markdown")
     comparing.set_defaults(run=compare)
@@ -73,33 +79,48 @@ def choose(options: argparse.Namespace) -> None:
         found[file.parent.name] = [Trial.parse(json.loads(line), str(file)) for line in lines]
     budgets = {name: len(trials) for name, trials in found.items()}
     if len(set(budgets.values())) != 1:
-        raise SystemExit(f"error: budgets differ: {budgets}")
+        raise SystemExit(f"error: budgets differ, or there is no study: {budgets}")
     unfinished = [name for name, trials in found.items() if any(t.state == "running" for t in trials)]
     if unfinished:
         raise SystemExit(f"error: trials are still running: {unfinished}")
     best = {name: trial.value for name, trials in found.items() if (trial := best_of(trials))}
     name = max(best, key=lambda n: best[n])
-    recipe = options.studies / name / "recipe.toml"
+    recipe = read_toml(options.studies / name / "recipe.toml")
+    if options.rows and any(row.hparams == "valid" and row.trials == budgets[name]
+                            for row in read_rows(options.rows)):
+        raise SystemExit(f"error: {options.rows} holds rows of tuned settings; choose before they are run")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     record = {"champion": name, "rule": "best valid value of all trials of all studies", "valid": best,
-              "trials": budgets[name], "recipe": read_toml(recipe), "commit": git_commit()}
+              "trials": budgets[name], "recipe": recipe, "commit": git_commit(), "when": now}
     write_whole(options.out, json.dumps(record, indent=1) + "\n")
     print(f"{name}, valid {best[name]:.6f}; wrote {options.out}")
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Paired test of both, beside the published number."""
+    """Paired test of both over the same test rows, beside the published number."""
     record = json.loads(options.champion.read_text(encoding="utf-8"))
-    model = record["recipe"]["model"]["name"]
-    rows = [row for row in read_rows(options.rows) if row.label == model and row.hparams == "valid"
-            and row.trials == record["trials"] and row.status == "done"]
+    cfg = RunConfig.parse(record["recipe"], str(options.champion)).resolved()
+    rows = [row for row in read_rows(options.rows) if row.status == "done" and is_row_of(
+        row, cfg.model_copy(update={"train": cfg.train.model_copy(update={"seed": row.seed})}),
+        row.data_digest)]
+    if any(row.when < record["when"] for row in rows):
+        raise SystemExit("error: a row of the champion is older than its choice")
     files = score_files(options.runs)
     sets = [read_scores(files[row.scores_digest], row.scores_digest) for row in rows]
-    theirs = sorted(options.peer_scores.glob("*FinalMLP*_test_scores.npy"))
-    peer = torch.stack([torch.from_numpy(np.load(path)) for path in theirs])
+    with options.peer.open(encoding="utf-8") as stream:
+        theirs = [row for row in csv.DictReader(stream) if row["model"] == "FinalMLP"]
+    own = {re.search(r"options [0-9a-f]{8}", row["note"])[0] for row in theirs}
+    if len(own) != 1 or min(len(rows), len(theirs)) < 5:
+        raise SystemExit(f"error: {len(rows)} rows of the champion and {len(theirs)} of the peer (settings: "
+                         f"{sorted(own)}); both sides need five seeds of one setting")
+    ids = [f"{row['board']}_FinalMLP_reg{float(row['embedding_regularizer']):g}_seed{row['seed']}_"
+           f"{next(iter(own)).replace(' ', '_')}_test_scores.npy" for row in theirs]
+    peer = torch.stack([torch.from_numpy(np.load(options.peer_scores / name)) for name in ids])
     ours = torch.stack([scores.score for scores in sets])
     found = paired_test(ours, peer, sets[0].label, sets[0].group, replicates=2000)
+    corrected = dict(zip(found, holm([test.p for test in found.values()]), strict=True))
     lines = [HEAD.format(**record, recipes=len(record["valid"]), ours=len(rows), theirs=len(theirs)),
-             *(line(name, test) for name, test in found.items())]
+             *(line(name, test, corrected[name]) for name, test in found.items())]
     table = published("frappe_x1")
     printed = [q for q in read_quoted(table) if q.model == "finalmlp"] if table else []
     value = float(np.mean([row.metrics["test.auc"] for row in rows]))
@@ -109,12 +130,12 @@ def compare(options: argparse.Namespace) -> None:
     print("\n".join(lines))
 
 
-def line(name: str, test: Comparison) -> str:
-    """A row of the table."""
-    better = (test.value > 0) != (name == "logloss")
-    verdict = "tied" if test.p > 0.05 else "ours is better" if better else "FuxiCTR's is better"
+def line(name: str, test: Comparison, p: float) -> str:
+    """A row of the table; p is Holm's over the metrics."""
+    better = (test.value > 0) != lower_is_better(name)
+    verdict = "tied" if p > 0.05 else "ours is better" if better else "FuxiCTR's is better"
     return (f"| {worded_metric(f'test.{name}')} | {test.value:+.6f} | {test.low:+.6f} to {test.high:+.6f} | "
-            f"{test.p:.3f} | {verdict} |")
+            f"{p:.3f} | {verdict} |")
 
 
 if __name__ == "__main__":

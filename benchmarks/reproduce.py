@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 from pathlib import Path
 
 from recsys_zoo.board.rows import Row, read_rows
@@ -38,7 +39,8 @@ def main() -> None:
         for fresh in (False, True):
             if (number, fresh) in {(r["number"], r["fresh"]) for r in records(options.out)}:
                 continue
-            done = reproduce(rows[number - 1], rows, options.runs, fresh=fresh, raw=options.raw,
+            shutil.rmtree(options.runs / str(number), ignore_errors=True)  # of a run without a record
+            done = reproduce(rows[number - 1], rows, options.runs / str(number), fresh=fresh, raw=options.raw,
                              say=lambda _: None)
             add(options.out, record(number, done))
             print(f"{number}: {done.row.label} seed {done.again.seed}: {done.verdict}", flush=True)

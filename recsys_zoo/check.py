@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import runs
 from .board.draws import kept_at, read_draws
+from .board.key import Key, key_of
 from .board.rows import Row, config_digest, read_rows
 from .errors import InputError
 from .metrics.bootstrap import interval_of
@@ -69,6 +70,9 @@ def _scores(row: Row, path: Path) -> Iterator[str]:
         yield "without the digest of its test scores"
         return
     ends = [metrics.get(f"test.auc_{end}", math.nan) for end in ("low", "high")]
+    if any(map(math.isnan, ends)):
+        yield "without an interval of its test AUC; run it with bootstrap = 200"
+        return
     if not ends[0] <= metrics.get("test.auc", math.nan) <= ends[1]:
         yield "its test AUC does not lie in its interval"
     kept = kept_at(path, row.scores_digest)
@@ -83,12 +87,20 @@ def _together(rows: Iterable[Row]) -> Iterator[str]:
     """Problems between rows: other data under one name, two results of one run."""
     data: dict[tuple[str, str], set[str]] = {}
     once: dict[tuple[str, str, str, int], Row] = {}
+    tuned: dict[tuple[str, Key], set[str]] = {}
     for number, row in enumerate(rows, start=1):
         data.setdefault((row.board, row.config.get("label", "")), set()).add(row.data_digest)
         key = (row.label, row.config_digest, row.data_digest, row.seed)
-        if row.role == "model" and row.status == "done" and key in once:
+        if row.role != "model" or row.status != "done":
+            continue
+        if key in once:
             yield f"row {number} ({row.label} seed {row.seed}) is there twice; the later one counts"
         once[key] = row
+        if row.hparams == "valid":
+            tuned.setdefault((row.label, key_of(row)), set()).add(row.config_digest)
+    for (label, key), settings in tuned.items():
+        if len(settings) > 1:
+            yield f"{label}: {len(settings)} settings of {key.origin}; one budget gives one setting"
     for (board, label), digests in data.items():
         if len(digests) > 1:
             what = f"{board}, label {label}" if label else board

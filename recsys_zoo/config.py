@@ -155,7 +155,7 @@ def _write_table(table: dict[str, Any], prefix: str, lines: list[str]) -> None:
     nested = {k: v for k, v in table.items() if _is_table(v)}
     for key, value in table.items():
         if key not in nested:
-            lines.append(f"{_key(key)} = {_value(value)}")
+            lines.append(f"{_key(key)} = {toml_value(value)}")
     for key, value in nested.items():
         name = f"{prefix}{_key(key)}"
         if isinstance(value, dict):
@@ -183,7 +183,8 @@ def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A plain value as TOML writes it; ValueError for None."""
     if value is None:
         raise ValueError('TOML has no null; use a "none" literal in the settings class')
     if isinstance(value, bool):
@@ -194,7 +195,7 @@ def _value(value: Any) -> str:
         text = repr(value)
         return text if any(c in text for c in ".en") else f"{text}.0"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(v) for v in value) + "]"
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
     return str(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from .board.key import by_key
 from .board.rank import Ranking, rank, read_quoted
 from .board.rows import Row, config_digest, read_rows
 from .board.scores import read_scores, score_files
-from .board.skill import Standing
+from .board.skill import LEAST, Standing
 from .config import read_toml, set_dotted
 from .data.store import Prepared
 from .errors import InputError, UnknownName, unknown_name
@@ -142,19 +143,35 @@ def _warnings(files: list[Path], row: Row) -> tuple[str, ...] | None:
 
 def bank_of(files: list[Path], scores: Path | None = None) -> Bank:
     """Resampled test metrics: kept beside the files, else made from the scores below `scores`."""
-    return Bank(files, score_files(scores) if scores is not None and scores.is_dir() else {})
+    at_hand = score_files(scores) if scores is not None and scores.is_dir() else {}
+    return Bank(files, at_hand, lambda line: print(line, file=sys.stderr))
 
 
 def rankings(files: list[Path], metric: str, bank: Bank) -> list[Ranking]:
-    """One ranking a key, in order of appearance."""
+    """One ranking a key, in order of appearance; keys without a row that counts are named on stderr.
+
+    InputError when there is none that counts at all.
+    """
+    names = ", ".join(map(str, files))
     rows = [row for file in files for row in read_rows(file)]
-    if not rows:
-        raise InputError(f"{', '.join(map(str, files))}: holds no row yet; `recsys-zoo board run` adds some")
-    found = []
+    if not any(row.role == "model" for row in rows):
+        raise InputError(f"{names}: holds no run of a model yet; `recsys-zoo board run` adds some")
+    found, left = [], []
     for key, members in by_key(rows).items():
         table = catalog.published(key.board)
-        ranking = rank(members, metric, read_quoted(table) if table else (), bank)
-        found.append(replace(ranking, warnings=_warnings(files, ranking.entries[0].rows[0])))
+        try:
+            ranking = rank(members, metric, read_quoted(table) if table else (), bank)
+        except UnknownName:
+            raise
+        except InputError as error:
+            left.append(f"{key.board}, {key.origin}: {error}")
+            continue
+        if ranking.entries:
+            found.append(replace(ranking, warnings=_warnings(files, ranking.entries[0].rows[0])))
+    if not found:
+        raise InputError(f"{names}: {'; '.join(left)}")
+    for line in left:
+        print(line, file=sys.stderr)
     return found
 
 
@@ -171,11 +188,7 @@ def write_board_page(files: list[Path], out: Path, metric: str, scores: Path | N
     from .board.page import write_page
 
     found = rankings(files, metric, bank_of(files, scores))
-    try:
-        overall = skill_of(found)
-    except InputError:  # too few data sets
-        overall = {}
-    write_page(out, found, overall=overall)
+    write_page(out, found, overall=skill_of(found))
 
 
 def keep_draws(files: list[Path], scores: Path) -> tuple[int, int]:
@@ -221,8 +234,12 @@ def skill_of(found: list[Ranking]) -> dict[tuple[str, str], list[Standing]]:
 
 
 def show_skill(files: list[Path], metric: str, scores: Path) -> None:
-    """Print what models are worth over all boards of the files."""
-    for (family, origin), table in skill_of(rankings(files, metric, bank_of(files, scores))).items():
+    """Print what models are worth over all boards of the files; InputError where they are too few."""
+    found = skill_of(rankings(files, metric, bank_of(files, scores)))
+    if not found:
+        raise InputError(f"overall skill takes {LEAST} data sets with two models or more of one family, "
+                         "settled in one way, with epochs picked on valid; these files have fewer")
+    for (family, origin), table in found.items():
         print(f"{family}, settings {origin}: skill over data sets (score = mu - 3 sigma)")
         for place, one in enumerate(table, 1):
             print(f"  {place:>3}  {one.label:<24} score {one.skill.score:6.2f}  mu {one.skill.mu:6.2f}  "

@@ -53,7 +53,8 @@ class Reproduction:
     @property
     def identical(self) -> bool:
         """Every test score and every metric is the same bit for bit."""
-        return self.row.scores_digest == self.again.scores_digest and not self.differences
+        same = self.row.scores_digest == self.again.scores_digest and not self.differences
+        return same and self.row.status == self.again.status == "done"
 
     @property
     def inside(self) -> bool | None:
@@ -72,6 +73,8 @@ class Reproduction:
     def good(self) -> bool:
         if self.again.status != self.row.status:
             return False
+        if self.row.status == "dead":
+            return self.again.reason == self.row.reason
         return self.identical if self.bitwise else self.identical or bool(self.inside)
 
     def lines(self) -> Iterator[str]:
@@ -94,6 +97,8 @@ class Reproduction:
     def verdict(self) -> str:
         if self.again.status != self.row.status:
             return f"not reproduced: the row is {self.row.status}, the rerun {self.again.status}"
+        if self.row.status == "dead":
+            return f"{'reproduced' if self.good else 'not reproduced'}: both runs died ({self.again.reason})"
         if self.identical:
             return "reproduced bit for bit"
         if self.good:
@@ -162,6 +167,8 @@ def _train(row: Row, data: Prepared, out: Path, fresh: bool, say: Callable[[str]
         train["kernels"] = "torch"
     cfg = cfg.model_copy(update={"train": cfg.train.model_copy(update=train)})
     folder = launch.default_folder(cfg, out)
+    if (folder / "row.json").is_file():
+        raise InputError(f"{folder}: holds this rerun already; remove it, or choose another --out")
     resume = (folder / "config.toml").is_file() and not (folder / "row.json").is_file()
     return runs.train(cfg, data, folder, resume=resume, command=row.command, say=say)
 

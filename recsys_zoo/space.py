@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from .config import Search, read_toml, write_toml
+from .config import Search, read_toml, toml_value
 from .errors import InputError, unknown_name
 from .registry import merge, preset_settings
 from .runs import RunConfig
@@ -52,7 +52,7 @@ class Space:
         """A value for one setting."""
         search, kind = self.declared[name], type(self.own(name))
         if search.choices:
-            texts = [_text(value) for value in search.choices]
+            texts = [toml_value(value) for value in search.choices]
             return search.choices[texts.index(trial.suggest_categorical(name, texts))]
         if search.zero and trial.suggest_categorical(f"{name} is 0", ["yes", "no"]) == "yes":
             return kind(0)
@@ -111,7 +111,7 @@ class Space:
                 continue
             label = "  " * (depth + 1) + name
             where = f"  where {above.rpartition('.')[2]} is {' or '.join(wanted)}" if above and wanted else ""
-            own = write_toml({"v": self.own(name)})[4:].strip()
+            own = toml_value(self.own(name))
             yield f"{label:<40}  {worded(self.declared[name])}{where}  (recipe: {own})"
             yield from self._branch(name, depth + 1)
 
@@ -162,13 +162,9 @@ def space_of(
 def worded(search: Search) -> str:
     """ "0.0001 to 0.01 in log, or 0", "0 to 0.5 by 0.1", "[400] | [400, 400]"."""
     if search.choices:
-        return " | ".join(_text(value) for value in search.choices)
+        return " | ".join(toml_value(value) for value in search.choices)
     step = f" by {search.step:g}" if search.step else ""
     return f"{search.low:g} to {search.high:g}{step}{', log' * search.log}{', or 0' * search.zero}"
-
-
-def _text(value: Any) -> str:
-    return write_toml({"v": value})[4:].strip()
 
 
 def _parent(name: str, declared: dict[str, Search]) -> tuple[str, tuple[str, ...]]:
@@ -214,8 +210,8 @@ def _reachable(space: Space, name: str) -> bool:
 
 def _widened(search: Search, value: Any) -> Search:
     if search.choices:
-        texts = [_text(choice) for choice in search.choices]
-        return search if _text(value) in texts else replace(search, choices=(*search.choices, value))
+        texts = [toml_value(choice) for choice in search.choices]
+        return search if toml_value(value) in texts else replace(search, choices=(*search.choices, value))
     if value == 0 and (search.zero or search.log):
         return replace(search, zero=True)
     return replace(search, low=min(search.low, value), high=max(search.high, value))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from .config import Frozen, write_toml
+from .config import Frozen, toml_value
 from .errors import InputError
 from .space import Space
 from .train.trainer import monitored
@@ -104,7 +104,7 @@ class _Told:
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
         setting, is_zero, _ = name.partition(" is 0")
         value = self.settings[setting]
-        answer = ("no" if value else "yes") if is_zero else write_toml({"v": value})[4:].strip()
+        answer = ("no" if value else "yes") if is_zero else toml_value(value)
         return self._keep(name, answer, _optuna().distributions.CategoricalDistribution(tuple(choices)))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:

@@ -191,13 +191,19 @@ class Study:
         try:
             cfg = with_label(self.space.configure(trial.settings), self.data)
             task, model = begin(cfg, self.data, lambda line: None)
-            fit = Trainer(task, cfg.train, self._place(trial.number), [watch]).fit(model, resume=True)
+        except InputError as error:  # these settings do not go together
+            self._end(trial, "failed", _short(error))
+            return
+        trainer = Trainer(task, cfg.train, self._place(trial.number), [watch])
+        try:
+            fit = trainer.fit(model, resume=True)
         except Pruned as why:
             self._end(watch.trial, "pruned", str(why))
-        except (InputError, RuntimeError, MemoryError) as error:
-            self._end(watch.trial, "failed", " ".join(str(error).split())[:500] or type(error).__name__)
-        else:
-            self._end(watch.trial, fit.status, fit.reason)
+        except (RuntimeError, MemoryError) as error:
+            self._end(watch.trial, "failed", _short(error))
+        else:  # an InputError (a full disk) is no fault of the settings: the trial stays to be gone on with
+            value = monitored(fit.valid, self.monitor) if fit.status == "done" else watch.trial.value
+            self._end(watch.trial.model_copy(update={"value": value}), fit.status, fit.reason)
 
     def _end(self, trial: Trial, state: str, reason: str) -> None:
         self.keep(trial.model_copy(update={"state": state, "reason": reason}))
@@ -237,7 +243,12 @@ class Study:
                 "trials": len(trials), "choice": self.choice(trials)}
         settings = cfg.model_copy(update=more).model_dump(mode="json", exclude_defaults=True)
         write_whole(self.folder / "recipe.toml", write_toml(settings))
-        shutil.rmtree(self.folder / "trials", ignore_errors=True)
+        for trial in trials:  # ended, so nobody claims them again; a larger budget elsewhere has others
+            place = self._place(trial.number)
+            shutil.rmtree(place, ignore_errors=True)
+            place.with_name(f".{place.name}.lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._place(0).parent.rmdir()
         self.say(f"{self.recipe}: trial {best.number} of {len(trials)} is chosen, valid "
                  f"{self._worded(best.value)}; wrote {self.folder / 'recipe.toml'}")
 
@@ -255,7 +266,8 @@ class _Watch(Callback):
         seconds = round(self.before + time.perf_counter() - self.since, 3)
         self.trial = self.trial.model_copy(update={"valid": valid, "value": value, "seconds": seconds})
         trials = self.study.keep(self.trial)
-        if self.study.pruner == "median" and lags(trials, self.trial.number, self.study.monitor):
+        prunes = self.study.pruner == "median" and len(self.study.space.base.train.stages) == 1
+        if prunes and lags(trials, self.trial.number, self.study.monitor):
             raise Pruned(f"below the median of the trials before it after epoch {len(valid)}")
 
 
@@ -304,6 +316,10 @@ def write_suite(board: Path, seed: int) -> Path:
     seeds = list(range(seed + 1, seed + 1 + FRESH_SEEDS))
     write_whole(board / "suite.toml", write_toml({"recipes": recipes, "seeds": seeds}))
     return board / "suite.toml"
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 def _shown(settings: dict[str, Any]) -> str:

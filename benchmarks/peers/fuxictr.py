@@ -24,10 +24,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import importlib
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -177,7 +179,8 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 def run_key(row: dict[str, Any]) -> tuple[str, ...]:
     """What makes two rows the same run."""
     keys = ("fuxictr_commit", "board", "model", "seed", "embedding_regularizer")
-    return (*(str(row[key]) for key in keys), str(TUNING in row["note"]))
+    own = re.search(r"options [0-9a-f]{8}", row["note"])
+    return (*(str(row[key]) for key in keys), str(TUNING in row["note"]), own[0] if own else "")
 
 
 def train_and_score(setting: Setting, settings: dict[str, Any], unseen: np.ndarray | None,
@@ -249,6 +252,8 @@ class Queue:
     def __init__(self, args: argparse.Namespace, common: dict[str, Any], board: Board) -> None:
         self.board, self.out, self.work = board, args.out, args.work.resolve()
         self.options, self.test_too = args.options, not args.valid_only
+        digest = hashlib.sha256(json.dumps(args.options, sort_keys=True).encode()).hexdigest()[:8]
+        self.own = f"options {digest}" if args.options else ""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         splits = read_splits(board, args.splits or Path(args.data, args.board))
         self.settings = {**common, **prepare_dataset(args.board, board, splits, self.work)}
@@ -268,11 +273,13 @@ class Queue:
     def run(self, name: str, seed: int, weight: float, epochs: int, *remarks: str) -> None:
         """Train one model with one seed unless its row is there."""
         setting = self.board.models[name]
+        remarks = (*remarks, self.own) if self.own else remarks
         note = "; ".join([self.board.note, *remarks, f"epoch cap {epochs}", *self.remarks])
         row = {**self.fixed, "model": name, "seed": seed, "embedding_regularizer": weight, "note": note}
         if run_key(row) in map(run_key, read_rows(self.out)):
             return
         run_id = f"{row['board']}_{name}_reg{weight:g}_seed{seed}" + ("_tuning" if TUNING in remarks else "")
+        run_id += f"_{self.own.replace(' ', '_')}" if self.own else ""
         own = {"seed": seed, "epochs": epochs, "model_id": run_id, setting.weight_key: weight}
         own = {**setting.options, **self.options, **own}
         row |= train_and_score(setting, {**self.settings, **own}, self.unseen, self.test_too)
@@ -300,7 +307,7 @@ def main() -> None:
     for name in args.models.split(",") if args.models else list(queue.board.models):
         setting = queue.board.models[name]
         weight = float({**setting.options, **args.options}[setting.weight_key])
-        remarks = ["options of its own" if args.options else setting.source]
+        remarks = ["tuned" if args.options else setting.source]
         if args.tune:
             weight = queue.tuned_weight(name, [float(w) for w in args.tune.split(",")], args.tune_epochs)
             remarks.append("regulariser chosen on validation AUC")

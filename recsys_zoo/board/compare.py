@@ -62,7 +62,7 @@ def effects(ranking: Ranking, entries: Sequence[Entry], bank: Bank) -> list[Effe
     one, *others = entries
     found = []
     for metric in METRICS:
-        beside = [other for other in others if one.values(metric) and other.values(metric)]
+        beside = [other for other in others if all(metric in r.metrics for r in (*one.rows, *other.rows))]
         pooled = pooled_spread([entry.values(metric) for entry in ranking.entries])
         tests = [pair_test(one.rows, other.rows, metric, bank, pooled) for other in beside]
         for other, (test, rule), p in zip(beside, tests, holm([t.p for t, _ in tests]), strict=True):
@@ -95,9 +95,7 @@ def text(ranking: Ranking, found: Sequence[Effect], cost: Sequence[Cost], bibtex
     for effect in found:
         out.write(f"\n{effect.one.label} against {effect.other.label}: {worded_metric(effect.metric)} "
                   f"{_with_seeds(effect.one, effect.metric)} and {_with_seeds(effect.other, effect.metric)}\n"
-                  f"  difference {effect.test.value:+.6f}, 95 % interval {effect.test.low:+.6f} to "
-                  f"{effect.test.high:+.6f}, p {_p(effect.test.p)}, with Holm {_p(effect.p_holm)}: "
-                  f"{_verdict(effect)}\n  ({effect.rule})\n")
+                  f"  difference {effect.test.value:+.6f}{_tested(effect)}\n  ({effect.rule})\n")
     out.write("\n")
     width = max(len(c.entry.label) for c in cost)
     for c in cost:
@@ -115,9 +113,9 @@ def latex_table(ranking: Ranking, found: Sequence[Effect], cost: Sequence[Cost],
     by_label = {e.other.label: e for e in found if e.metric == "test.auc"}
     for c in cost:
         effect = by_label.get(c.entry.label)
-        change = "" if effect is None else (
+        change = "" if effect is None or math.isinf(effect.test.std_error) else (
             f"${-effect.test.value:+.5f}$ [${-effect.test.high:+.5f}$, ${-effect.test.low:+.5f}$]")
-        p = "" if effect is None else _p(effect.p_holm).replace("< ", "$<$ ")
+        p = "" if not change else _p(effect.p_holm).replace("< ", "$<$ ")
         lines.append(" & ".join([latex(c.entry.label), _latex_mean(c.entry, "test.auc"),
                                  _latex_mean(c.entry, "test.logloss"), change, p,
                                  f"{c.params:,}".replace(",", r"\,")]) + r" \\")
@@ -144,6 +142,13 @@ def _latex_mean(entry: Entry, metric: str) -> str:
 
 def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _tested(effect: Effect) -> str:
+    if math.isinf(effect.test.std_error):
+        return ""
+    return (f", 95 % interval {effect.test.low:+.6f} to {effect.test.high:+.6f}, p {_p(effect.test.p)}, with "
+            f"Holm {_p(effect.p_holm)}: {_verdict(effect)}")
 
 
 def _verdict(effect: Effect) -> str:

@@ -8,7 +8,7 @@ file of rows, where it outlives the scores.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from .rows import Row
 from .scores import Scores, read_scores
 
 FOLDER, FILE = "draws", "draws_test.safetensors"
-REPLICATES = 1000  # where they are made from scores
+REPLICATES = 200  # where they are made from scores; 4.5M test rows take 0.5 s a replicate
 _ROWS = "test_rows"  # tensor that holds the digest of labels and groups
 
 
@@ -82,34 +82,46 @@ def keep(run: Path, rows: Path, digest: str) -> None:
 class Bank:
     """Draws by scores digest: kept beside files of rows, else made from scores that are at hand."""
 
-    def __init__(self, files: Iterable[Path] = (), scores: Mapping[str, Path] | None = None) -> None:
-        """files: files of rows; scores: digest -> file of scores."""
-        self.files, self.scores = list(files), scores or {}
-        self.found: dict[str, Draws | None] = {}
+    def __init__(self, files: Iterable[Path] = (), scores: Mapping[str, Path] | None = None,
+                 say: Callable[[str], None] = lambda _: None) -> None:
+        """files: files of rows; scores: digest -> file of scores; say: hears of work that takes time."""
+        self.files, self.scores, self.say = list(files), scores or {}, say
+        self.found: dict[str, Draws] = {}
+        self.made = 0
 
-    def of(self, digest: str) -> Draws | None:
-        """None where neither draws nor scores are at hand."""
+    def has(self, digest: str) -> bool:
+        """Whether draws or scores are at hand."""
+        return digest in self.found or self._kept(digest) is not None or digest in self.scores
+
+    def of(self, digest: str) -> Draws:
+        """The draws of a digest that the bank has."""
         if digest not in self.found:
-            kept = next((path for file in self.files if (path := kept_at(file, digest)).is_file()), None)
-            if kept is not None:
-                self.found[digest] = read_draws(kept)
-            elif digest in self.scores:
+            kept = self._kept(digest)
+            if kept is None:
+                if not self.made:
+                    self.say("resampling test scores; `recsys-zoo board draws` keeps what it takes")
+                self.made += 1
                 self.found[digest] = draws_of(read_scores(self.scores[digest], digest))
             else:
-                self.found[digest] = None
+                self.found[digest] = read_draws(kept)
         return self.found[digest]
+
+    def _kept(self, digest: str) -> Path | None:
+        return next((path for file in self.files if (path := kept_at(file, digest)).is_file()), None)
 
     def variance(self, metric: str, one: Sequence[Row], other: Sequence[Row]) -> tuple[float, str] | None:
         """Variance over resamples of the difference of two entries' means over seeds, and the unit.
 
         None where draws or the metric are missing. InputError when they are not of the same test rows.
         """
+        if not all(self.has(row.scores_digest) for row in (*one, *other)):
+            return None
         draws = [[self.of(row.scores_digest) for row in rows] for rows in (one, other)]
-        every = [d for side in draws for d in side if d is not None and metric in d.metrics]
-        if len(every) < len(one) + len(other):
+        every = [d for side in draws for d in side]
+        if any(metric not in d.metrics for d in every):
             return None
         if len({d.test_rows for d in every}) > 1:
             raise InputError(f"{one[0].label}, {other[0].label}: their scores are not of the same test rows")
         count = min(len(d.metrics[metric]) for d in every)
-        means = [torch.stack([d.metrics[metric][:count] for d in side if d]).mean(0) for side in draws]
+        means = [torch.stack([d.metrics[metric][:count] for d in side]).mean(0) for side in draws]
         return variance_of(means[0] - means[1]), every[0].unit

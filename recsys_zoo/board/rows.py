@@ -75,6 +75,13 @@ class Row(Frozen):
             return {"role": "floor", **values}
         return values
 
+    @model_validator(mode="after")
+    def _settings_are_tables(self) -> Row:
+        for name in ("model", "train"):
+            if not isinstance(self.config.get(name, {}), dict):
+                raise ValueError(f"config.{name} is no table of settings")
+        return self
+
     @property
     def label(self) -> str:
         """The registry name with presets."""

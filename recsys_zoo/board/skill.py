@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
-from ..errors import InputError
 from .rank import Ranking
 
 MU, SIGMA = 25.0, 25 / 3  # prior of every model
@@ -70,7 +69,10 @@ def update(skills: Sequence[Skill], ranks: Sequence[int], mode: Literal["adjacen
 def _win(x: float, e: float) -> tuple[float, float]:
     """Mean and variance corrections of a win; e: half width of a draw."""
     t = x - e
-    v = _N.pdf(t) / _N.cdf(t) if t > -30 else -t
+    mass = math.erfc(-t / math.sqrt(2)) / 2  # keeps its digits far below 0, where 1 + erf has none
+    if mass < 1e-250:
+        return -t, 1.0
+    v = _N.pdf(t) / mass
     return v, v * (v + t)
 
 
@@ -103,25 +105,25 @@ def standings(rankings: Iterable[Ranking],
               families: Mapping[str, str]) -> dict[tuple[str, str], list[Standing]]:
     """By (family, origin of the settings) the models from the best score down; families: model -> family.
 
-    One outcome a data set: of several rankings of one, that with most models. Models of fewer than two boards
-    are left out. InputError when no family has 5 data sets.
+    Only families with 5 data sets or more. One outcome a data set: of several rankings of one (labels,
+    budgets of tuning), that with most models. Rankings whose epoch was picked on test are left out, and so
+    are models that stand in a ranking with several settings, and models of fewer than two data sets.
     """
     chosen: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
     for ranking in rankings:
+        if ranking.key.selection == "test":
+            continue
+        labels = Counter(entry.rows[0].label for entry in ranking.entries)
         by_family: dict[str, dict[str, int]] = {}
         for entry in ranking.entries:
             first = entry.rows[0]
-            by_family.setdefault(families[first.model], {}).setdefault(first.label, entry.rank)
+            if labels[first.label] == 1:
+                by_family.setdefault(families[first.model], {})[first.label] = entry.rank
         for family, ranks in by_family.items():
             boards = chosen.setdefault((family, ranking.key.hparams.partition(",")[0]), {})
             if len(ranks) > max(1, len(boards.get(ranking.data_digest, ()))):
                 boards[ranking.data_digest] = ranks
-    found = {key: _standings(list(boards.values())) for key, boards in chosen.items() if len(boards) >= LEAST}
-    if not found:
-        most = max((len(boards) for boards in chosen.values()), default=0)
-        raise InputError(f"overall skill takes {LEAST} data sets with two models or more of one family, "
-                         f"settled in one way; these rows have {most}")
-    return found
+    return {key: _standings(list(boards.values())) for key, boards in chosen.items() if len(boards) >= LEAST}
 
 
 def _standings(boards: Sequence[Mapping[str, int]]) -> list[Standing]:

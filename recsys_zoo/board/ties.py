@@ -12,6 +12,7 @@ from .draws import Bank
 from .rows import Row
 
 ALPHA = 0.05
+NOT_TESTED = "not tested: neither resampled metrics nor intervals are at hand"
 _Z95 = 1.959964  # half the width of a 95 % interval in standard errors
 
 
@@ -27,7 +28,7 @@ def places(entries: Sequence[Sequence[Row]], metric: str, bank: Bank, lower_is_b
     """An entry's rank is 1 + the number of entries that are better than it, by Holm-corrected tests.
 
     All pairs are tested, so no entry is singled out by its luck. Entries of one rank are called tied; two
-    entries may differ although both are tied with a third.
+    entries may differ although both are tied with a third. A pair that cannot be tested is tied.
     """
     pairs = list(itertools.combinations(range(len(entries)), 2))
     pooled = pooled_spread([[row.metrics[metric] for row in rows] for rows in entries])
@@ -45,20 +46,22 @@ def pair_test(one: Sequence[Row], other: Sequence[Row], metric: str, bank: Bank,
     """The test of two entries' means of a metric ("test.auc"), and the rule in words.
 
     Without draws the entries' own intervals serve as if they were independent. They are not, and the test
-    then misses differences. Without intervals either only seeds vary.
+    then misses differences. Without either, how far other test users would move the difference is not known:
+    seeds alone would call too many differences real, so p is 1 and the interval has no ends.
     """
     split, _, name = metric.rpartition(".")
     values = [[row.metrics[metric] for row in rows] for rows in (one, other)]
     found = bank.variance(name, one, other) if split == "test" else None
     if found is not None:
         variance, unit = found
-        rule = f"paired bootstrap over {unit}, and seeds"
-    else:
-        errors = [_error(rows, metric) for rows in (one, other)]
-        known = not any(map(math.isnan, errors))
-        variance = math.fsum(error**2 for error in errors) if known else 0.0
-        rule = "intervals, unpaired (test scores are not at hand), and seeds" if known else "seeds alone"
-    return compare(*values, sampling=variance, pooled=pooled), rule
+        return compare(*values, sampling=variance, pooled=pooled), f"paired bootstrap over {unit}, and seeds"
+    errors = [_error(rows, metric) for rows in (one, other)]
+    if not any(map(math.isnan, errors)):
+        variance = math.fsum(error**2 for error in errors)
+        rule = "intervals, unpaired (test scores are not at hand), and seeds"
+        return compare(*values, sampling=variance, pooled=pooled), rule
+    value = compare(*values, sampling=0.0).value
+    return Comparison(value, -math.inf, math.inf, math.inf, 0.0, 1.0), NOT_TESTED
 
 
 def _error(rows: Sequence[Row], metric: str) -> float:

@@ -56,7 +56,8 @@ def compare(ours: Sequence[float], theirs: Sequence[float], sampling: float,
             pooled: Spread = NO_SPREAD, level: float = LEVEL) -> Comparison:
     """Test mean(ours) - mean(theirs) over seeds; sampling: variance of that difference over the resamples.
 
-    A side with one seed takes the variance of `pooled` (the other models' seeds).
+    A side with one seed takes the variance of `pooled` (the other models' seeds). Without any variance
+    there is no test: p is 1.
     """
     from scipy import special  # its frozen distributions cost a millisecond a pair
     value = math.fsum(ours) / len(ours) - math.fsum(theirs) / len(theirs)
@@ -70,7 +71,7 @@ def compare(ours: Sequence[float], theirs: Sequence[float], sampling: float,
     df = variance**2 / slack if slack else math.inf
     finite = math.isfinite(df)
     quantile = special.stdtrit(df, (1 + level) / 2) if finite else special.ndtri((1 + level) / 2)
-    reach, p = float(quantile) * std_error, float(value == 0)
+    reach, p = float(quantile) * std_error, 1.0  # where nothing is known to vary, nothing is tested
     if std_error > 0:
         z = -abs(value) / std_error
         p = float(2 * (special.stdtr(df, z) if finite else special.ndtr(z)))

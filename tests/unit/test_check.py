@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from recsys_zoo.board.rows import append_row
 from recsys_zoo.board.scores import read_scores, write_scores
 from recsys_zoo.check import check_file
 from recsys_zoo.cli import app
+from recsys_zoo.errors import InputError
 from recsys_zoo.metrics.bootstrap import bootstrap
 
 from .board.toys import row
@@ -66,6 +68,7 @@ def test_a_sound_row(tmp_path):
                   "valid.auc": 0.8}}, "test.logloss not finite"),
     ({"metrics": {"test.auc": 0.8, "test.auc_low": 0.7, "test.auc_high": 0.9}},
      "without test.logloss, valid.auc"),
+    ({"metrics": {"test.auc": 0.95, "test.logloss": 0.1, "valid.auc": 0.8}}, "without an interval"),
     ({"metrics": {"test.auc": 0.95, "test.auc_low": 0.7, "test.auc_high": 0.9, "test.logloss": 0.1,
                   "valid.auc": 0.8}}, "does not lie in its interval"),
 ])
@@ -87,6 +90,29 @@ def test_rows_are_held_against_each_other(tmp_path):
     other = sound(data_digest="e" * 64, config={"data_digest": "e" * 64})
     (found,) = problems(tmp_path, sound(), other)
     assert found == ": toy_x1: rows of different data (dddddddddddd, eeeeeeeeeeee)"
+
+
+def test_a_failed_run_may_be_made_again(tmp_path):
+    failed = sound(status="failed", reason="memory", metrics={})
+    assert problems(tmp_path, failed, sound()) == []
+
+
+def test_a_model_has_one_setting_a_budget(tmp_path):
+    """Three settings of 16 trials each would show the best of 48."""
+    def tuned(lr):
+        train = {"seed": 1, "table_update": "exact", "precision": "fp32", "lr": lr}
+        return sound(hparams="valid", trials=16, config={"hparams": "valid", "trials": 16, "train": train})
+    assert problems(tmp_path, tuned(0.1)) == []
+    (found,) = problems(tmp_path, tuned(0.1), tuned(0.2))
+    assert found == ": lr: 2 settings of tuned on valid, 16 trials; one budget gives one setting"
+
+
+@pytest.mark.parametrize("config", [{"model": "lr"}, {"train": [1]}])
+def test_settings_that_are_no_tables_are_no_row(tmp_path, config):
+    values = {**json.loads(sound().model_dump_json()), "config": {**sound().config, **config}}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(values) + "\n")
+    with pytest.raises(InputError, match=r"rows.jsonl, line 1: config\.\w+ is no table of settings"):
+        check_file(tmp_path / "rows.jsonl")
 
 
 def test_an_interval_is_held_against_the_draws_kept_beside(tmp_path):

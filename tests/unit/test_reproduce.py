@@ -49,7 +49,7 @@ def test_the_same_seed_is_bit_identical(made, tmp_path):
     assert done.good
     assert done.again.scores_digest == done.row.scores_digest != ""
     assert list(done.lines())[-1] == "reproduced bit for bit"
-    with pytest.raises(InputError, match="already holds a run"):
+    with pytest.raises(InputError, match="holds this rerun already; remove it"):
         again(made, tmp_path, "fm", 2)
 
 
@@ -69,7 +69,6 @@ def test_a_fresh_seed_is_judged_by_the_seeds_of_the_board(made, tmp_path):
     assert done.again.seed == 1 + FRESH
     values = {m: [r.metrics["test.auc"] for r in read_rows(made[1]) if r.model == m] for m in ("lr", "fm")}
     assert done.interval == prediction_interval(values["lr"], pooled_spread(values.values()))
-    assert done.good == done.inside
     assert not done.identical
     far = Reproduction(done.row, done.again, (2.0, 3.0))
     assert not far.good
@@ -106,6 +105,11 @@ def test_other_conditions_are_said_and_not_judged_bit_for_bit():
     assert not Reproduction(then, same, (0.899, 0.901)).good  # the same conditions promise the same bits
     gpu = {"device": "NVIDIA H200"}
     assert Reproduction(then.model_copy(update=gpu), same.model_copy(update=gpu), (0.899, 0.901)).good
+    nothing = {"status": "dead", "reason": "NaN loss", "metrics": {}, "scores_digest": ""}
+    lost = then.model_copy(update=nothing)
+    assert Reproduction(lost, lost, None).verdict == "reproduced: both runs died (NaN loss)"
+    other = lost.model_copy(update={"reason": "constant scores"})
+    assert not Reproduction(lost, other, None).good
     dead = now.model_copy(update={"status": "dead"})
     assert "the row is done, the rerun dead" in Reproduction(then, dead, (0.0, 1.0)).verdict
 

@@ -187,6 +187,37 @@ def test_a_trial_that_fails_is_recorded_with_its_reason(recipes):
     assert f"{len(failed)} failed" in chosen(found)["choice"]
 
 
+def test_trouble_with_the_machine_is_no_fault_of_a_setting(recipes, monkeypatch):
+    """A full disk ends the study; its trial is gone on with, and the choice is that of an undisturbed one."""
+    whole = study("whole")
+    assert whole.run()
+    fit, left = Trainer.fit, [2]
+
+    def disturbed(self, *args, **more):
+        left[0] -= 1
+        if left[0] < 0:
+            raise InputError("state: No space left on device; free some space and try again")
+        return fit(self, *args, **more)
+    monkeypatch.setattr(Trainer, "fit", disturbed)
+    found = study()
+    with pytest.raises(InputError, match="No space left"):
+        found.run()
+    assert [t.state for t in found.read()] == ["done", "done", "running"]
+    monkeypatch.setattr(Trainer, "fit", fit)
+    assert found.run()
+    assert content(found) == content(whole)
+
+
+def test_the_value_of_a_trial_is_that_of_the_weights_it_ends_with(recipes):
+    """Of two stages the last decides, although the first may have seen a better epoch."""
+    stages = 'train.stages=[{name="search",epochs=6},{name="retrain",epochs=1,lr=1.0}]'
+    found = study(trials=1, set_=[stages])
+    assert found.run()
+    (trial,) = found.read()
+    assert len(trial.valid) == 7
+    assert trial.value == trial.valid[-1]["auc"] != max(v["auc"] for v in trial.valid)
+
+
 def test_dead_trials_are_recorded_and_without_a_finished_one_nothing_is_chosen(recipes, run):  # noqa: F811
     code, _, err = run("tune", "deepfm.toml", "lr.toml", "--set", "train.lr=1e30", "--trials", "2")
     assert code == 2

@@ -53,12 +53,21 @@ def test_the_first_is_tested_against_each_other_with_holms_correction(tmp_path):
 
 
 def test_a_smaller_logloss_is_better():
-    rows = [row(name, 0, seed, metrics={"test.auc": 0.5, "test.logloss": loss + seed * 1e-4})
+    ends = {"test.logloss_low": 0.0, "test.logloss_high": 0.01}
+    rows = [row(name, 0, seed, metrics={"test.auc": 0.5, "test.logloss": loss + seed * 1e-4, **ends})
             for name, loss in (("a", 0.3), ("b", 0.5)) for seed in (1, 2, 3)]
     ranking = rank(rows)
     found = effects(ranking, ranking.entries, Bank())
     assert found[-1].metric == "test.logloss"
     assert ": a is better" in text(ranking, found[-1:], costs(ranking.entries), [])
+    assert "0.000000\n  (not tested" in text(ranking, found[:1], costs(ranking.entries), [])
+
+
+def test_a_metric_that_some_seeds_lack_is_left_out():
+    rows = [row(name, 0.9, seed) for name in ("a", "b") for seed in (1, 2)]
+    rows[3] = rows[3].model_copy(update={"metrics": {"test.auc": 0.9}})
+    ranking = rank(rows)
+    assert {e.metric for e in effects(ranking, ranking.entries, Bank())} == {"test.auc"}
 
 
 def test_a_table_for_a_paper():

@@ -16,7 +16,6 @@ from recsys_zoo.board.rank import rank
 from recsys_zoo.board.rows import append_row
 from recsys_zoo.board.skill import BETA, MU, SIGMA, Skill, skills, standings, update
 from recsys_zoo.cli import app
-from recsys_zoo.errors import InputError
 
 from .toys import row
 
@@ -85,30 +84,45 @@ def test_planted_skills_are_found_again():
 def boards(count, **changes):
     levels = {"lr": 0.90, "fm": 0.92, "dnn": 0.95}
     return [rank([row(name, level + seed * 1e-5, seed, data_digest=f"{number:064d}",
-                      metrics={"test.auc": level + seed * 1e-5}, **changes)
+                      metrics={"test.auc": level + seed * 1e-5, "test.auc_low": level - 0.001,
+                               "test.auc_high": level + 0.001}, **changes)
                   for name, level in levels.items() for seed in (1, 2, 3)]) for number in range(count)]
 
 
+FAMILIES = {"lr": "ctr", "fm": "ctr", "dnn": "ctr", "bpr": "retrieval"}
+
+
 def test_standings_need_five_data_sets_of_one_family():
-    families = {"lr": "ctr", "fm": "ctr", "dnn": "ctr", "bpr": "retrieval"}
-    with pytest.raises(InputError, match=r"takes 5 data sets .*these rows have 4"):
-        standings(boards(4), families)
-    with pytest.raises(InputError, match="these rows have 4"):  # a data set counts once
-        standings([*boards(4), *boards(4)], families)
-    with pytest.raises(InputError, match="these rows have 4"):  # one way to settle the settings
-        standings([*boards(4), *boards(5, hparams="valid", trials=3)[4:]], families)
-    (key, found), = standings(boards(5), families).items()
+    (key, found), = standings(boards(5), FAMILIES).items()
     assert key == ("ctr", "inherited")
     assert [(s.label, s.boards) for s in found] == [("dnn", 5), ("fm", 5), ("lr", 5)]
     assert found[0].skill.score > found[1].skill.score > found[2].skill.score
+    assert standings(boards(4), FAMILIES) == {}
+    assert standings([*boards(4), *boards(4)], FAMILIES) == {}  # a data set counts once
+    tuned, on_test = {"hparams": "valid", "trials": 3}, {"selection": "test"}
+    for other in (tuned, on_test):  # settled in another way
+        assert standings([*boards(4), *boards(5, **other)[4:]], FAMILIES) == {}
+    assert standings([*boards(5), *boards(6, **on_test)[5:]], FAMILIES) == standings(boards(5), FAMILIES)
+
+
+def test_what_is_no_evidence_changes_no_standing():
     more = boards(6)
     only = more[5].entries[0]
     once = replace(more[5], entries=(*more[5].entries, replace(only, rows=tuple(
         r.model_copy(update={"model": "bpr"}) for r in only.rows))))
-    apart = standings([*more[:5], once], families)
+    apart = standings([*more[:5], once], FAMILIES)
     assert {s.label for s in apart["ctr", "inherited"]} == {"dnn", "fm", "lr"}
-    # more seeds of a board are no further evidence
-    assert standings([*boards(5), more[0]], families) == standings(boards(5), families)
+    # several settings of one model: the better one on test must not stand for it
+    twice = replace(more[5], entries=(*more[5].entries, replace(only, rank=9)))
+    (found,) = standings([*more[:5], twice], FAMILIES).values()
+    assert {s.label: s.boards for s in found} == {"dnn": 5, "fm": 6, "lr": 6}
+
+
+def test_wins_that_nobody_expected_stay_finite():
+    for gap in (20, 60, 200, 5000):
+        winner, loser = update([Skill(0, 1), Skill(gap, 1)], [1, 2])
+        assert 0 < winner.mu < loser.mu < gap
+        assert 0 < winner.sigma < 1
 
 
 def test_from_the_command_line(tmp_path):
@@ -118,7 +132,7 @@ def test_from_the_command_line(tmp_path):
             append_row(file, row(model, level, board=f"b{number}", data_digest=f"{number:064d}"))
         if number == 3:
             few = CliRunner().invoke(app, ["board", "skill", str(file)])
-            assert "these rows have 4" in str(few.exception)
+            assert "these files have fewer" in str(few.exception)
     shown = CliRunner().invoke(app, ["board", "skill", str(file)]).output
     assert shown.startswith("ctr, settings inherited: skill over data sets")
     assert [line.split()[1] for line in shown.splitlines()[1:]] == ["fm", "lr"]

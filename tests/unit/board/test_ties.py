@@ -9,7 +9,7 @@ import torch
 from recsys_zoo.board.draws import Bank, draws_of, kept_at, read_draws, write_draws
 from recsys_zoo.board.rank import rank
 from recsys_zoo.board.scores import read_scores, write_scores
-from recsys_zoo.board.ties import pair_test
+from recsys_zoo.board.ties import NOT_TESTED, pair_test
 from recsys_zoo.errors import InputError
 from recsys_zoo.metrics.binary import auc
 from recsys_zoo.metrics.bootstrap import resample
@@ -60,11 +60,24 @@ def test_a_test_of_two_entries_is_the_paired_test_of_their_scores(tmp_path):
     one, other = rows[:SEEDS], rows[SEEDS:]
     found, rule = pair_test(one, other, "test.auc", Bank(scores=files))
     score = torch.stack([s.score for s in sets])
-    expected = paired_test(score[:SEEDS], score[SEEDS:], sets[0].label, sets[0].group, replicates=1000)["auc"]
+    expected = paired_test(score[:SEEDS], score[SEEDS:], sets[0].label, sets[0].group, replicates=200)["auc"]
     assert found == pytest.approx(expected, rel=1e-9)
     assert rule == "paired bootstrap over users, and seeds"
     valid = [r.model_copy(update={"metrics": {**r.metrics, "valid.auc": 0.5}}) for r in rows]
-    assert pair_test(valid[:SEEDS], valid[SEEDS:], "valid.auc", Bank(scores=files))[1] == "seeds alone"
+    found, rule = pair_test(valid[:SEEDS], valid[SEEDS:], "valid.auc", Bank(scores=files))
+    assert (found.p, rule) == (1, NOT_TESTED)
+
+
+def test_nothing_is_resampled_where_a_side_is_missing(tmp_path):
+    rows, files = made(tmp_path, {"best": 0.30, "middle": 0.27})
+    some = dict(list(files.items())[: SEEDS + 1])  # one seed of the other side
+    told = []
+    bank = Bank(scores=some, say=told.append)
+    assert bank.variance("auc", rows[:SEEDS], rows[SEEDS:]) is None
+    assert (bank.made, told) == (0, [])
+    whole = Bank(scores=files, say=told.append)
+    assert whole.variance("auc", rows[:SEEDS], rows[SEEDS:]) is not None
+    assert (whole.made, len(told)) == (2 * SEEDS, 1)
 
 
 def test_draws_beside_the_rows_outlive_the_scores(tmp_path):
@@ -116,14 +129,27 @@ def test_scores_of_other_test_rows_are_refused(tmp_path):
         rank(rows, bank=Bank(scores=files))
 
 
+def spread(name, values, width):
+    """Rows of three seeds with intervals of that half width."""
+    return [row(name, 0, seed, metrics={"test.auc": v, "test.auc_low": v - width, "test.auc_high": v + width})
+            for seed, v in enumerate(values, start=1)]
+
+
 def test_a_model_of_widely_spread_seeds_is_tied_with_both_sides():
     """Ranks count the models that are surely better: they need not follow the means."""
-    steady = {"a": 0.90, "c": 0.88}
-    rows = [row(name, auc + seed * 1e-5, seed, metrics={"test.auc": auc + seed * 1e-5})
-            for name, auc in steady.items() for seed in (1, 2, 3)]
-    rows += [row("b", 0, seed, metrics={"test.auc": 0.85 + seed * 0.02}) for seed in (1, 2, 3)]
+    rows = [*spread("a", (0.90, 0.9001, 0.9002), 1e-3), *spread("c", (0.88, 0.8801, 0.8802), 1e-3),
+            *spread("b", (0.87, 0.89, 0.91), 1e-3)]
     ranking = rank(rows)
     assert {e.label: e.rank for e in ranking.entries} == {"a": 1, "b": 1, "c": 2}
-    assert ranking.tie_rules == ("seeds alone",)
-    lower = [r.model_copy(update={"metrics": {"test.logloss": r.metrics["test.auc"]}}) for r in rows]
+    lower = [r.model_copy(update={"metrics": {k.replace("auc", "logloss"): v for k, v in r.metrics.items()}})
+             for r in rows]
     assert {e.label: e.rank for e in rank(lower, "test.logloss").entries} == {"a": 2, "b": 1, "c": 1}
+
+
+def test_seeds_alone_say_nothing_about_other_users():
+    """Without draws and intervals nothing is called better, however steady the seeds are."""
+    rows = [row(name, 0, seed, metrics={"test.auc": auc + seed * 1e-5})
+            for name, auc in (("a", 0.90), ("b", 0.80)) for seed in (1, 2, 3)]
+    ranking = rank(rows)
+    assert [(e.label, e.rank, e.tied) for e in ranking.entries] == [("a", 1, True), ("b", 1, True)]
+    assert ranking.tie_rules == (NOT_TESTED,)
