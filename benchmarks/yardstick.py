@@ -53,6 +53,18 @@ PEER_NAMES = {
     "finalmlp": "FinalMLP",
     "finalnet.one": "FinalNet (1B)",
     "finalnet.two": "FinalNet",
+    "ffm": "FFM",
+    "fmfm": "FmFM",
+    "afm": "AFM",
+    "nfm": "NFM",
+    "hofm": "HOFM",
+    "edcn": "EDCN",
+    "gdcn": "GDCN",
+    "eulernet": "EulerNet",
+    "dcnv3": "DCNv3",
+    "qnn": "QNN",
+    "wukong": "Wukong",
+    "rankmixer": "RankMixer",
 }
 
 
