@@ -25,7 +25,7 @@ from .rows import Row
 from .scores import Scores, read_scores
 
 FOLDER, FILE = "draws", "draws_test.safetensors"
-REPLICATES = 200  # where they are made from scores; 4.5M test rows take 0.5 s a replicate
+REPLICATES = 200  # where they are made from scores
 _ROWS = "test_rows"  # tensor that holds the digest of labels and groups
 
 

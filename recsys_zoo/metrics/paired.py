@@ -59,7 +59,7 @@ def compare(ours: Sequence[float], theirs: Sequence[float], sampling: float,
     A side with one seed takes the variance of `pooled` (the other models' seeds). Without any variance
     there is no test: p is 1.
     """
-    from scipy import special  # its frozen distributions cost a millisecond a pair
+    from scipy import special  # not stats, whose frozen distributions are slow to make for every pair
     value = math.fsum(ours) / len(ours) - math.fsum(theirs) / len(theirs)
     variance, slack = sampling, 0.0  # slack: of Welch and Satterthwaite's degrees of freedom
     for values in (ours, theirs):

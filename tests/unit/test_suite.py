@@ -20,17 +20,8 @@ from recsys_zoo.files import locked
 from recsys_zoo.suite import Runner, plan
 
 from .cli.conftest import folder, prepared, run  # noqa: F401
+from .cli.shop import RECIPE
 
-RECIPE = """
-board = "shop"
-data = "data"
-[model]
-name = "{name}"
-[train]
-epochs = {epochs}
-patience = 999
-batch_size = 64
-"""
 ROWS = Path("rows.jsonl")
 
 
@@ -38,7 +29,7 @@ ROWS = Path("rows.jsonl")
 def recipes(prepared):  # noqa: F811
     """lr.toml and fm.toml beside a prepared shop, and a suite of both."""
     for name in ("lr", "fm"):
-        Path(f"{name}.toml").write_text(RECIPE.format(name=name, epochs=1))
+        Path(f"{name}.toml").write_text(RECIPE.format(name=name, more="", epochs=1))
     Path("suite.toml").write_text('recipes = ["lr.toml", "fm.toml"]\nseeds = [1, 2]\n')
     return prepared
 
@@ -152,7 +143,7 @@ def _start(*more: str) -> subprocess.Popen:
 def test_twenty_kills_at_random_leave_exactly_the_rows_of_an_undisturbed_run(recipes):
     """Sixteen runs of sixty epochs; a worker is killed after some lines of its output, an epoch each."""
     for name in ("lr", "fm"):
-        Path(f"{name}.toml").write_text(RECIPE.format(name=name, epochs=60))
+        Path(f"{name}.toml").write_text(RECIPE.format(name=name, more="", epochs=60))
     Path("suite.toml").write_text('recipes = ["lr.toml", "fm.toml"]\nseeds = [1, 2, 3, 4, 5, 6, 7, 8]\n')
     undisturbed = _start("--rows", "calm.jsonl", "--out", "calm")
     undisturbed.communicate()

@@ -25,18 +25,8 @@ from recsys_zoo.train.trainer import Trainer
 from recsys_zoo.trials import Trial
 
 from .cli.conftest import folder, prepared, run  # noqa: F401
+from .cli.shop import RECIPE
 
-RECIPE = """
-board = "shop"
-data = "data"
-[model]
-name = "{name}"
-{more}
-[train]
-epochs = {epochs}
-patience = 999
-batch_size = 64
-"""
 STUDY = Path("tuning/shop/deepfm")
 
 

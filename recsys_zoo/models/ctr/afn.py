@@ -25,7 +25,7 @@ class LogarithmicLayer(nn.Module):
 
     exp(W log|e|) over fields, with batch norms after the logarithm (one a field) and the exponential (one
     a neuron). All in the vectors' precision: autocast would round the logarithms that are put into exp.
-    Neurons come last because a norm over the last axis reads memory in order: half the time of a step.
+    Neurons come last because a norm over the last axis reads memory in order.
     """
 
     def __init__(self, fields: int, neurons: int) -> None:

@@ -68,3 +68,15 @@ QUICK = (
     "--set",
     "model.embedding.dim=4",
 )
+
+RECIPE = """
+board = "shop"
+data = "data"
+[model]
+name = "{name}"
+{more}
+[train]
+epochs = {epochs}
+patience = 999
+batch_size = 64
+"""  # of a run on the prepared shop in the folder data
