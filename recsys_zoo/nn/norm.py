@@ -1,4 +1,4 @@
-"""Batch normalisation with ReLU and dropout behind it."""
+"""Batch normalisation, alone or with ReLU and dropout behind it."""
 
 from __future__ import annotations
 
@@ -12,40 +12,28 @@ from . import kernels
 from .activation import leaves_bias
 
 
-class BatchNormReLUDropout(nn.BatchNorm1d):
-    """nn.BatchNorm1d of [B, width], ReLU and, in training, dropout of `rate`; parameters and buffers alike.
+class BatchNorm(nn.BatchNorm1d):
+    """nn.BatchNorm1d of [B, width]: the same parameters, buffers and values to rounding.
 
     ValueError for a training batch of one row.
-    In training on a CPU, and where kernels are enabled, a C++ kernel does all three (float32, its sums in
-    double); it drops as the kernel of `ReLUDropout` does.
+    In training on a CPU, and where kernels are enabled, a C++ kernel does it (float32, its sums in double).
     """
 
-    def __init__(self, width: int, rate: float) -> None:
-        super().__init__(width)
-        self.rate = rate
+    rate, relu = 0.0, False  # of what follows the norm in the kernel
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 2 and kernels.takes(x) and self._takes(*x.shape):
             return self._all(x, None)
-        return F.dropout(super().forward(x).relu(), self.rate, self.training)
-
-    def after(self, linear: nn.Linear, x: Tensor) -> Tensor:
-        """self(linear(x)); in training with the kernel, the bias goes to the moving mean alone.
-
-        Nothing else depends on it: its gradient is 0, where sums over rows leave what rounding makes of 0.
-        """
-        if leaves_bias(linear, x) and self._takes(len(x), linear.out_features):
-            return self._all(F.linear(x, linear.weight), linear.bias)
-        return self(linear(x))
+        return super().forward(x)
 
     def _takes(self, rows: int, width: int) -> bool:
         """Whether this is for the kernel; what is left to torch includes what it refuses."""
         fits = self.training and rows > 1 and width == self.num_features
-        return fits and kernels.takes(self.weight) and kernels.built("batch_norm")
+        return fits and kernels.takes(self.weight) and kernels.built("batch_norm", RELU=int(self.relu))
 
     def _all(self, x: Tensor, shift: Tensor | None) -> Tensor:
         seed = kernels.seed(self.rate)
-        y, moments = _norm_relu_dropout(x, self.weight, self.bias, shift, seed, self.eps, self.rate)
+        y, moments = _norm(x, self.weight, self.bias, shift, seed, self.eps, self.rate, self.relu)
         with torch.no_grad():
             self._track(moments, len(x), shift)
         return y
@@ -57,6 +45,33 @@ class BatchNormReLUDropout(nn.BatchNorm1d):
         self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
         self.running_var.lerp_((variance * (rows / (rows - 1))).to(self.running_var), self.momentum)
 
+
+class BatchNormReLUDropout(BatchNorm):
+    """BatchNorm, ReLU and, in training, dropout of `rate`; the kernel does all three.
+
+    It drops as the kernel of `ReLUDropout` does.
+    """
+
+    relu = True
+
+    def __init__(self, width: int, rate: float) -> None:
+        super().__init__(width)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 2 and kernels.takes(x) and self._takes(*x.shape):
+            return self._all(x, None)
+        return F.dropout(nn.BatchNorm1d.forward(self, x).relu(), self.rate, self.training)
+
+    def after(self, linear: nn.Linear, x: Tensor) -> Tensor:
+        """self(linear(x)); in training with the kernel, the bias goes to the moving mean alone.
+
+        Nothing else depends on it: its gradient is 0, where sums over rows leave what rounding makes of 0.
+        """
+        if leaves_bias(linear, x) and self._takes(len(x), linear.out_features):
+            return self._all(F.linear(x, linear.weight), linear.bias)
+        return self(linear(x))
+
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rate={self.rate}"
 
@@ -66,27 +81,34 @@ def batch_norm_relu_dropout(width: int, rate: float) -> list[nn.Module]:
     return [BatchNormReLUDropout(width, rate), *[nn.Identity()] * (2 if rate else 1)]
 
 
-def _call(name: str, tensors: tuple[Tensor, ...], eps: float, seed: Tensor, rate: float) -> None:
+def _call(name: str, tensors: tuple[Tensor, ...], eps: float, seed: Tensor, rate: float, relu: bool) -> None:
     """A function of the kernel over vectors of 16 columns; the first tensor is [B, width]."""
-    function = getattr(kernels.library("batch_norm"), name)
+    function = getattr(kernels.library("batch_norm", RELU=int(relu)), name)
     kernels.over_columns(function, tensors, (*kernels.dropout_settings(seed, rate), ctypes.c_double(eps)))
 
 
-@torch.library.custom_op("recsys_zoo::norm_relu_dropout", mutates_args=(), device_types="cpu")
-def _norm_relu_dropout(
-    x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, seed: Tensor, eps: float, rate: float
+@torch.library.custom_op("recsys_zoo::batch_norm", mutates_args=(), device_types="cpu")
+def _norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    shift: Tensor | None,
+    seed: Tensor,
+    eps: float,
+    rate: float,
+    relu: bool,
 ) -> tuple[Tensor, Tensor]:
     """y [B, width]; mean and biased variance, float64 [2, width]. A shift of x changes neither, so it is not
     added; it is here to have its gradient of 0."""
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     moments = x.new_empty(2, x.shape[1], dtype=torch.float64)
     inputs = (x.contiguous(), weight.contiguous(), bias.contiguous())
-    _call("forward", (*inputs, out, *moments), eps, seed, rate)
+    _call("forward", (*inputs, out, *moments), eps, seed, rate, relu)
     return out, moments
 
 
-@torch.library.custom_op("recsys_zoo::norm_relu_dropout_backward", mutates_args=(), device_types="cpu")
-def _norm_relu_dropout_backward(
+@torch.library.custom_op("recsys_zoo::batch_norm_backward", mutates_args=(), device_types="cpu")
+def _norm_backward(
     x: Tensor,
     weight: Tensor,
     out: Tensor,
@@ -95,28 +117,31 @@ def _norm_relu_dropout_backward(
     seed: Tensor,
     eps: float,
     rate: float,
+    relu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x [B, width], weight and bias [width]."""
-    results = (torch.empty_like(out), x.new_empty(x.shape[1]), x.new_empty(x.shape[1]))
+    """Gradients of x [B, width], weight and bias [width]; out is read with a ReLU alone."""
+    like_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    results = (like_x, x.new_empty(x.shape[1]), x.new_empty(x.shape[1]))
     inputs = (x.contiguous(), weight.contiguous(), out, gradient.contiguous(), *moments)
-    _call("backward", (*inputs, *results), eps, seed, rate)
+    _call("backward", (*inputs, *results), eps, seed, rate, relu)
     return results
 
 
-@_norm_relu_dropout.register_fake
-def _(x, weight, bias, shift, seed, eps, rate) -> tuple[Tensor, Tensor]:
+@_norm.register_fake
+def _(x, weight, bias, shift, seed, eps, rate, relu) -> tuple[Tensor, Tensor]:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     return out, x.new_empty(2, x.shape[1], dtype=torch.float64)
 
 
-@_norm_relu_dropout_backward.register_fake
-def _(x, weight, out, moments, gradient, seed, eps, rate) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(out), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+@_norm_backward.register_fake
+def _(x, weight, out, moments, gradient, seed, eps, rate, relu) -> tuple[Tensor, Tensor, Tensor]:
+    like_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return like_x, x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
 
 
 def _remember(ctx, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, _, shift, seed, ctx.eps, ctx.rate = inputs
-    out, moments = output
+    x, weight, _, shift, seed, *ctx.settings = inputs
+    out, moments = output if ctx.settings[-1] else (x, output[1])  # y tells where a ReLU passed, no more
     ctx.shifted = shift is not None
     ctx.mark_non_differentiable(moments)
     ctx.save_for_backward(x, weight, out, moments, seed)
@@ -124,8 +149,8 @@ def _remember(ctx, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) ->
 
 def _differentiate(ctx, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, out, moments, seed = ctx.saved_tensors
-    results = _norm_relu_dropout_backward(x, weight, out, moments, gradient, seed, ctx.eps, ctx.rate)
-    return (*results, torch.zeros_like(weight) if ctx.shifted else None, None, None, None)
+    results = _norm_backward(x, weight, out, moments, gradient, seed, *ctx.settings)
+    return *results, torch.zeros_like(weight) if ctx.shifted else None, *[None] * 4
 
 
-_norm_relu_dropout.register_autograd(_differentiate, setup_context=_remember)
+_norm.register_autograd(_differentiate, setup_context=_remember)

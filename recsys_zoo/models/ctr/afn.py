@@ -13,6 +13,7 @@ from ...card import Card, Published
 from ...config import Flag, Search
 from ...nn.embedding import Embedding
 from ...nn.mlp import MLP, MLPSettings, Width, linear
+from ...nn.norm import BatchNorm
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -31,12 +32,12 @@ class LogarithmicLayer(nn.Module):
     def __init__(self, fields: int, neurons: int) -> None:
         super().__init__()
         self.orders = linear(fields, neurons, bias=False)
-        self.log_norm, self.exp_norm = nn.BatchNorm1d(fields), nn.BatchNorm1d(neurons)
+        self.log_norm, self.exp_norm = nn.BatchNorm1d(fields), BatchNorm(neurons)
 
     def forward(self, e: Tensor) -> Tensor:
         with torch.autocast(e.device.type, enabled=False):
             logs = self.log_norm(e.abs().clamp(min=SMALLEST).log())  # [B, F, D]
-            powers = self.orders(logs.transpose(1, 2)).exp()  # [B, D, neurons]
+            powers = self.orders(logs.transpose(1, 2)).exp_()  # [B, D, neurons]
             return self.exp_norm(powers.flatten(0, 1)).view_as(powers)
 
 

@@ -13,6 +13,7 @@ from ...card import Card, Published
 from ...config import Flag, Search
 from ...nn.embedding import Embedding
 from ...nn.mlp import MLP, Rate, linear
+from ...nn.norm import BatchNorm
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -28,7 +29,7 @@ class Regulation(nn.Module):
         self.temperature = temperature
         self.theta = nn.Parameter(torch.ones(2, fields))
         self.norms = nn.ModuleList(
-            nn.BatchNorm1d(fields * width) if batch_norm else nn.Identity() for _ in range(2)
+            BatchNorm(fields * width) if batch_norm else nn.Identity() for _ in range(2)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

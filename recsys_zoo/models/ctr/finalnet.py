@@ -16,7 +16,7 @@ from ...errors import InputError
 from ...nn.activation import relu_dropout
 from ...nn.embedding import Embedding
 from ...nn.mlp import Rate, Width, linear
-from ...nn.norm import batch_norm_relu_dropout
+from ...nn.norm import BatchNorm, batch_norm_relu_dropout
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -93,7 +93,7 @@ def _block(
         if activation == "relu":
             layers += batch_norm_relu_dropout(width, dropout) if cfg.batch_norm else relu_dropout(dropout)
         else:
-            layers += [nn.BatchNorm1d(width)] * cfg.batch_norm
+            layers += [BatchNorm(width)] * cfg.batch_norm
             layers += [nn.Dropout(dropout)] * bool(dropout)
         inputs = width
     return nn.Sequential(*layers, linear(inputs, 1))

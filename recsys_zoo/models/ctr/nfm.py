@@ -10,6 +10,7 @@ from ...card import Card, Published
 from ...config import Flag
 from ...nn.embedding import Embedding, FirstOrder
 from ...nn.mlp import MLP, MLPSettings, Rate
+from ...nn.norm import BatchNorm
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -57,7 +58,7 @@ class NFM(CTRModel):
         self.linear = FirstOrder(schema, cfg.embedding, bias=False)
         self.embedding = Embedding(schema, cfg.embedding)
         width = self.embedding.dim
-        self.norm = nn.BatchNorm1d(width) if cfg.pooling_batch_norm else nn.Identity()
+        self.norm = BatchNorm(width) if cfg.pooling_batch_norm else nn.Identity()
         self.dropout = nn.Dropout(cfg.pooling_dropout)
         self.mlp = MLP(width, cfg.hidden, 1, cfg.batch_norm, cfg.dropout)
 

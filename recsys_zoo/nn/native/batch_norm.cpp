@@ -1,7 +1,8 @@
-// Batch normalisation, ReLU and dropout: y = max(gamma (x - mean) / sqrt(var + eps) + beta, 0) * factor.
+// Batch normalisation: y = gamma (x - mean) / sqrt(var + eps) + beta. With RELU (macro: 0 or 1) ReLU and dropout
+// follow: max(y, 0) * factor.
 //
 // x [rows, width], its vectors of 16 columns first..last-1. Both directions read their inputs twice, the first time for
-// the sums. Where the gradient passes is where y is not zero, so no mask is kept.
+// the sums. Where the gradient passes a ReLU is where y is not zero, so no mask is kept.
 #include <cmath>
 #include <vector>
 
@@ -83,21 +84,22 @@ extern "C" void forward(const float* x, const float* gamma, const float* beta, f
                 const int64_t place = r * width + (at + v) * LANES;
                 const Line& line = lines[at - first + v];
                 Floats value = (load<Floats>(x + place, left) - line.center) * line.slope + line.height;
-                value = value < 0.0f ? Floats{} : value;  // NaN stays NaN, also where it is dropped, as in torch
-                if (threshold) value *= dropout.factors(r * places + at + v);
+                if (RELU) value = value < 0.0f ? Floats{} : value;  // NaN stays, also where it is dropped, as in torch
+                if (RELU && threshold) value *= dropout.factors(r * places + at + v);
                 store(value, y + place, left);
             }
     });
 }
 
 // gradient [rows, width] of y -> of x [rows, width], gamma and beta [width]. With g = gradient * kept where y > 0
-// (NaN: it passes), else 0, and h = (x - mean) / sqrt(var + eps):
+// (NaN: it passes), else 0 (without RELU: everywhere; y is not read), and h = (x - mean) / sqrt(var + eps):
 // dbeta = sum g, dgamma = sum g h, dx = gamma / sqrt(var + eps) (g - dbeta / rows - h dgamma / rows).
 extern "C" void backward(const float* x, const float* gamma, const float* y, const float* gradient, const double* mean,
                          const double* variance, float* dx, float* dgamma, float* dbeta, int64_t rows, int64_t width,
                          int64_t first, int64_t last, uint64_t, uint32_t, float kept, double eps) {
     const auto passed = [=](int64_t place, int64_t left) {
-        return load<Floats>(y + place, left) <= 0.0f ? Floats{} : load<Floats>(gradient + place, left);
+        const Floats g = load<Floats>(gradient + place, left);
+        return RELU ? (load<Floats>(y + place, left) <= 0.0f ? Floats{} : g) : g;
     };
     struct Sums {
         Floats center;

@@ -1,4 +1,4 @@
-"""Batch normalisation with ReLU and dropout: the C++ kernel against double precision and torch's modules."""
+"""Batch normalisation, alone and with ReLU and dropout: the C++ kernel against torch's modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recsys_zoo.nn import kernels
 from recsys_zoo.nn.activation import relu_dropout
-from recsys_zoo.nn.norm import BatchNormReLUDropout, batch_norm_relu_dropout
+from recsys_zoo.nn.norm import BatchNorm, BatchNormReLUDropout, batch_norm_relu_dropout
 from tests import toys
 from tests.contract import harness
 
@@ -26,15 +26,15 @@ def on(monkeypatch) -> None:
     assert kernels.called
 
 
-def made(width: int, rate: float = 0.0) -> BatchNormReLUDropout:
-    """A layer in training with factors of both signs."""
-    layer = BatchNormReLUDropout(width, rate)
+def made(width: int, rate: float | None = 0.0) -> BatchNorm:
+    """A layer in training with factors of both signs; without a rate, the norm alone."""
+    layer = BatchNorm(width) if rate is None else BatchNormReLUDropout(width, rate)
     nn.init.normal_(layer.weight)
     nn.init.normal_(layer.bias)
     return layer
 
 
-def double(layer: BatchNormReLUDropout) -> nn.BatchNorm1d:
+def double(layer: BatchNorm) -> nn.BatchNorm1d:
     """torch's own layer with the same numbers, in double precision."""
     norm = nn.BatchNorm1d(layer.num_features).double()
     norm.load_state_dict({name: value.double() for name, value in layer.state_dict().items()})
@@ -45,7 +45,7 @@ def distance(found: Tensor, right: Tensor) -> float:
     return float((found.double() - right).detach().abs().max())
 
 
-def compared(layer: BatchNormReLUDropout, x: Tensor) -> None:
+def compared(layer: BatchNorm, x: Tensor) -> None:
     """Output, gradients and state of the layer on x against torch in double precision.
 
     Tolerances are some roundings of float32 (6e-8), of numbers around 1: of outputs; of a gradient's factor
@@ -56,9 +56,9 @@ def compared(layer: BatchNormReLUDropout, x: Tensor) -> None:
     line = norm.weight * (same - same.mean(0)) / deviation + norm.bias
     torch.testing.assert_close(norm(same), line)  # also moves the averages
     y = layer(x)
-    passes = (y > 0).detach()
+    passes = (y > 0).detach() if layer.relu else torch.ones_like(y, dtype=torch.bool)
     assert distance(y, torch.where(passes, line * kept, 0.0)) < 1e-5
-    if not layer.rate:
+    if layer.relu and not layer.rate:
         assert not (line > 1e-5)[~passes].any()  # closer to 0, rounding decides on the side
     up = torch.randn_like(x)
     gradients = torch.autograd.grad((y * up).sum(), (x, layer.weight, layer.bias))
@@ -75,7 +75,7 @@ SHAPES = [(2, 1), (2, 33), (5, 17), (64, 64), (65, 130), (200, 400), (4096, 1), 
 
 
 @needs_compiler
-@pytest.mark.parametrize(("threads", "rate"), [(1, 0.0), (2, 0.3)])
+@pytest.mark.parametrize(("threads", "rate"), [(1, 0.0), (2, 0.3), (1, None), (2, None)])
 @pytest.mark.parametrize(("rows", "width"), SHAPES)
 def test_the_kernel_equals_torch_in_double_precision(on, rows, width, threads, rate):
     torch.set_num_threads(threads)
@@ -84,8 +84,9 @@ def test_the_kernel_equals_torch_in_double_precision(on, rows, width, threads, r
 
 
 @needs_compiler
-def test_strided_input_and_gradient(on):
-    layer, x = made(50), torch.randn(50, 70, requires_grad=True)
+@pytest.mark.parametrize("rate", [0.0, None])
+def test_strided_input_and_gradient(on, rate):
+    layer, x = made(50, rate), torch.randn(50, 70, requires_grad=True)
     compared(layer, x.t())
     (gradient,) = torch.autograd.grad(layer(x.t()).t().sum(), x)
     (wanted,) = torch.autograd.grad(layer(x.t().contiguous()).sum(), x)
@@ -119,8 +120,9 @@ def test_a_constant_column_becomes_its_height(on, value):
 
 
 @needs_compiler
-def test_nan_stays_in_its_column(on):
-    layer, x = made(20, 0.4), torch.randn(70, 20, requires_grad=True)
+@pytest.mark.parametrize("rate", [0.4, None])
+def test_nan_stays_in_its_column(on, rate):
+    layer, x = made(20, rate), torch.randn(70, 20, requires_grad=True)
     with torch.no_grad():
         x[5, 17] = float("nan")
     y = layer(x)
@@ -178,8 +180,9 @@ def test_without_a_rate_the_generator_stays_as_it_is(on):
 
 @needs_compiler
 @pytest.mark.parametrize("wanted", ["x", "weight", "bias"])
-def test_only_some_gradients(on, wanted):
-    layer, x = made(8), torch.randn(30, 8)
+@pytest.mark.parametrize("rate", [0.0, None])
+def test_only_some_gradients(on, wanted, rate):
+    layer, x = made(8, rate), torch.randn(30, 8)
     full = x.clone().requires_grad_()
     leaves = (full, layer.weight, layer.bias)
     all_three = torch.autograd.grad(layer(full).square().sum(), leaves)
@@ -191,15 +194,14 @@ def test_only_some_gradients(on, wanted):
 
 
 @needs_compiler
-@pytest.mark.parametrize("rate", [0.0, 0.5])
-@pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind linear"])
+@pytest.mark.parametrize("rate, behind", [(None, False), (0.0, False), (0.5, False), (0.0, True), (0.5, True)])
 def test_the_kernel_under_compile(on, rate, behind):
     """Outputs, gradients and moving averages are those without compilation, over two steps."""
     linear, layer = nn.Linear(12, 30), made(30, rate)
     other = copy.deepcopy(layer)
     x = torch.randn(40, 12, requires_grad=True)
 
-    def pass_through(norm: BatchNormReLUDropout, x: Tensor) -> Tensor:
+    def pass_through(norm: BatchNorm, x: Tensor) -> Tensor:
         return norm.after(linear, x) if behind else norm(linear(x))
 
     step = torch.compile(lambda v: pass_through(layer, v), backend="aot_eager", fullgraph=True)
@@ -238,10 +240,10 @@ def test_behind_a_linear_layer_its_bias_moves_the_mean_alone(on, rate):
         assert distance(gradient, right.double()) < 1e-5 * float(right.abs().max())
 
 
-def separate(layer: BatchNormReLUDropout) -> nn.Sequential:
+def separate(layer: BatchNorm) -> nn.Sequential:
     norm = nn.BatchNorm1d(layer.num_features)
     norm.load_state_dict(layer.state_dict())
-    return nn.Sequential(norm, nn.ReLU(), nn.Dropout(layer.rate))
+    return nn.Sequential(norm, *[nn.ReLU(), nn.Dropout(layer.rate)] * layer.relu)
 
 
 def outcome(call, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -251,7 +253,7 @@ def outcome(call, x: Tensor) -> tuple[Tensor, Tensor]:
     return y, torch.autograd.grad(y.float().square().sum(), x)[0]
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("rate", [0.0, 0.3, None])
 @pytest.mark.parametrize("kind", ["off", "evaluation", "double", "bfloat16", "autocast", "exported"])
 def test_what_the_kernel_does_not_take_is_torch_bit_for_bit(monkeypatch, kind, rate):
     monkeypatch.setattr(kernels, "enabled", kind != "off")
@@ -264,7 +266,7 @@ def test_what_the_kernel_does_not_take_is_torch_bit_for_bit(monkeypatch, kind, r
         module.to(dtype).train(kind != "evaluation")
     x = torch.randn(30, 17, dtype=dtype, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
-        found = outcome(lambda v: layer.after(linear, v), x)
+        found = outcome(lambda v: layer.after(linear, v) if layer.relu else layer(linear(v)), x)
         wanted = outcome(lambda v: modules(linear(v)), x)
     assert all(map(torch.equal, found, wanted))
     assert all(map(torch.equal, layer.state_dict().values(), modules.state_dict().values()))
@@ -276,11 +278,11 @@ def test_what_the_kernel_does_not_take_is_torch_bit_for_bit(monkeypatch, kind, r
 def test_what_torch_refuses_is_refused(monkeypatch, enabled, shape):
     monkeypatch.setattr(kernels, "enabled", enabled)
     errors = []
-    for layer in (nn.BatchNorm1d(6), BatchNormReLUDropout(6, 0.1)):
+    for layer in (nn.BatchNorm1d(6), BatchNorm(6), BatchNormReLUDropout(6, 0.1)):
         with pytest.raises((ValueError, RuntimeError)) as error:
             layer(torch.randn(shape))
         errors.append((error.type, str(error.value)))
-    assert errors[0] == errors[1]
+    assert errors[0] == errors[1] == errors[2]
 
 
 def test_places_in_a_sequence_are_those_of_separate_modules():
@@ -299,6 +301,9 @@ def test_places_in_a_sequence_are_those_of_separate_modules():
         ("dnn", {"hidden": (20, 20)}),
         ("finalnet", {"activation": "relu"}),
         ("qnn", {"batch_norm": True}),
+        ("afn", {}),
+        ("edcn", {"batch_norm": True}),
+        ("nfm", {"pooling_batch_norm": True}),
     ],
 )
 def test_a_model_trains_the_same_with_and_without(monkeypatch, name, settings):
