@@ -95,8 +95,9 @@ def _sentence(cls: type[BaseModel], error: pydantic.ValidationError, where: str)
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         owner = _owner(cls, first["loc"][:-1])
-        known = list(owner.model_fields) if owner else []
-        return f"{where}: {unknown_name('setting', path, _prefixed(path, known))}"
+        fields = owner.model_fields if owner else {}
+        known = {_beside(path, name): info.description or "" for name, info in fields.items()}
+        return f"{where}: {unknown_name('setting', path, known, meanings=known)}"
     if first["type"] == "missing":
         return f"{where}: the setting {path!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
@@ -105,9 +106,9 @@ def _sentence(cls: type[BaseModel], error: pydantic.ValidationError, where: str)
     return f"{where}: {path}{shown}: {message}" if path else f"{where}: {message}"
 
 
-def _prefixed(path: str, names: list[str]) -> list[str]:
+def _beside(path: str, name: str) -> str:
     head = path.rpartition(".")[0]
-    return [f"{head}.{name}" if head else name for name in names]
+    return f"{head}.{name}" if head else name
 
 
 def _owner(cls: type[BaseModel], loc: tuple) -> type[BaseModel] | None:

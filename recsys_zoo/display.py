@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from .board.rows import Row
 from .errors import InputError
 
 if TYPE_CHECKING:
+    from .suite import Estimate
     from .tuning import Study
 
 
@@ -117,15 +117,23 @@ def show_audit(record: dict[str, Any]) -> None:
     _table(lines)
 
 
-def show_estimate(estimate: Iterable[tuple[str, int, str, float, int]]) -> None:
+def show_estimate(estimates: Iterable[Estimate]) -> None:
     """What a suite has to do: runs, time and memory."""
-    lines, seconds, count = [("recipe", "runs", "time of one", "MiB of tables and moments")], 0.0, 0
-    for recipe, missing, words, all_of_them, mib in estimate:
-        lines.append((recipe, str(missing), words, f"{mib:,}"))
-        seconds, count = seconds + all_of_them, count + missing
+    lines = [("recipe", "runs", "time", "MiB of tables and moments")]
+    count, known, epoch = 0, 0.0, 0.0
+    for one in estimates:
+        if one.run is None:
+            time = f"{worded(one.epoch)} an epoch, at most {one.epochs}"
+            epoch += one.epoch * one.runs
+        else:
+            time = f"{worded(one.run)} a run"
+            known += one.run * one.runs
+        lines.append((one.recipe, str(one.runs), time, f"{one.mib:,}"))
+        count += one.runs
     _table(lines)
-    known = f"about {worded(seconds)} in one process" if math.isfinite(seconds) else "no row says how long"
-    print(f"{count} runs, {known}")
+    said = [f"about {worded(known)} by rows of other seeds"] * (known > 0)
+    said += [f"{worded(epoch)} for one epoch of each{' other' if known else ''}, measured now"] * (epoch > 0)
+    print("; ".join([f"{count} runs, one process", *said]))
 
 
 def show_studies(studies: Sequence[Study]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class InputError(ValueError):
@@ -20,10 +20,18 @@ class Busy(InputError):
     """Another process is at work on the same file or folder."""
 
 
-def unknown_name(what: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:
-    """The error for a misspelt name: lists near matches, or all names when there are few."""
+def unknown_name(
+    what: str, name: str, known: Iterable[str], hint: str = "", meanings: Mapping[str, str] | None = None
+) -> UnknownName:
+    """The error for a misspelt name: lists near matches, or all names when there are few.
+
+    Near is also what `meanings` describe with all words of the name: learning_rate finds lr.
+    """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    words = name.rpartition(".")[2].lower().split("_")
+    said = {k: text.lower() for k, text in (meanings or {}).items() if len(words) > 1}
+    meant = [k for k, text in said.items() if all(word in text for word in words)]
+    near = list(dict.fromkeys([*meant, *difflib.get_close_matches(name, known, n=3, cutoff=0.5)]))[:3]
     if near:
         way_out = f"did you mean {near}?"
     elif len(known) <= 12:

@@ -26,7 +26,8 @@ from .tasks.binary import BinaryTask
 from .train.callbacks import Callback, Progress
 from .train.checkpoint import save_checkpoint
 from .train.config import TrainConfig
-from .train.trainer import Fit, Trainer
+from .train.position import Fit
+from .train.trainer import Trainer
 from .zoo import create, resolve
 
 if TYPE_CHECKING:

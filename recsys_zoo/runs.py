@@ -36,7 +36,8 @@ from .train.backend import device_of
 from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
 from .train.checkpoint import save_checkpoint
 from .train.config import TrainConfig
-from .train.trainer import Fit, Trainer, check_stages
+from .train.position import Fit
+from .train.trainer import Trainer, check_stages
 from .zoo import create, resolve
 
 
@@ -321,6 +322,12 @@ def failed_row(cfg: RunConfig, data: Prepared, reason: str, command: str) -> Row
         scores_digest="",
         **facts,
     )
+
+
+def seconds_of_epoch(cfg: RunConfig, data: Prepared) -> float:
+    """How long an epoch of a run takes with its validation, by some steps of it."""
+    task, model = begin(cfg.resolved(), data, lambda line: None)
+    return Trainer(task, cfg.train).seconds_of_epoch(model)
 
 
 def table_mib(cfg: RunConfig, data: Prepared) -> int:

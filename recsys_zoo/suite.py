@@ -94,6 +94,18 @@ def _recipes(entry: str) -> list[str]:
     return [entry]
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """Runs of a recipe to do, MiB of tables and moments, and seconds of a run or, unless known, an epoch."""
+
+    recipe: str
+    runs: int
+    mib: int
+    run: float | None = None
+    epoch: float = 0.0
+    epochs: int = 0  # at most
+
+
 @dataclass
 class Runner:
     """Makes the missing runs of a plan.
@@ -194,10 +206,10 @@ class Runner:
         """The time that so many runs take by the runs before, in words."""
         return f", about {worded(statistics.fmean(self.took) * count)} left" if self.took else ""
 
-    def estimate(self) -> Iterator[tuple[str, int, str, float, int]]:
-        """For each recipe with runs to do: their number, seconds of one in words, all seconds, MiB of tables.
+    def estimate(self) -> Iterator[Estimate]:
+        """What each recipe with runs to do takes.
 
-        Seconds are the mean of rows of equal settings and other seeds; without any, of all rows of the file.
+        Seconds are the mean of rows of equal settings and other seeds; without any, some steps are taken.
         """
         by_recipe: dict[tuple[str, tuple[str, ...]], list[Task]] = {}
         for task in self.tasks:
@@ -209,12 +221,14 @@ class Runner:
             missing = [cfg for cfg in cfgs if self._row(self._target(first), cfg, data) is None]
             if not missing:
                 continue
-            same = [r.seconds for r in rows for cfg in missing[:1]
-                    if runs.is_row_of(r.model_copy(update={"seed": cfg.train.seed}), cfg, data.data_digest)]
-            known = same or [row.seconds for row in rows]
-            one = statistics.fmean(known) if known else float("nan")
-            words = worded(one) if same else f"{worded(one)} (mean of other models)" if known else "not known"
-            yield first.recipe, len(missing), words, one * len(missing), runs.table_mib(missing[0], data)
+            cfg, mib = missing[0], runs.table_mib(missing[0], data)
+            alike = [row.model_copy(update={"seed": cfg.train.seed}) for row in rows]
+            seconds = [row.seconds for row in alike if runs.is_row_of(row, cfg, data.data_digest)]
+            if seconds:
+                yield Estimate(first.recipe, len(missing), mib, run=statistics.fmean(seconds))
+            else:
+                epoch = runs.seconds_of_epoch(cfg, data)
+                yield Estimate(first.recipe, len(missing), mib, epoch=epoch, epochs=cfg.train.epochs)
 
 
 def _floors(target: Path, cfg: RunConfig, data: Prepared) -> list[Row]:

@@ -91,6 +91,11 @@ class Split:
             labels = labels.squeeze(1)
         return Batch(self._inputs(index), labels, weight, group.to(torch.int32))
 
+    def first(self, rows: int) -> Split:
+        """Its first rows, as views, where the matrices are on the host."""
+        arrays = {name: array[:rows] for name, array in self._arrays().items()}
+        return Split(self.schema, **arrays)
+
     def on(self, device: torch.device) -> Split:
         """The same split with its matrices on a device; `batch` then wants row numbers on it, or a slice."""
         there = copy.copy(self)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,44 +25,8 @@ from .checkpoint import TrainingState, rng_state, set_rng_state
 from .config import TrainConfig
 from .graph import Graphed
 from .optim import Optimizer
+from .position import Fit, Position
 from .step import Step
-
-
-@dataclass
-class Position:
-    """Where a training stands: all that is not a tensor and must survive a kill."""
-
-    stage: int = 0
-    epoch: int = 0  # epochs finished in this stage
-    step: int = 0  # steps taken in the running epoch
-    global_step: int = 0
-    lr: float = 0.0
-    best: float = -math.inf
-    best_epoch: int = 0
-    best_valid: dict[str, float] = field(default_factory=dict)
-    best_constant: bool = False
-    misses: int = 0
-    loss_sum: float = 0.0
-    epochs_done: int = 0
-    rows_done: int = 0
-    train_s: float = 0.0
-    total_s: float = 0.0
-    finished: bool = False
-    dead: str = ""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What a training came to; `status` is "done", or "dead" with the reason in one sentence."""
-
-    status: str
-    reason: str
-    epochs: int
-    best_epoch: int
-    valid: dict[str, float]
-    seconds: float
-    rows_per_s: float
-    lr: float
 
 
 def monitored(metrics: dict[str, float], monitor: str) -> float:
@@ -135,11 +100,7 @@ class Trainer:
     def _fit(self, model: Model, resume: bool, lines: list[str]) -> Fit:
         for line in [*lines, f"table update: {self.cfg.table_update}"]:
             self.say(line)
-        self.losses.clear()
-        self.model = model.to(self.device)
-        self._settle()
-        self.step = Step(self.model, self.task, self.cfg.precision)
-        self.at = Position(lr=self.cfg.stages[0].lr or self.cfg.lr)
+        self._place(model)
         torch.manual_seed(self.cfg.seed)
         held = self._resume() if resume and self.state is not None and self.state.exists() else None
         self.saved_at = self.began = time.perf_counter()
@@ -158,6 +119,40 @@ class Trainer:
         fit = self._result()
         self._tell("on_fit_end", {"global_step": self.at.global_step, **asdict(fit)})
         return fit
+
+    def seconds_of_epoch(self, model: Model, steps: int = 3) -> float:
+        """How long an epoch of the first stage takes with its validation, by some steps and one batch scored.
+
+        The model is moved to the device and changed by the steps.
+        """
+        self.device, _ = backend.apply(self.cfg)
+        try:
+            self._place(model)
+            self._ready()
+            self.model.train()
+            step = statistics.median([self._seconds_of_step() for _ in range(steps + 1)][1:])
+            part = self.valid.first(min(self.cfg.eval_batch_size, len(self.valid)))
+            since = time.perf_counter()
+            self.task.scores(self.model, part, self.cfg.eval_batch_size, self.cfg.precision)
+            scored = time.perf_counter() - since
+            self.optimizer.release()
+        finally:
+            kernels.disable()
+        return step * len(self.train) / self.cfg.batch_size + scored * len(self.valid) / len(part)
+
+    def _seconds_of_step(self) -> float:
+        rows = torch.randint(len(self.train), (self.cfg.batch_size,), device=self.train.device)
+        since = time.perf_counter()
+        float(self.take(self.train.batch(rows).to(self.device)))
+        return time.perf_counter() - since
+
+    def _place(self, model: Model) -> None:
+        """The model and, where they fit, the data on the device; the position at the beginning."""
+        self.losses.clear()
+        self.model = model.to(self.device)
+        self._settle()
+        self.step = Step(self.model, self.task, self.cfg.precision)
+        self.at = Position(lr=self.cfg.stages[0].lr or self.cfg.lr)
 
     def _settle(self) -> None:
         """Put the data on a GPU where they fit beside the model: no step then waits for rows of the host."""
@@ -178,9 +173,7 @@ class Trainer:
         stage, at = self.cfg.stages[self.at.stage], self.at
         if held is None and stage.start_from == "best" and at.best_valid:
             self._load_best()
-        self.optimizer = Optimizer(self.model, self.cfg, at.lr, stage.train)
-        self.run_step = torch.compile(self.step) if self.cfg.compile else self.step
-        self.take = Graphed(self._take_step, self.cfg.batch_size) if self.cfg.cuda_graph else self._take_step
+        self._ready()
         if held is not None:
             self.optimizer.load_state(
                 {k.removeprefix("optim/"): v for k, v in held.items() if k[:6] == "optim/"}
@@ -200,6 +193,12 @@ class Trainer:
             at.lr = self.cfg.stages[at.stage].lr or self.cfg.lr
         if at.finished:
             self._save()
+
+    def _ready(self) -> None:
+        """Optimiser and step of the stage."""
+        self.optimizer = Optimizer(self.model, self.cfg, self.at.lr, self.cfg.stages[self.at.stage].train)
+        self.run_step = torch.compile(self.step) if self.cfg.compile else self.step
+        self.take = Graphed(self._take_step, self.cfg.batch_size) if self.cfg.cuda_graph else self._take_step
 
     def _run_epoch(self) -> None:
         at, cfg = self.at, self.cfg

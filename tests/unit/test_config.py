@@ -56,6 +56,13 @@ def test_a_misspelt_nested_setting_names_its_near_match():
         Outer.parse({"parts": [{"layerz": 2}]}, "run.toml")
 
 
+def test_a_setting_is_found_by_its_meaning():
+    with pytest.raises(InputError, match=r"'learning_rate'; did you mean \['lr'"):
+        TrainConfig.parse({"learning_rate": 1e-3}, "run.toml")
+    with pytest.raises(InputError, match=r"'rate'; (?!did you mean \['lr'\])"):  # one word says too little
+        TrainConfig.parse({"rate": 1e-3}, "run.toml")
+
+
 def test_a_wrong_value_names_setting_and_value():
     with pytest.raises(InputError, match=r"run.toml: inner.layers = 'many': input should be a valid integer"):
         Outer.parse({"inner": {"layers": "many"}}, "run.toml")

@@ -1,8 +1,8 @@
-// Batch normalisation: y = gamma (x - mean) / sqrt(var + eps) + beta. With RELU (macro: 0 or 1) ReLU and dropout
-// follow: max(y, 0) * factor.
+// Batch normalisation: y = gamma (x - mean) / sqrt(var + eps) + beta. With RELU (macro: 0 or 1) ReLU and
+// dropout follow: max(y, 0) * factor.
 //
-// x [rows, width], its vectors of 16 columns first..last-1. Both directions read their inputs twice, the first time for
-// the sums. Where the gradient passes a ReLU is where y is not zero, so no mask is kept.
+// x [rows, width], its vectors of 16 columns first..last-1. Both directions read their inputs twice, the
+// first time for the sums. Where the gradient passes a ReLU is where y is not zero, so no mask is kept.
 #include <cmath>
 #include <vector>
 
@@ -20,8 +20,8 @@ struct Moments {
     Doubles mean, squares;  // squares: sum of squared distances from the mean
 };
 
-// Blocks are joined as by Chan, Golub and LeVeque; inside a block, distances from a rough mean are corrected by their
-// own sum, so that neither a large mean nor its rounding is lost.
+// Blocks are joined as by Chan, Golub and LeVeque; inside a block, distances from a rough mean are
+// corrected by their own sum, so that neither a large mean nor its rounding is lost.
 std::vector<Moments> moments(const float* x, int64_t rows, int64_t width, int64_t first, int64_t last) {
     std::vector<Moments> all(last - first);
     in_blocks(rows, width, first, last, [&](int64_t row, int64_t count, int64_t at, auto vectors) {
@@ -56,9 +56,9 @@ struct Line {
 }  // namespace
 
 // gamma, beta [width] -> y [rows, width], mean and biased variance [width].
-extern "C" void forward(const float* x, const float* gamma, const float* beta, float* y, double* mean, double* variance,
-                        int64_t rows, int64_t width, int64_t first, int64_t last, uint64_t seed, uint32_t threshold,
-                        float kept, double eps) {
+extern "C" void forward(const float* x, const float* gamma, const float* beta, float* y, double* mean,
+                        double* variance, int64_t rows, int64_t width, int64_t first, int64_t last,
+                        uint64_t seed, uint32_t threshold, float kept, double eps) {
     const std::vector<Moments> all = moments(x, rows, width, first, last);
     std::vector<Line> lines(last - first);
     for (int64_t at = first; at < last; ++at) {
@@ -72,7 +72,8 @@ extern "C" void forward(const float* x, const float* gamma, const float* beta, f
         line.center = narrow(center);
         line.slope = narrow(slope);
         // what float32 rounds off the mean goes here: 5e-4 of a mean of 1e4
-        line.height = narrow(wide(load<Floats>(beta + column, left)) - (center - wide(line.center)) * slope);
+        line.height =
+            narrow(wide(load<Floats>(beta + column, left)) - (center - wide(line.center)) * slope);
     }
     const Dropout dropout{seed, threshold, kept};
     const int64_t places = (width + LANES - 1) / LANES;
@@ -84,19 +85,21 @@ extern "C" void forward(const float* x, const float* gamma, const float* beta, f
                 const int64_t place = r * width + (at + v) * LANES;
                 const Line& line = lines[at - first + v];
                 Floats value = (load<Floats>(x + place, left) - line.center) * line.slope + line.height;
-                if (RELU) value = value < 0.0f ? Floats{} : value;  // NaN stays, also where it is dropped, as in torch
+                // NaN stays, also where it is dropped, as in torch
+                if (RELU) value = value < 0.0f ? Floats{} : value;
                 if (RELU && threshold) value *= dropout.factors(r * places + at + v);
                 store(value, y + place, left);
             }
     });
 }
 
-// gradient [rows, width] of y -> of x [rows, width], gamma and beta [width]. With g = gradient * kept where y > 0
-// (NaN: it passes), else 0 (without RELU: everywhere; y is not read), and h = (x - mean) / sqrt(var + eps):
-// dbeta = sum g, dgamma = sum g h, dx = gamma / sqrt(var + eps) (g - dbeta / rows - h dgamma / rows).
-extern "C" void backward(const float* x, const float* gamma, const float* y, const float* gradient, const double* mean,
-                         const double* variance, float* dx, float* dgamma, float* dbeta, int64_t rows, int64_t width,
-                         int64_t first, int64_t last, uint64_t, uint32_t, float kept, double eps) {
+// gradient [rows, width] of y -> of x [rows, width], gamma and beta [width]. With g = gradient * kept where
+// y > 0 (NaN: it passes), else 0 (without RELU: everywhere; y is not read), and h = (x - mean) / sqrt(var +
+// eps): dbeta = sum g, dgamma = sum g h, dx = gamma / sqrt(var + eps) (g - dbeta / rows - h dgamma / rows).
+extern "C" void backward(const float* x, const float* gamma, const float* y, const float* gradient,
+                         const double* mean, const double* variance, float* dx, float* dgamma, float* dbeta,
+                         int64_t rows, int64_t width, int64_t first, int64_t last, uint64_t, uint32_t,
+                         float kept, double eps) {
     const auto passed = [=](int64_t place, int64_t left) {
         const Floats g = load<Floats>(gradient + place, left);
         return RELU ? (load<Floats>(y + place, left) <= 0.0f ? Floats{} : g) : g;
@@ -142,7 +145,8 @@ extern "C" void backward(const float* x, const float* gamma, const float* y, con
         const Doubles scale = wide(load<Floats>(gamma + column, left)) / root;
         const Doubles slope = -scale * of_gamma / root / static_cast<double>(rows);
         const Doubles height = -scale * of_beta / static_cast<double>(rows) - slope * rounded;
-        shares[at - first] = {{sums.center, narrow(slope), narrow(height)}, narrow(scale * static_cast<double>(kept))};
+        shares[at - first] = {{sums.center, narrow(slope), narrow(height)},
+                              narrow(scale * static_cast<double>(kept))};
     }
     in_blocks(rows, width, first, last, [&](int64_t row, int64_t count, int64_t at, auto vectors) {
         constexpr int N = vectors;
@@ -151,7 +155,8 @@ extern "C" void backward(const float* x, const float* gamma, const float* y, con
             for (int v = 0; v < N; ++v) {
                 const int64_t place = r * width + (at + v) * LANES;
                 const auto& [line, slope] = shares[at - first + v];
-                const Floats of_x = (load<Floats>(x + place, left) - line.center) * line.slope + line.height;
+                const Floats of_x =
+                    (load<Floats>(x + place, left) - line.center) * line.slope + line.height;
                 store(passed(place, left) * slope + of_x, dx + place, left);
             }
     });

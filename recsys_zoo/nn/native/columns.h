@@ -1,5 +1,5 @@
-// Sums over the rows of a matrix [rows, width]: a thread has all rows of some vectors of 16 columns, so that no sum
-// crosses threads.
+// Sums over the rows of a matrix [rows, width]: a thread has all rows of some vectors of 16 columns, so
+// that no sum crosses threads.
 #pragma once
 #include <cstring>
 #include <type_traits>
@@ -10,8 +10,9 @@ namespace {
 
 typedef double Doubles __attribute__((vector_size(128)));
 
-constexpr int64_t BLOCK = 64;  // rows summed in float32, before double takes the sums; few enough for the first cache
-constexpr int GROUP = 4;       // vectors of columns side by side: sums that do not wait for each other
+// rows summed in float32, before double takes the sums; few enough for the first cache
+constexpr int64_t BLOCK = 64;
+constexpr int GROUP = 4;  // vectors of columns side by side: sums that do not wait for each other
 
 inline Doubles wide(const Floats& x) { return __builtin_convertvector(x, Doubles); }
 inline Floats narrow(const Doubles& x) { return __builtin_convertvector(x, Floats); }
@@ -20,18 +21,23 @@ inline Floats narrow(const Doubles& x) { return __builtin_convertvector(x, Float
 template <class Vector, class Number>
 inline Vector load(const Number* from, int64_t left) {
     Vector value = {};
-    if (left >= LANES) std::memcpy(&value, from, sizeof value);
-    else std::memcpy(&value, from, left * sizeof *from);
+    if (left >= LANES)
+        std::memcpy(&value, from, sizeof value);
+    else
+        std::memcpy(&value, from, left * sizeof *from);
     return value;
 }
 
 template <class Vector, class Number>
 inline void store(const Vector& value, Number* to, int64_t left) {
-    if (left >= LANES) std::memcpy(to, &value, sizeof value);
-    else std::memcpy(to, &value, left * sizeof *to);
+    if (left >= LANES)
+        std::memcpy(to, &value, sizeof value);
+    else
+        std::memcpy(to, &value, left * sizeof *to);
 }
 
-// work(row, rows, vector, number of vectors) over blocks of rows and, inside, groups of vectors first..last-1.
+// work(row, rows, vector, number of vectors) over blocks of rows and, inside, groups of vectors
+// first..last-1.
 template <class Work>
 inline void in_blocks(int64_t rows, int64_t width, int64_t first, int64_t last, Work work) {
     for (int64_t row = 0; row < rows; row += BLOCK) {

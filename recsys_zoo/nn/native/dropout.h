@@ -22,7 +22,8 @@ struct Dropout {
     uint32_t threshold;  // rate * 2^32; 0: no dropout
     float kept;          // 1 / (1 - rate)
 
-    // 0 with the rate of dropout, else 1 / (1 - rate); a function of seed and place, so backward repeats it.
+    // 0 with the rate of dropout, else 1 / (1 - rate); a function of seed and place, so backward repeats
+    // it.
     Floats factors(int64_t place) const {
         const Words lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
         const uint64_t first = static_cast<uint64_t>(place) * LANES;

@@ -1,9 +1,11 @@
-// Attention of the fields of a row to each other, with what is added to it and a ReLU, forward and backward: one row and
-// one head at a time, all of it in the first-level cache. Compiled for one shape: FIELDS, HEADS, SIZE (columns of a head),
-// BLOCKS (3, or 4 when a block to be added follows queries, keys and values) and RELU (0 or 1) are macros, so that every
-// loop has a known length. With INPUTS (columns of the layer's input) there are also functions that project the input
-// themselves, some rows at a time, so that queries, keys and values never leave the second-level cache. Queries lie in the lanes of the vectors, so that the softmax over keys needs no sum across lanes.
-// Rows are independent: the result does not depend on how they are divided among threads.
+// Attention of the fields of a row to each other, with what is added to it and a ReLU, forward and
+// backward: one row and one head at a time, all of it in the first-level cache. Compiled for one shape:
+// FIELDS, HEADS, SIZE (columns of a head), BLOCKS (3, or 4 when a block to be added follows queries, keys
+// and values) and RELU (0 or 1) are macros, so that every loop has a known length. With INPUTS (columns of
+// the layer's input) there are also functions that project the input themselves, some rows at a time, so
+// that queries, keys and values never leave the second-level cache. Queries lie in the lanes of the
+// vectors, so that the softmax over keys needs no sum across lanes. Rows are independent: the result does
+// not depend on how they are divided among threads.
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -22,12 +24,14 @@ constexpr bool FOURTH = BLOCKS == 4;
 constexpr int QV = (F + LANES - 1) / LANES;  // vectors that hold one number a query
 constexpr int DV = (D + LANES - 1) / LANES;  // vectors that hold one number a column of the head
 constexpr int QUERIES = QV * LANES;
-constexpr int SUMS = 16;  // vectors of sums at once: enough to hide the latency of an addition; more was not faster
+// vectors of sums at once: enough to hide the latency of an addition; more was not faster
+constexpr int SUMS = 16;
 
 typedef Floats Columns[F][DV];  // a head's part of queries, keys, values or their gradients
 typedef Floats Scores[F][QV];   // one number a key and query
 
-// exp(x) for x <= 0 with a relative error below 2e-7: 2^n times a polynomial on [-ln2/2, ln2/2]. NaN stays NaN.
+// exp(x) for x <= 0 with a relative error below 2e-7: 2^n times a polynomial on [-ln2/2, ln2/2]. NaN stays
+// NaN.
 inline Floats exp_negative(Floats x) {
     x = x < -87.0f ? Floats{} - 87.0f : x;
     const Ints n = __builtin_convertvector(x * 1.44269504f - 0.5f, Ints);  // rounds towards zero
@@ -62,17 +66,20 @@ inline void add(float* sum, const float* more, int stride) {
         for (int t = 0; t < WIDTH; ++t) sum[i * WIDTH + t] += more[i * stride + t];
 }
 
-// Calls part(first, integral constant n) for all of 0..F in runs of n numbers and a last shorter one; each number is a sum
-// of VECTORS vectors.
+// Calls part(first, integral constant n) for all of 0..F in runs of n numbers and a last shorter one; each
+// number is a sum of VECTORS vectors.
 template <int VECTORS, typename Part>
 inline void blocks(const Part& part) {
     constexpr int MOST = SUMS / VECTORS > 0 ? SUMS / VECTORS : 1, RUNS = (F + MOST - 1) / MOST;
     constexpr int BLOCK = (F + RUNS - 1) / RUNS, REST = F % BLOCK;
-    for (int first = 0; first + BLOCK <= F; first += BLOCK) part(first, std::integral_constant<int, BLOCK>{});
+    for (int first = 0; first + BLOCK <= F; first += BLOCK)
+        part(first, std::integral_constant<int, BLOCK>{});
     if constexpr (REST > 0) part(F - REST, std::integral_constant<int, REST>{});
 }
 
-inline float scalar(const Floats* vectors, int place) { return reinterpret_cast<const float*>(vectors)[place]; }
+inline float scalar(const Floats* vectors, int place) {
+    return reinterpret_cast<const float*>(vectors)[place];
+}
 
 // One stage of a 16 x 16 transposition: the lanes with bit S of a and those without it of b change places.
 template <int S, int... LANE>
@@ -159,13 +166,13 @@ struct Settings {
     Dropout dropout;
 };
 
-// A row is put together here and copied out at once: whole lines in order cost half of scattered ones. All pointers are
-// those of the first row; `place` is its number in the batch, on which dropout depends.
+// A row is put together here and copied out at once: whole lines in order cost half of scattered ones. All
+// pointers are those of the first row; `place` is its number in the batch, on which dropout depends.
 //
-// projected [rows, F, BLOCKS, H, D], skip [rows, F, H, D] or null -> out [rows, F, H, D], weights [rows, H, F keys,
-// QUERIES] before dropout unless null.
-inline void forward_rows(const float* projected, const float* skip, float* out, float* weights, int64_t rows,
-                         int64_t place, const Settings& settings) {
+// projected [rows, F, BLOCKS, H, D], skip [rows, F, H, D] or null -> out [rows, F, H, D], weights [rows, H,
+// F keys, QUERIES] before dropout unless null.
+inline void forward_rows(const float* projected, const float* skip, float* out, float* weights,
+                         int64_t rows, int64_t place, const Settings& settings) {
     Columns q, k, v, o;
     Scores w;
     alignas(64) float finished[F * WIDTH];
@@ -194,10 +201,12 @@ inline void forward_rows(const float* projected, const float* skip, float* out, 
     }
 }
 
-// gradient [rows, F, H, D] of out -> d_projected, of the shape of projected, and with a ReLU the gradient before it, to
-// d_skip unless that is null. out is read only with a ReLU; weights that are null are computed again.
-inline void backward_rows(const float* projected, const float* weights, const float* out, const float* gradient,
-                          float* d_projected, float* d_skip, int64_t rows, int64_t place, const Settings& settings) {
+// gradient [rows, F, H, D] of out -> d_projected, of the shape of projected, and with a ReLU the gradient
+// before it, to d_skip unless that is null. out is read only with a ReLU; weights that are null are
+// computed again.
+inline void backward_rows(const float* projected, const float* weights, const float* out,
+                          const float* gradient, float* d_projected, float* d_skip, int64_t rows,
+                          int64_t place, const Settings& settings) {
     Columns in, other, g, result;
     Scores before, w, d;  // weights before and after dropout, gradients of the scores
     alignas(64) float finished[F * STRIDE], passed[F * WIDTH];
@@ -229,7 +238,8 @@ inline void backward_rows(const float* projected, const float* weights, const fl
                 for (int j = 0; j < F; ++j) {
                     const Floats undropped = w[j][c];
                     if (settings.dropout.threshold) {
-                        const Floats factors = settings.dropout.factors(((place * H + unit) * F + j) * QV + c);
+                        const Floats factors =
+                            settings.dropout.factors(((place * H + unit) * F + j) * QV + c);
                         d[j][c] *= factors;
                         w[j][c] *= factors;
                     }
@@ -255,17 +265,19 @@ inline void backward_rows(const float* projected, const float* weights, const fl
 }  // namespace
 
 // The functions below work on the rows first..last-1 of whole batches.
-extern "C" void forward(const float* projected, const float* skip, float* out, float* weights, int64_t first,
-                        int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
-    forward_rows(projected + first * F * STRIDE, skip ? skip + first * F * WIDTH : nullptr, out + first * F * WIDTH,
-                 weights + first * H * F * QUERIES, last - first, first, {scale, {seed, threshold, kept}});
+extern "C" void forward(const float* projected, const float* skip, float* out, float* weights,
+                        int64_t first, int64_t last, float scale, uint64_t seed, uint32_t threshold,
+                        float kept) {
+    forward_rows(projected + first * F * STRIDE, skip ? skip + first * F * WIDTH : nullptr,
+                 out + first * F * WIDTH, weights + first * H * F * QUERIES, last - first, first,
+                 {scale, {seed, threshold, kept}});
 }
 
-extern "C" void backward(const float* projected, const float* weights, const float* out, const float* gradient,
-                         float* d_projected, float* d_skip, int64_t first, int64_t last, float scale, uint64_t seed,
-                         uint32_t threshold, float kept) {
-    backward_rows(projected + first * F * STRIDE, weights + first * H * F * QUERIES, out + first * F * WIDTH,
-                  gradient + first * F * WIDTH, d_projected + first * F * STRIDE,
+extern "C" void backward(const float* projected, const float* weights, const float* out,
+                         const float* gradient, float* d_projected, float* d_skip, int64_t first,
+                         int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
+    backward_rows(projected + first * F * STRIDE, weights + first * H * F * QUERIES,
+                  out + first * F * WIDTH, gradient + first * F * WIDTH, d_projected + first * F * STRIDE,
                   d_skip ? d_skip + first * F * WIDTH : nullptr, last - first, first,
                   {scale, {seed, threshold, kept}});
 }
@@ -283,10 +295,11 @@ constexpr int TOGETHER = F * STRIDE < (1 << 17) ? (1 << 17) / (F * STRIDE) : 1;
 
 typedef float Loose __attribute__((vector_size(64), aligned(4), may_alias));  // at any address
 
-// c[i][n] = (add ? c[i][n] : 0) + sum over t of a[i * a_row + t * a_step] * b[t][n], i < ROWS, n < 16 VECTORS
+// c[i][n] = (add ? c[i][n] : 0) + sum over t of a[i * a_row + t * a_step] * b[t][n], i < ROWS, n < 16
+// VECTORS
 template <int ROWS, int VECTORS>
-inline void tile(const float* a, int a_row, int a_step, const float* b, int b_row, float* c, int c_row, int terms,
-                 bool add) {
+inline void tile(const float* a, int a_row, int a_step, const float* b, int b_row, float* c, int c_row,
+                 int terms, bool add) {
     Floats sum[ROWS][VECTORS];
     UNROLL for (int i = 0; i < ROWS; ++i)
         UNROLL for (int v = 0; v < VECTORS; ++v)
@@ -302,32 +315,36 @@ inline void tile(const float* a, int a_row, int a_step, const float* b, int b_ro
 
 // `tile` over all rows and COLUMNS columns; 6 x 4 sums leave registers for their factors.
 template <int COLUMNS>
-inline void product(const float* a, int a_row, int a_step, const float* b, float* c, int rows, int terms, bool add) {
+inline void product(const float* a, int a_row, int a_step, const float* b, float* c, int rows, int terms,
+                    bool add) {
     constexpr int WIDE = 4 * LANES, REST = COLUMNS % WIDE / LANES;
     const auto strip = [&](int column, auto vectors) {
         const int even = rows - rows % 6;
         for (int i = 0; i < even; i += 6)
-            tile<6, vectors>(a + i * a_row, a_row, a_step, b + column, COLUMNS, c + i * COLUMNS + column, COLUMNS,
-                             terms, add);
+            tile<6, vectors>(a + i * a_row, a_row, a_step, b + column, COLUMNS, c + i * COLUMNS + column,
+                             COLUMNS, terms, add);
         for (int i = even; i < rows; ++i)
-            tile<1, vectors>(a + i * a_row, a_row, a_step, b + column, COLUMNS, c + i * COLUMNS + column, COLUMNS,
-                             terms, add);
+            tile<1, vectors>(a + i * a_row, a_row, a_step, b + column, COLUMNS, c + i * COLUMNS + column,
+                             COLUMNS, terms, add);
     };
-    for (int column = 0; column + WIDE <= COLUMNS; column += WIDE) strip(column, std::integral_constant<int, 4>{});
+    for (int column = 0; column + WIDE <= COLUMNS; column += WIDE)
+        strip(column, std::integral_constant<int, 4>{});
     if constexpr (REST > 0) strip(COLUMNS - REST * LANES, std::integral_constant<int, REST>{});
 }
 
 template <typename Part>
 inline void parts(int64_t first, int64_t last, const Part& part) {
-    for (int64_t row = first; row < last; row += TOGETHER) part(row, last - row < TOGETHER ? last - row : TOGETHER);
+    for (int64_t row = first; row < last; row += TOGETHER)
+        part(row, last - row < TOGETHER ? last - row : TOGETHER);
 }
 
 }  // namespace
 
-// x [rows, F, IN], turned [IN, STRIDE] (the transposed weight) -> out [rows, F, WIDTH]; with `residual`, IN = WIDTH, x is
-// added before the ReLU.
-extern "C" void layer_forward(const float* x, const float* turned, float* out, int32_t residual, int64_t first,
-                              int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
+// x [rows, F, IN], turned [IN, STRIDE] (the transposed weight) -> out [rows, F, WIDTH]; with `residual`, IN
+// = WIDTH, x is added before the ReLU.
+extern "C" void layer_forward(const float* x, const float* turned, float* out, int32_t residual,
+                              int64_t first, int64_t last, float scale, uint64_t seed, uint32_t threshold,
+                              float kept) {
     std::vector<float> projected(TOGETHER * F * STRIDE);
     parts(first, last, [&](int64_t row, int64_t rows) {
         const float* in = x + row * F * IN;
@@ -337,17 +354,19 @@ extern "C" void layer_forward(const float* x, const float* turned, float* out, i
     });
 }
 
-// gradient [rows, F, WIDTH] of out -> dx, of the shape of x, and d_weight [STRIDE, IN], to which it is added. The
-// projections are computed again.
+// gradient [rows, F, WIDTH] of out -> dx, of the shape of x, and d_weight [STRIDE, IN], to which it is
+// added. The projections are computed again.
 extern "C" void layer_backward(const float* x, const float* weight, const float* turned, const float* out,
-                               const float* gradient, float* dx, float* d_weight, int32_t residual, int64_t first,
-                               int64_t last, float scale, uint64_t seed, uint32_t threshold, float kept) {
+                               const float* gradient, float* dx, float* d_weight, int32_t residual,
+                               int64_t first, int64_t last, float scale, uint64_t seed, uint32_t threshold,
+                               float kept) {
     std::vector<float> projected(TOGETHER * F * STRIDE), d_projected(TOGETHER * F * STRIDE);
     parts(first, last, [&](int64_t row, int64_t rows) {
         const float* in = x + row * F * IN;
         product<STRIDE>(in, IN, 1, turned, projected.data(), rows * F, IN, false);
-        backward_rows(projected.data(), nullptr, out + row * F * WIDTH, gradient + row * F * WIDTH, d_projected.data(),
-                      residual ? dx + row * F * IN : nullptr, rows, row, {scale, {seed, threshold, kept}});
+        backward_rows(projected.data(), nullptr, out + row * F * WIDTH, gradient + row * F * WIDTH,
+                      d_projected.data(), residual ? dx + row * F * IN : nullptr, rows, row,
+                      {scale, {seed, threshold, kept}});
         product<IN>(d_projected.data(), STRIDE, 1, weight, dx + row * F * IN, rows * F, STRIDE, residual);
         product<IN>(d_projected.data(), 1, STRIDE, in, d_weight, STRIDE, rows * F, true);
     });

@@ -1,5 +1,5 @@
-// ReLU and dropout in one pass: y = max(x, 0) * factor. The gradient passes where y is not zero, so no mask is kept.
-// With a bias: what stands behind a linear layer whose product alone was computed.
+// ReLU and dropout in one pass: y = max(x, 0) * factor. The gradient passes where y is not zero, so no mask
+// is kept. With a bias: what stands behind a linear layer whose product alone was computed.
 #include <vector>
 
 #include "columns.h"
@@ -17,15 +17,15 @@ extern "C" void forward(const float* x, float* y, int64_t n, int64_t first, int6
 }
 
 // dx = gradient * kept where y > 0 (NaN: the gradient passes), else 0.
-extern "C" void backward(const float* y, const float* gradient, float* dx, int64_t n, int64_t first, int64_t last,
-                         uint64_t, uint32_t, float kept) {
+extern "C" void backward(const float* y, const float* gradient, float* dx, int64_t n, int64_t first,
+                         int64_t last, uint64_t, uint32_t, float kept) {
     const int64_t end = last * LANES < n ? last * LANES : n;
     for (int64_t i = first * LANES; i < end; ++i) dx[i] = y[i] <= 0.0f ? 0.0f : gradient[i] * kept;
 }
 
 // y [rows, width], bias [width]: y = max(y + bias, 0) * factor in the vectors of 16 columns first..last-1.
-extern "C" void forward_biased(float* y, const float* bias, int64_t rows, int64_t width, int64_t first, int64_t last,
-                               uint64_t seed, uint32_t threshold, float kept) {
+extern "C" void forward_biased(float* y, const float* bias, int64_t rows, int64_t width, int64_t first,
+                               int64_t last, uint64_t seed, uint32_t threshold, float kept) {
     const Dropout dropout{seed, threshold, kept};
     const int64_t places = (width + LANES - 1) / LANES;
     in_blocks(rows, width, first, last, [&](int64_t row, int64_t count, int64_t at, auto vectors) {
@@ -43,8 +43,9 @@ extern "C" void forward_biased(float* y, const float* bias, int64_t rows, int64_
 }
 
 // dx as in `backward`; dbias [width] its sum over rows.
-extern "C" void backward_biased(const float* y, const float* gradient, float* dx, float* dbias, int64_t rows,
-                                int64_t width, int64_t first, int64_t last, uint64_t, uint32_t, float kept) {
+extern "C" void backward_biased(const float* y, const float* gradient, float* dx, float* dbias,
+                                int64_t rows, int64_t width, int64_t first, int64_t last, uint64_t,
+                                uint32_t, float kept) {
     std::vector<Doubles> sums(last - first);
     in_blocks(rows, width, first, last, [&](int64_t row, int64_t count, int64_t at, auto vectors) {
         constexpr int N = vectors;

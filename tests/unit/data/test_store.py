@@ -72,6 +72,16 @@ def test_several_labels_stay_two_dimensional():
     assert split.batch(np.array([1, 3])).labels.tolist() == [[2.0, 3.0], [6.0, 7.0]]
 
 
+def test_first_rows_are_views(folder: Path):
+    split = Prepared.open(folder).split("train")
+    part = split.first(2)
+    assert len(part) == 2
+    assert np.shares_memory(part.ids, split.ids)
+    for tensor, expected in zip(tree_leaves(part.batch(slice(0, 2))), tree_leaves(split.batch(slice(0, 2))),
+                                strict=True):
+        assert torch.equal(tensor, expected)
+
+
 def test_a_split_on_a_device_takes_row_numbers_there(folder: Path):
     split = Prepared.open(folder).split("train")
     there = split.on(torch.device("meta"))

@@ -193,8 +193,11 @@ def test_only_some_gradients(on, wanted, rate):
     assert torch.equal(gradient, right[wanted])
 
 
+RATES = [(None, False), (0.0, False), (0.5, False), (0.0, True), (0.5, True)]
+
+
 @needs_compiler
-@pytest.mark.parametrize("rate, behind", [(None, False), (0.0, False), (0.5, False), (0.0, True), (0.5, True)])
+@pytest.mark.parametrize(("rate", "behind"), RATES)
 def test_the_kernel_under_compile(on, rate, behind):
     """Outputs, gradients and moving averages are those without compilation, over two steps."""
     linear, layer = nn.Linear(12, 30), made(30, rate)

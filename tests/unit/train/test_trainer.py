@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -38,6 +39,28 @@ class Scripted(BinaryTask):
 
     def metrics(self, scores, split):
         return {"auc": self.values.pop(0), "logloss": 0.5}
+
+
+def test_seconds_of_an_epoch_are_those_of_its_steps_and_its_validation(monkeypatch):
+    """The first step, which warms up, does not count; the clock moves a second a reading."""
+    trainer = Trainer(BinaryTask(data()), config("autograd"))
+    seconds = iter([100.0, 4.0, 1.0, 2.0])
+    monkeypatch.setattr(trainer, "_seconds_of_step", lambda: next(seconds))
+    monkeypatch.setattr("time.perf_counter", itertools.count().__next__)
+    part = min(trainer.cfg.eval_batch_size, len(trainer.valid))
+    expected = 2.0 * len(trainer.train) / trainer.cfg.batch_size + len(trainer.valid) / part
+    assert trainer.seconds_of_epoch(toys.toy()) == pytest.approx(expected)
+
+
+def test_measuring_an_epoch_takes_steps(monkeypatch):
+    model, counted = toys.toy(), []
+    before = [p.detach().clone() for p in model.parameters()]
+    trainer = Trainer(BinaryTask(data()), config("autograd"))
+    take = trainer._take_step
+    monkeypatch.setattr(trainer, "_take_step", lambda batch: (counted.append(len(batch)), take(batch))[1])
+    assert trainer.seconds_of_epoch(model, steps=2) > 0
+    assert counted == [trainer.cfg.batch_size] * 3
+    assert any(not torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
