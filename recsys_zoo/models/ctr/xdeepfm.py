@@ -13,6 +13,7 @@ from ...card import Card, Published
 from ...config import Search
 from ...nn.embedding import Embedding, FirstOrder
 from ...nn.mlp import HIDDEN, MLP, MLPSettings, Width, linear
+from ...nn.outer import project_outer
 from ...registry import register
 from ...schema import Schema
 from ..base import CTRModel, ModelConfig
@@ -36,7 +37,7 @@ class CIN(nn.Module):
         x = x0 = e.transpose(1, 2)  # [B, D, F]
         pooled = []
         for layer in self.layers:
-            x = layer((x.unsqueeze(3) * x0.unsqueeze(2)).flatten(2))  # [B, D, rows F] -> [B, D, width]
+            x = project_outer(x, x0, layer.weight, layer.bias)  # [B, D, width]
             pooled.append(x.sum(1))
         return torch.cat(pooled, 1)
 
@@ -58,8 +59,8 @@ class XDeepFM(CTRModel):
             "As in FuxiCTR the maps have a bias c, no activation, and go whole into the sum and the next "
             "layer; the authors' code can split them in halves.",
             "Preset cin keeps the first-order term, as the BARS runs of CIN do.",
-            "A layer holds B x D x rows x F products: 250 MB in fp32 for 4096 rows, 39 fields, D = 10 and 39 "
-            "rows.",
+            "A layer has B x D x rows x F products, 250 MB in fp32 for 4096 rows, 39 fields, D = 10 and 39 "
+            "rows: on a CPU they are made some at a time and not kept, on a GPU they are.",
         ),
         published=(
             Published(
