@@ -1,13 +1,8 @@
 // Random factors of dropout, 16 at a time, as a function of a seed and a place.
 #pragma once
-#include <cstdint>
+#include "vectors.h"
 
 namespace {
-
-typedef float Floats __attribute__((vector_size(64)));
-typedef uint32_t Words __attribute__((vector_size(64)));
-
-constexpr int LANES = 16;
 
 inline Words mixed(Words x) {  // the finaliser of MurmurHash3
     x ^= x >> 16;

@@ -16,8 +16,6 @@
 
 namespace {
 
-typedef int32_t Ints __attribute__((vector_size(64)));
-
 constexpr int F = FIELDS, H = HEADS, D = SIZE;
 constexpr int WIDTH = H * D, STRIDE = BLOCKS * WIDTH;  // numbers a field: of one block, of all
 constexpr bool FOURTH = BLOCKS == 4;

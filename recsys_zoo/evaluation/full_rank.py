@@ -1,0 +1,91 @@
+"""Places of the relevant items among all items that a user has not seen, some users at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..itemlists import ItemLists
+from ..metrics.ranking import Ranks
+from ..nn.counting import count_above
+
+BLOCK_MIB = 32  # of scores at once, in fp32
+Scorer = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class FullRanking:
+    """The ranks of the relevant items of `users` [U]: those that have one that they have not seen."""
+
+    users: Tensor
+    ranks: Ranks
+
+
+def full_ranking(
+    score: Scorer, relevant: ItemLists, seen: ItemLists, items: int, block_mib: int = BLOCK_MIB
+) -> FullRanking:
+    """Rank all `items` for every user who has relevant ones; what the user has seen is no candidate.
+
+    score: users [B] -> scores [B, items], called for one block of users after the other, of block_mib MiB of
+    scores in fp32 (one user at least); memory beside the model's is a small multiple of that. The scores are
+    changed. InputError for scores that are NaN or infinite.
+    """
+    wanted = relevant.without(seen)
+    users = wanted.counts.nonzero().squeeze(1)
+    if len(users) == 0:
+        raise InputError("no user has a relevant item that was not seen before: there is nothing to rank")
+    places: list[tuple[Tensor, Tensor, Tensor]] = []
+    for start, block in _blocks(users, items, block_mib):
+        scores = _masked(score(block), block, seen, items)
+        row, item = wanted.of_users(block)
+        places.append((row + start, *count_above(scores, row, scores[row, item])))
+    columns = [torch.cat(column) for column in zip(*places, strict=True)]
+    return FullRanking(users, Ranks.of(*columns, items - seen.counts[users]))
+
+
+def top_items(
+    score: Scorer, users: Tensor, seen: ItemLists, items: int, k: int, block_mib: int = BLOCK_MIB
+) -> tuple[Tensor, Tensor]:
+    """The k best items [U, k] that each user has not seen, and their scores; -1 and -inf for want of items.
+
+    Of equal scores the smaller item number comes first. Memory and `score` as in `full_ranking`.
+    """
+    if not 1 <= k <= items:
+        raise InputError(f"k = {k}: a list of {items} items has 1 to {items} places")
+    found = [
+        _best(_masked(score(block), block, seen, items), k) for _, block in _blocks(users, items, block_mib)
+    ]
+    best, values = (torch.cat(column) for column in zip(*found, strict=True))
+    return torch.where(values == -torch.inf, -1, best), values
+
+
+def _blocks(users: Tensor, items: int, block_mib: int) -> Iterator[tuple[int, Tensor]]:
+    size = max(1, (block_mib << 20) // (4 * items))
+    return ((start, users[start : start + size]) for start in range(0, len(users), size))
+
+
+def _masked(scores: Tensor, users: Tensor, seen: ItemLists, items: int) -> Tensor:
+    """Scores with those of seen items at -inf, in place."""
+    if scores.shape != (len(users), items):
+        raise InputError(f"scores of {len(users)} users and {items} items have the shape {[*scores.shape]}")
+    if not all(map(math.isfinite, map(float, torch.aminmax(scores)))):
+        raise InputError("scores are NaN or infinite; the training diverged or an input is broken")
+    scores[seen.of_users(users)] = -torch.inf
+    return scores
+
+
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    value, item = torch.topk(scores, k, 1)
+    item, order = item.sort(1)
+    value, order = value.gather(1, order).sort(dim=1, descending=True, stable=True)
+    item = item.gather(1, order)
+    last = value[:, -1:]
+    cut = (scores == last).sum(1) > (value == last).sum(1)  # equal scores on both sides of the end
+    if bool(cut.any()):
+        value[cut], item[cut] = (t[:, :k] for t in scores[cut].sort(dim=1, descending=True, stable=True))
+    return item, value

@@ -1,0 +1,55 @@
+"""Items of each user as one array with offsets (CSR): what was seen, what is relevant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class ItemLists:
+    """The items of user u are items[offsets[u] : offsets[u + 1]], ascending and each once; all int64."""
+
+    offsets: Tensor
+    items: Tensor
+
+    @classmethod
+    def of(cls, user: Tensor, item: Tensor, users: int, items: int) -> ItemLists:
+        """From pairs in any order, repeated or not; InputError for numbers outside 0..users-1, 0..items-1."""
+        for what, given, count in (("user", user, users), ("item", item, items)):
+            if len(given) and not 0 <= int(given.min()) <= int(given.max()) < count:
+                found = f"{int(given.min())} to {int(given.max())}"
+                raise InputError(f"{what} numbers {found} are not all among 0 to {count - 1}")
+        keys = torch.unique(user.to(torch.int64) * items + item)
+        counts = torch.bincount(keys.div(items, rounding_mode="floor"), minlength=users)
+        return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), keys % max(items, 1))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> Tensor:
+        """Number of items of each user, [U]."""
+        return self.offsets.diff()
+
+    def of_users(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The items of some users, user by user: place of the user in `users` [n], item [n]."""
+        counts = self.counts[users]
+        row = torch.repeat_interleave(torch.arange(len(users), device=users.device), counts)
+        start = self.offsets[users] - (counts.cumsum(0) - counts)
+        return row, self.items[torch.arange(len(row), device=users.device) + start[row]]
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """All pairs: user [n], item [n]."""
+        return self.of_users(torch.arange(len(self), device=self.offsets.device))
+
+    def without(self, other: ItemLists) -> ItemLists:
+        """Those that the same user has not in the other lists."""
+        (user, item), (other_user, other_item) = self.pairs(), other.pairs()
+        span = 1 + max((int(t.max()) for t in (item, other_item) if len(t)), default=0)
+        kept = ~torch.isin(user * span + item, other_user * span + other_item)
+        return ItemLists.of(user[kept], item[kept], len(self), span)
