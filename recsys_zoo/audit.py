@@ -41,9 +41,9 @@ def audit(
     floors: rows of these data that need no learning, where they are at hand; else they are counted here.
     InputError for an unknown label or time column and for data without train and valid.
     """
+    task = BinaryTask(data, label)
     for name in ("train", "valid"):
         data.split(name)
-    task = BinaryTask(data, label)
     labels = {name: data.split(name).labels[:, task.place] for name in data.names}
     keys = {name: row_keys(data.split(name)) for name in data.names}
     record: dict[str, Any] = {

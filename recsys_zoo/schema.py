@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from .config import Frozen
 from .errors import InputError
 
 PADDING, UNKNOWN = 0, 1  # row 0 of every vocabulary pads, row 1 stands for values unseen in training
+FIRST = 2  # row of the first value
 
 Kind = Literal["categorical", "numeric", "bag", "sequence"]
 Side = Literal["user", "item", "context"]
@@ -52,6 +53,9 @@ class Schema(Frozen):
     group: str = Field("", description="raw column that groups rows for gAUC and clustered intervals")
     user: str = Field("", description="column holding the user id, where there is one")
     item: str = Field("", description="column holding the item id, where there is one")
+    interactions: bool = Field(
+        False, description="rows hold ids and context; the columns of users and items stand apart"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
@@ -77,6 +81,28 @@ class Schema(Frozen):
             if name and (name not in by_name or by_name[name].kind != "categorical"):
                 raise ValueError(f"{role}={name!r} is not a categorical column")
         return self
+
+    def of_rows(self) -> Schema:
+        """The columns that a row of a split holds: all, but of interactions no more of a user and an item
+        than the id."""
+        if not self.interactions:
+            return self
+        kept = [c for c in self.columns if c.side == "context" or c.name in (self.user, self.item)]
+        return self.model_copy(update={"columns": tuple(kept)})
+
+    def of_side(self, side: Side) -> Schema:
+        """The columns of users or items, the id among them."""
+        role = {"user": self.user if side == "user" else "", "item": self.item if side == "item" else ""}
+        columns = tuple(c for c in self.columns if c.side == side)
+        return Schema(dataset=self.dataset, columns=columns, labels=(), **role)
+
+    def size(self, side: Side) -> int:
+        """How many users or items have an id; InputError where no column holds it."""
+        name = {"user": self.user, "item": self.item}.get(side, "")
+        if not name:
+            raise InputError(f"data {self.dataset!r}: no column is named as the {side}; name it in the "
+                             f"schema file ({side} = COLUMN) and prepare again")
+        return self.column(name).vocab_size - FIRST
 
     def of(self, *kinds: Kind, side: Side | None = None) -> tuple[Column, ...]:
         """The columns of these kinds (all kinds when none is named) on this side, in schema order."""
@@ -104,6 +130,13 @@ class Schema(Frozen):
             slices[column.name] = slice(start, start + width)
             start += width
         return slices
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = dump(self)
+        if not self.interactions:
+            del values["interactions"]  # so that digests are those of schemas that are older
+        return values
 
     def save(self, path: Path) -> None:
         """Write as JSON."""

@@ -59,6 +59,9 @@ def append(
         plan = _plan(split_files, old.names, grow)
         old.verify(*(name for name in split_files if name in old.names))  # damage must not get a new digest
         encoder = Encoder.open(folder / "encoding")
+        if encoder.spec.interactions:
+            raise InputError(f"{folder}: holds interactions, whose users, items and repeats are chosen from "
+                             "all rows together; prepare all files anew")
         tables = encoder.tables if spec is None else _tables(spec, old, Path(tables_from))
         sources = Sources.open(folder)
         if not sources.complete:

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError, unknown_name
-from .spec import SplitSpec, check_split_name
-from .split import by_fractions, by_time, by_user, cut_times, hash_unit
+from .spec import SplitSpec, check_split_name, given_of
+from .split import by_fractions, by_time, by_user, by_users, cut_times, hash_unit
 from .values import Chunk, as_text, as_times
 
 
@@ -63,7 +63,7 @@ class Assigner:
 
     def __init__(self, spec: SplitSpec, names: tuple[str, ...]) -> None:
         self.spec, self.names = spec, names
-        self.looks_ahead = spec.method == "user" or (spec.method == "time" and not spec.cuts)
+        self.looks_ahead = spec.method in ("user", "users") or (spec.method == "time" and not spec.cuts)
         self._times: list[np.ndarray] = []
         self._users: list[np.ndarray] = []
         self._codes = DenseCodes()
@@ -76,20 +76,39 @@ class Assigner:
 
     def observe(self, chunk: Chunk) -> None:
         """Note what the rule needs of these rows."""
-        if self.spec.column:
+        if self.spec.random:
+            self._times.append(self._hashed(chunk))
+        elif self.spec.column:
             self._times.append(as_times(chunk, self.spec.column))
-        if self.spec.method == "user":
+        if self.spec.method in ("user", "users"):
             self._users.append(self._codes.encode(needed_text(chunk, self.spec.user, "split by user")))
 
-    def settle(self) -> None:
-        """Decide, after the last chunk."""
-        if self.spec.method == "user":
+    def settle(self, kept: np.ndarray | None = None) -> None:
+        """Decide, after the last chunk, from the rows that are kept (all without a mask)."""
+        if self.spec.method in ("user", "users"):
             users = np.concatenate(self._users) if self._users else np.empty(0, np.int64)
             times = np.concatenate(self._times) if self._times else np.zeros(len(users))
-            self._decided = by_user(users, times, list(self.spec.last.values())).astype(np.uint8)
+            stays = np.ones(len(users), bool) if kept is None else kept
+            self._decided = np.zeros(len(users), np.uint8)
+            self._decided[stays] = self._by_user(users[stays], times[stays])
         elif self._times and sum(map(len, self._times)):
-            self._cuts = cut_times(np.concatenate(self._times), self.spec.fractions)
+            times = np.concatenate(self._times)
+            self._cuts = cut_times(times if kept is None else times[kept], self.spec.fractions)
         self._times, self._users = [], []
+
+    def _by_user(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
+        if self.spec.method == "user":
+            return by_user(users, times, list(self.spec.last.values()))
+        unit = hash_unit([self._codes.values().to_numpy()], self.spec.salt)
+        names = by_fractions(unit, self.spec.fractions)
+        of_user = np.array([self.names.index(name) for name in names], np.int64)
+        given = np.array([self.names.index(given_of(n)) if given_of(n) in self.names else 0
+                          for n in self.names], np.int64)
+        return by_users(users, times, of_user, given, self.spec.given)
+
+    def _hashed(self, chunk: Chunk) -> np.ndarray:
+        keys = [needed_text(chunk, key, "split by hash", empty="").to_numpy() for key in self.spec.keys]
+        return hash_unit(keys, self.spec.salt)
 
     def assign(self, chunk: Chunk, first: int, before: int, split: str) -> np.ndarray:
         """Split numbers (uint8) of a chunk.
@@ -103,7 +122,7 @@ class Assigner:
             return self._by_column(chunk)
         if rule.method == "time":
             return by_time(as_times(chunk, rule.column), self._cuts).astype(np.uint8)
-        if rule.method == "user":
+        if rule.method in ("user", "users"):
             return self._decided[first:first + len(chunk)]
         keys = [needed_text(chunk, key, "split by hash", empty="").to_numpy() for key in rule.keys]
         unit = hash_unit(keys or [(before + chunk.rows - 1).astype(np.str_)], rule.salt)
@@ -170,5 +189,5 @@ def split_of_files(files: list[Path], split_files: dict[str, list[Path]] | None,
         raise InputError("no file is given")
     if spec.method == "files":
         raise InputError("split.method='files' needs the files of each split (train, valid, test); name "
-                         "them, or choose another split.method: column, time, hash or user")
+                         "them, or choose another split.method: column, time, hash, user or users")
     return [("", Path(path)) for path in files]

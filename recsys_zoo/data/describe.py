@@ -26,7 +26,8 @@ def describe(prepared: Prepared, dim: int = 16, largest: int = 10) -> str:
         rest = sum(size for _, size in sizes[largest:])
         lines.append(f"  {len(sizes) - largest} smaller columns {rest:>16,} vocabulary rows")
     for table in prepared.record.get("tables", []):
-        lines.append(f"  {table['file']}: {table['keys']:,} keys; {table['absent']:,} rows have another "
+        what = "ids" if schema.interactions else "rows"
+        lines.append(f"  {table['file']}: {table['keys']:,} keys; {table['absent']:,} {what} have another "
                      f"{table['key']} or none, and miss its columns")
     for name, rows in prepared.vectors().items():
         entry = prepared.record["vectors"][name]

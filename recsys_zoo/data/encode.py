@@ -40,7 +40,7 @@ class Encoder:
         self.schema = Schema(
             dataset=spec.dataset, columns=tuple(self._column(c) for c in spec.columns),
             labels=tuple(label.name for label in spec.labels),
-            group=spec.group, user=spec.user, item=spec.item)
+            group=spec.group, user=spec.user, item=spec.item, interactions=spec.interactions is not None)
 
     def _column(self, column: ColumnSpec) -> Column:
         size = 0 if column.kind == "numeric" else len(self.vocabularies[column.owner])
@@ -62,15 +62,21 @@ class Encoder:
         chunk, _ = join(Chunk(table, where, np.arange(1, table.height + 1)), joined)
         ids, numeric = self.arrays(chunk)
         labels = np.zeros((table.height, len(self.schema.labels)), np.float32)
-        return Split(self.schema, ids, numeric, labels).inputs(slice(None))
+        return Split(self.schema.of_rows(), ids, numeric, labels).inputs(slice(None))
 
-    def arrays(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
-        """ids int32 [rows, W] laid out by `Schema.id_slices`, and numeric float32 [rows, N]."""
-        shapes = split_shapes(self.schema, len(chunk))
+    def arrays(self, chunk: Chunk, schema: Schema | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """ids int32 [rows, W] laid out by `Schema.id_slices`, and numeric float32 [rows, N].
+
+        schema: a part of the columns, by default those of a row.
+        """
+        schema = schema or self.schema.of_rows()
+        shapes = split_shapes(schema, len(chunk))
         ids = np.zeros(shapes["ids"][::-1], np.int32).T  # filled by columns
         numeric = np.zeros(shapes["numeric"][::-1], np.float32).T
-        places, number = self.schema.id_slices(), 0
+        places, number, names = schema.id_slices(), 0, {c.name for c in schema.columns}
         for column in self.spec.columns:
+            if column.name not in names:
+                continue
             if column.kind == "numeric":
                 values = as_numbers(chunk, column.raw, fill_of(column))
                 numeric[:, number] = transform(column, self.fitted.get(column.name, {}), values)

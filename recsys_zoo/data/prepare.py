@@ -20,13 +20,14 @@ from .encode import Encoder
 from .fit import Fitter, Grower
 from .labels import read_labels, read_weights
 from .read import check_lines, column_names, read_chunks
+from .select import DROPPED, SIDES, InteractionFitter, Selection, above, side_chunk
 from .sources import Sources
 from .spec import DataSpec
 from .store import FORMAT, Prepared, record_digest, table_sizes
 from .tables import Table, join, plan_join, refuse_both
-from .values import Chunk, missing_column
+from .values import Chunk, as_times, missing_column
 from .vectors import FOLDER, Vectors, check_columns, write_rows
-from .write import SplitWriter
+from .write import SplitWriter, write_side
 
 Progress = Callable[[str, int, int], None]  # "split", "count" or "encode"; rows so far; rows in all or 0
 
@@ -66,6 +67,8 @@ class Preparation:
         names = names or tuple(dict.fromkeys(name for name, _ in plan if name)) or spec.split.splits
         self.names = tuple(sorted(names, key=lambda name: name != "train"))
         self.assigner = Assigner(spec.split, self.names)
+        self.selection = Selection(spec)
+        self.kept: np.ndarray | None = None  # rows of interactions that stay; None: all
         self.assigned: list[np.ndarray] = []
         self.groups = DenseCodes()
         self.counted = spec.raw_columns(counting=True) or spec.raw_columns()[:1]  # in the counting pass
@@ -85,7 +88,7 @@ class Preparation:
         if any(blank != 0 for blank in self.blank_lines.values()):
             self.counted = self.spec.raw_columns()  # a row may have values in no other column
         self.sources = self._sources()
-        if self.assigner.looks_ahead:
+        if self.assigner.looks_ahead or self.selection.needed:
             self._look_ahead()
         encoder = self._count()
         self._check_splits()
@@ -104,6 +107,7 @@ class Preparation:
             for chunk in read_chunks(path, own, self.spec.read, self.batch_rows, keep_empty):
                 chunk, found = join(chunk, tables)
                 labels, kept = read_labels(chunk, self.spec)
+                kept &= above(chunk, self.selection.rule)
                 self.absent[places] += (~found[kept]).sum(0)
                 yield split, before, chunk.filter(kept), labels[kept]
                 rows += len(kept)
@@ -111,34 +115,51 @@ class Preparation:
 
     def _look_ahead(self) -> None:
         names = [*self.spec.split.reads, *(label.raw for label in self.spec.labels)]
+        if self.spec.interactions:
+            names += [*map(self.spec.raw_id, SIDES), *self.spec.interactions.reads]
         columns = list(dict.fromkeys(filter(None, names)))
         for _, _, chunk, _ in self._chunks("split", columns):
-            self.assigner.observe(chunk)
-        self.assigner.settle()
+            if self.assigner.looks_ahead:
+                self.assigner.observe(chunk)
+            if self.selection.needed:
+                self.selection.observe(chunk)
+        if self.selection.needed:
+            self.kept = self.selection.settle()
+        self.assigner.settle(self.kept)
 
     def _count(self) -> Encoder:
         fitter, done = self._fitter(), 0
         for split, before, chunk, labels in self._chunks("count", self.counted):
             assigned = self.assigner.assign(chunk, done, before, split)
+            if self.kept is not None:
+                assigned = np.where(self.kept[done:done + len(chunk)], assigned, np.uint8(DROPPED))
             done += len(chunk)
             self.assigned.append(assigned)
-            self.rows += np.bincount(assigned, minlength=len(self.names))
+            stays = assigned != DROPPED
+            self.rows += np.bincount(assigned[stays], minlength=len(self.names))
             for place in range(len(self.names)):
                 self.positives[place] += labels[assigned == place].sum(0, dtype=np.float64).astype(np.int64)
             if self.spec.weight:
                 read_weights(chunk, self.spec)
             if self.spec.group:
                 needed_text(chunk, self.spec.group, "group rows")
+            if isinstance(fitter, InteractionFitter):
+                fitter.know(chunk.filter(stays))
             fitter.add(chunk.filter(assigned == 0))
         return fitter.finish(self.tables)
 
     def _sources(self) -> Sources:
         return Sources.of_files(path for _, path in self.plan)
 
-    def _fitter(self) -> Fitter | Grower:
+    def _fitter(self) -> Fitter | Grower | InteractionFitter:
+        if self.spec.interactions:
+            return InteractionFitter(self.spec)
         return Fitter(self.spec, {name: given.keys for name, given in self.vectors.items() if given.join})
 
     def _check_splits(self) -> None:
+        if self.kept is not None and not self.kept.any():
+            raise InputError(f"interactions: none of the {len(self.kept)} rows is left; lower user_core and "
+                             "item_core, or the rating's threshold")
         if self.spec.split.method == "column":
             self.present = [name for name, rows in zip(self.names, self.rows, strict=True) if rows]
         else:
@@ -155,8 +176,14 @@ class Preparation:
                                      "check the label or split otherwise")
 
     def _writers(self, encoder: Encoder, folder: Path) -> dict[str, SplitWriter]:
-        return {name: SplitWriter(folder / name, encoder.schema, int(self.rows[self.names.index(name)]),
-                                  bool(self.spec.weight), bool(self.spec.group)) for name in self.present}
+        more = {"weight": self.spec.weight, "group": self.spec.group, "time": self._time}
+        held = [name for name, column in more.items() if column]
+        return {name: SplitWriter(folder / name, encoder.schema.of_rows(), int(self.rows[place]), held)
+                for place, name in enumerate(self.names) if name in self.present}
+
+    @property
+    def _time(self) -> str:
+        return self.spec.interactions.time if self.spec.interactions else ""
 
     def _encode(self, encoder: Encoder, folder: Path) -> dict[str, dict[str, Any]]:
         writers = self._writers(encoder, folder)
@@ -166,6 +193,8 @@ class Preparation:
             arrays = {"ids": ids, "numeric": numeric, "labels": labels}
             if self.spec.weight:
                 arrays["weight"] = read_weights(chunk, self.spec)
+            if self._time:
+                arrays["time"] = as_times(chunk, self._time)
             if self.spec.group:
                 arrays["group"] = self.groups.encode(needed_text(chunk, self.spec.group, "group rows"))
             here = assigned[done:done + len(chunk)]
@@ -186,6 +215,7 @@ class Preparation:
                 record: dict[str, Any]) -> None:
         """Write what stands beside encoding/ and the splits; `record` says what is not known here."""
         encoder.schema.save(folder / "schema.json")
+        sides = self._sides(encoder, folder)
         self.sources.save(folder)
         if self.spec.group:
             self.groups.save(folder / "groups.parquet")
@@ -204,6 +234,8 @@ class Preparation:
                 for table, absent in zip(self.tables, self.absent, strict=True)]
         if vectors := self._vectors(encoder, folder):
             record["vectors"] = vectors
+        if sides:
+            record["sides"] = sides
         record["data_digest"] = record_digest(record)
         (folder / "prepared.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
@@ -211,3 +243,18 @@ class Preparation:
         """Write the pretrained rows; what prepared.json says of them, by column."""
         return {name: write_rows(given, name, encoder.vocabularies[name], folder / FOLDER)
                 for name, given in self.vectors.items()}
+
+    def _sides(self, encoder: Encoder, folder: Path) -> dict[str, dict[str, Any]]:
+        """Write what is known of users and items, a row for each of their ids; what prepared.json says."""
+        entries = {}
+        for side in SIDES:
+            if not self.spec.side_columns(side):
+                continue
+            schema = encoder.schema.of_side(side)
+            ids = encoder.vocabularies[schema.user or schema.item].values
+            chunk = side_chunk(self.spec, side, ids, self.tables)
+            entries[side] = write_side(folder / "sides" / side, schema, *encoder.arrays(chunk, schema))
+            for place, table in enumerate(self.tables):
+                if table.spec.raw == self.spec.raw_id(side):
+                    self.absent[place] = table.find(chunk).null_count()
+        return entries

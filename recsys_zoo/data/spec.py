@@ -12,6 +12,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from ..config import Frozen, read_toml
 from ..errors import InputError
 from ..schema import Kind, Side
+from .interactions import InteractionSpec
 
 Rule = Literal["none", "linear", "standardise", "log_square", "quantile"]
 Number = float | Literal["none"]  # TOML has no null
@@ -22,9 +23,22 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def check_split_name(name: str) -> None:
-    """InputError for a split name that cannot be a folder beside encoding/ and vectors/."""
-    if not _SPLIT_NAME.fullmatch(name) or name in ("encoding", "vectors"):
-        raise InputError(f"split name {name!r}: use letters, digits, - and _ (not 'encoding' or 'vectors')")
+    """InputError for a split name that cannot be a folder beside encoding/, vectors/ and sides/."""
+    if not _SPLIT_NAME.fullmatch(name) or name in ("encoding", "vectors", "sides"):
+        raise InputError(f"split name {name!r}: use letters, digits, - and _ (not 'encoding', 'vectors' or "
+                         "'sides')")
+
+
+def given_of(split: str) -> str:
+    """The split with the rows that are given of the users who are held out for this one."""
+    return f"{split}_given"
+
+
+def _without_defaults(values: dict[str, Any], spec: Frozen, names: tuple[str, ...]) -> dict[str, Any]:
+    """Settings younger than data that were prepared without them: left out where they have their default, so
+    that digests stay."""
+    fields = type(spec).model_fields
+    return {k: v for k, v in values.items() if k not in names or getattr(spec, k) != fields[k].default}
 
 
 class ColumnSpec(Frozen):
@@ -113,23 +127,29 @@ class LabelSpec(Frozen):
 class SplitSpec(Frozen):
     """How rows are divided into training, validation and test."""
 
-    method: Literal["files", "column", "time", "hash", "user"] = Field("files", description=(
+    method: Literal["files", "column", "time", "hash", "user", "users"] = Field("files", description=(
         "files: each split has its own files; column: a column names the split; time: earlier rows train; "
-        "hash: a fixed hash of key columns; user: the last rows of each user are held out"))
+        "hash: a fixed hash of key columns (of the item: cold items); user: the last rows of each user are "
+        "held out; users: all rows of some users are held out, and the first of them given as their history"))
     column: str = Field("", description=(
         "the split column (column) or the time column (time; user: empty means file order)"))
     names: dict[str, str] = Field({}, description=(
         "column: value -> split; empty: the values are train, valid, test"))
     fractions: dict[str, float] = Field({"train": 0.8, "valid": 0.1, "test": 0.1}, description=(
-        "hash, time: share of the rows; for time in time order"))
+        "hash, time: share of the rows, for time in time order; users: share of the users"))
     cuts: dict[str, float | str] = Field({}, description=(
         "time: first moment of each later split, a number or date: {valid = 2020-05-01, test = 2020-06-01}"))
     keys: tuple[str, ...] = Field((), description="hash: columns hashed together; empty: row number from 0")
-    salt: str = Field("", description="hash: another salt is another draw")
-    user: str = Field("", description="user: the user column")
+    salt: str = Field("", description="hash, users, random: another salt is another draw")
+    user: str = Field("", description="user, users: the user column")
     last: dict[str, float] = Field({"valid": 1, "test": 1}, description=(
         "user: rows held out of each user, the latest in the split named last; 1 and more are counts, "
         "below 1 shares (rounded down)"))
+    random: bool = Field(False, description=(
+        "user, users: the rows of a user stand in the order of a hash of all of keys, not in time order"))
+    given: float = Field(0.8, gt=0, lt=1, description=(
+        "users: share of a held-out user's rows (rounded down, but one at least where there are two) that go "
+        "to SPLIT_given, the history that the others are to be ranked by"))
 
     @field_validator("cuts", mode="before")
     @classmethod
@@ -144,13 +164,19 @@ class SplitSpec(Frozen):
         named = tuple(dict.fromkeys(self.names.values()))
         return {"files": (), "column": named or ("train", "valid", "test"),
                 "time": ("train", *self.cuts) if self.cuts else tuple(self.fractions),
-                "hash": tuple(self.fractions), "user": ("train", *self.last)}[self.method]
+                "hash": tuple(self.fractions), "user": ("train", *self.last),
+                "users": tuple(n for name in self.fractions for n in self._parts(name))}[self.method]
+
+    @staticmethod
+    def _parts(name: str) -> tuple[str, ...]:
+        return (name,) if name == "train" else (given_of(name), name)
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The columns of the files that this rule reads."""
+        by_user = (self.user, *self.keys) if self.random else (self.user, self.column)
         return {"files": (), "column": (self.column,), "time": (self.column,), "hash": self.keys,
-                "user": (self.user, self.column)}[self.method]
+                "user": by_user, "users": by_user}[self.method]
 
     @property
     def words(self) -> str:
@@ -158,10 +184,14 @@ class SplitSpec(Frozen):
         shares = ", ".join(f"{name} {share:g}" for name, share in self.fractions.items())
         cuts = ", ".join(f"{name} from {moment}" for name, moment in self.cuts.items())
         last = ", ".join(f"{name} {count:g}" for name, count in self.last.items())
+        order = f"hash of {', '.join(self.keys)} (salt {self.salt!r})" if self.random else (
+            self.column or "file order")
         return {"files": "given files", "column": f"as the column {self.column} says",
                 "time": f"by time ({self.column}): {cuts or shares}",
                 "hash": f"hash of {', '.join(self.keys) or 'the row number'} (salt {self.salt!r}): {shares}",
-                "user": f"last rows of each {self.user} by {self.column or 'file order'}: {last}",
+                "user": f"last rows of each {self.user} by {order}: {last}",
+                "users": f"all rows of a {self.user}, by hash (salt {self.salt!r}): {shares}; the first "
+                         f"{self.given:g} of a held-out one, by {order}, are given",
                 }[self.method]
 
     @model_validator(mode="after")
@@ -170,9 +200,12 @@ class SplitSpec(Frozen):
             check_split_name(name)
         if self.method in ("column", "time") and not self.column:
             raise ValueError(f"method={self.method!r} needs column, the name of the {self.method} column")
-        if self.method == "user" and not self.user:
-            raise ValueError("method='user' needs user, the name of the user column")
-        uses_shares = self.method == "hash" or (self.method == "time" and not self.cuts)
+        if self.method in ("user", "users") and not self.user:
+            raise ValueError(f"method={self.method!r} needs user, the name of the user column")
+        if self.random and (self.method not in ("user", "users") or not self.keys):
+            raise ValueError("random belongs to the methods user and users and needs keys, the columns whose "
+                             "hash orders the rows of a user, for example user and item")
+        uses_shares = self.method in ("hash", "users") or (self.method == "time" and not self.cuts)
         shares = self.fractions.values()
         if uses_shares and (min(shares, default=0) <= 0 or abs(sum(shares) - 1) > 1e-9):
             raise ValueError(f"fractions={self.fractions} must be above 0 and sum to 1")
@@ -185,6 +218,10 @@ class SplitSpec(Frozen):
         if self.method == "time" and self.splits[0] != "train":
             raise ValueError(f"the splits {list(self.splits)} are in time order, 'train' must be the first")
         return self
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_defaults(dump(self), self, ("random", "given"))
 
 
 class ReadSpec(Frozen):
@@ -245,6 +282,8 @@ class DataSpec(Frozen):
     split: SplitSpec = Field(SplitSpec(), description="division into training, validation and test")
     read: ReadSpec = Field(ReadSpec(), description="how text files are written")
     tables: tuple[TableSpec, ...] = Field((), description="side tables, joined by key")
+    interactions: InteractionSpec | None = Field(None, description=(
+        "rows are interactions to learn a ranking of items from, without labels"))
     note: str = Field("", description="stands beside every number that comes from these data")
 
     @field_validator("labels", mode="before")
@@ -274,7 +313,47 @@ class DataSpec(Frozen):
         if leaked:
             raise ValueError(f"{min(leaked)!r} is both a label and an input; remove it from the columns")
         self._check_tables()
+        if self.interactions is not None:
+            self._check_interactions()
         return self
+
+    def _check_interactions(self) -> None:
+        if not self.user or not self.item:
+            raise ValueError("interactions need user and item, the names of the columns that hold their ids")
+        if self.labels or self.group or self.weight:
+            raise ValueError("interactions have no labels, group and weight; a rating becomes one by "
+                             "interactions.rating and interactions.above")
+        by_name = {c.name: c for c in self.columns}
+        for side, name in (("user", self.user), ("item", self.item)):
+            own = by_name[name]
+            if own.side != side or own.min_count > 1 or own.share_with or own.reads_numbers:
+                raise ValueError(f"column {name!r}: the {side} of interactions has side={side!r} and a "
+                                 "vocabulary of all its values: no min_count, share_with and rule")
+            brought = {n for table in self.tables if table.raw == own.raw for n in table.columns}
+            for column in self.columns:
+                if column.side == side and column.name != name and column.raw not in brought:
+                    raise ValueError(f"column {column.name!r} with side={side!r} must come from a [[tables]] "
+                                     f"entry whose key is the {side} ({own.raw!r})")
+        for column in self.columns:
+            if column.share_with and by_name[column.share_with].side != column.side:
+                raise ValueError(f"column {column.name!r} shares with {column.share_with!r} of another side; "
+                                 "users, items and rows of interactions are encoded apart")
+
+    def raw_id(self, side: Side) -> str:
+        """The column of the files that holds the ids of users or items."""
+        name = self.user if side == "user" else self.item
+        return next(c.raw for c in self.columns if c.name == name)
+
+    def side_columns(self, side: Side) -> tuple[ColumnSpec, ...]:
+        """The columns of users or items beside the id, where they stand apart from the rows."""
+        own = self.user if side == "user" else self.item
+        return tuple(c for c in self.columns if self.interactions and c.side == side and c.name != own)
+
+    @property
+    def row_columns(self) -> tuple[ColumnSpec, ...]:
+        """The columns that every row holds: all, but of interactions the ids and what is of neither side."""
+        apart = (*self.side_columns("user"), *self.side_columns("item"))
+        return tuple(c for c in self.columns if c not in apart)
 
     def _check_tables(self) -> None:
         brought = [(table.files[0], name) for table in self.tables for name in table.columns]
@@ -285,16 +364,13 @@ class DataSpec(Frozen):
             if name in keys:
                 raise ValueError(f"table {file!r} brings {name!r}, by which a table is joined; a key must "
                                  "stand in the main files")
-            if name not in read:
+            if name not in read and name not in {c.raw for c in self.columns}:
                 raise ValueError(f"table {file!r} brings {name!r}, which nothing uses; name it in a "
                                  "[[columns]] entry or remove it")
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values = dump(self)
-        if not self.tables:
-            values.pop("tables", None)  # so that digests are those of data prepared before there were tables
-        return values
+        return _without_defaults(dump(self), self, ("tables", "interactions"))
 
     @classmethod
     def load(cls, path: Path | str) -> DataSpec:
@@ -306,8 +382,8 @@ class DataSpec(Frozen):
 
         To predict: the inputs only; for the counting pass: without inputs that learn nothing from it.
         """
-        names = [c.raw for c in self.columns if c.learns or not counting]
+        names = [c.raw for c in self.row_columns if c.learns or not counting]
         if not prediction:
             names += [b.raw for b in self.labels] + [self.weight, self.group]
-            names += self.split.reads
+            names += [*self.split.reads, *(self.interactions.reads if self.interactions else ())]
         return tuple(dict.fromkeys(name for name in names if name))

@@ -95,3 +95,19 @@ def by_user(users: np.ndarray, times: np.ndarray, last: Sequence[float]) -> np.n
         inside = (from_end > np.repeat(before, sizes)) & (from_end <= np.repeat(reach, sizes))
         split[order[inside & np.repeat(fits, sizes)]] = number
     return split
+
+
+def by_users(users: np.ndarray, times: np.ndarray, split: np.ndarray, given: np.ndarray,
+             share: float) -> np.ndarray:
+    """Number of the split of each row, when all rows of a user belong to one split: 0 for training users.
+
+    users: codes from 0; times: moments, ties by row order; split: of each user. Of the n rows of a held-out
+    user the first floor(share n), one at least where n > 1, go to given[split] instead.
+    """
+    order = np.lexsort((np.arange(len(users)), times, users))
+    sizes = np.bincount(users, minlength=len(split))
+    place = np.empty(len(users), np.int64)
+    place[order] = np.arange(len(users)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    known = np.maximum(np.floor(sizes * share + 1e-9), sizes > 1)
+    of_row = split[users]
+    return np.where((of_row > 0) & (place < known[users]), given[of_row], of_row)

@@ -3,9 +3,10 @@
 The folder (format 1) is written by `prepare`: schema.json, prepared.json, encoding/, where there are groups
 groups.parquet (their texts in the order of their numbers), and for each split ids.npy (int32 [rows, W],
 row-major, W laid out by `Schema.id_slices`), numeric.npy (float32 [rows, N]), labels.npy (float32 [rows, T])
-and, where the data has them, weight.npy (float32 [rows]) and group.npy (int32 [rows]). sources.json names the
-files it was made from. vectors/ holds the pretrained rows of columns that have them, float32 [V, D] in the
-order of the vocabulary.
+and, where the data has them, weight.npy (float32 [rows]), group.npy (int32 [rows]) and time.npy (float64
+[rows]). sources.json names the files it was made from. vectors/ holds the pretrained rows of columns that
+have them, float32 [V, D] in the order of the vocabulary. Of interactions a row holds ids and context alone
+(`Schema.of_rows`), and sides/user and sides/item hold what is known of users and items, a row for every id.
 """
 
 from __future__ import annotations
@@ -22,20 +23,22 @@ import numpy as np
 from ..config import json_digest
 from ..errors import InputError, unknown_name
 from ..files import restore, sha256_file
-from ..schema import Schema
+from ..schema import FIRST, Schema
 
 if TYPE_CHECKING:  # torch alone takes 190 MiB, and preparing data needs no tensors
     import torch
     from torch import Tensor
 
     from ..batch import Batch, Inputs
+    from ..itemlists import ItemLists
+    from ..schema import Side
 
     Rows = np.ndarray | slice | Tensor
 
 FORMAT = 1
 
 DTYPES = {"ids": np.int32, "numeric": np.float32, "labels": np.float32, "weight": np.float32,
-           "group": np.int32}
+           "group": np.int32, "time": np.float64}
 
 
 class Split:
@@ -43,7 +46,7 @@ class Split:
 
     def __init__(self, schema: Schema, ids: np.ndarray, numeric: np.ndarray | None, labels: np.ndarray,
                  weight: np.ndarray | None = None, group: np.ndarray | None = None,
-                 where: str = "split") -> None:
+                 time: np.ndarray | None = None, where: str = "split") -> None:
         """Arrays as in the folder; numeric=None: there is no numeric column; one label may be [rows].
 
         Other types are converted (which copies); InputError names `where` when a shape does not fit.
@@ -55,7 +58,8 @@ class Split:
         if labels.ndim == 1:
             labels = labels[:, None]
         shapes = split_shapes(schema, rows)
-        given = {"ids": ids, "numeric": numeric, "labels": labels, "weight": weight, "group": group}
+        given = {"ids": ids, "numeric": numeric, "labels": labels, "weight": weight, "group": group,
+                 "time": time}
         arrays: dict[str, np.ndarray] = {}
         for name, array in given.items():
             if array is None:
@@ -65,7 +69,7 @@ class Split:
                                  f"of ids want {list(shapes[name])}; prepare the data again")
             arrays[name] = np.ascontiguousarray(array, DTYPES[name])
         self.ids, self.numeric, self.labels = arrays["ids"], arrays["numeric"], arrays["labels"]
-        self.weight, self.group = arrays.get("weight"), arrays.get("group")
+        self.weight, self.group, self.time = (arrays.get(name) for name in ("weight", "group", "time"))
         self._fields = len(schema.of("categorical"))
         self._bags = {c.name: schema.id_slices()[c.name] for c in schema.of("bag", "sequence")}
 
@@ -150,7 +154,8 @@ class Prepared:
         restore(folder)
         record = _read_record(folder)
         schema = Schema.load(folder / "schema.json")
-        splits = {name: _open_split(folder, name, entry, schema) for name, entry in record["splits"].items()}
+        splits = {name: _open_split(folder, name, entry, schema.of_rows())
+                  for name, entry in record["splits"].items()}
         return cls(schema, splits, record, folder)
 
     @classmethod
@@ -184,6 +189,32 @@ class Prepared:
             raise unknown_name("split", name, self._splits)
         return self._splits[name]
 
+    def side(self, side: Side) -> Split:
+        """What is known of every user or item of interactions: a row for each id, in the order of the ids.
+
+        The columns are those of `Schema.of_side`; ids 0 (padding) and 1 (unknown) have empty rows.
+        """
+        schema = self.schema.of_side(side)
+        if entry := self.record.get("sides", {}).get(side):
+            assert self.folder is not None, "data in memory have no sides"
+            return _open_split(self.folder / "sides", side, entry, schema)
+        rows = self.schema.size(side) + FIRST
+        ids = np.arange(rows, dtype=np.int32)[:, None]
+        ids[:FIRST] = 0
+        return Split(schema, ids, None, np.zeros((rows, 0), np.float32))
+
+    def lists(self, *names: str) -> ItemLists:
+        """The items of each user in these splits together, numbered from 0 (id less FIRST) as users are."""
+        import torch
+
+        from ..itemlists import ItemLists
+
+        schema = self.schema.of_rows()
+        places = [schema.id_slices()[column].start for column in (self.schema.user, self.schema.item)]
+        ids = [torch.from_numpy(self.split(name).ids[:, places]).long() - FIRST for name in names]
+        user, item = torch.cat(ids).unbind(1) if ids else torch.zeros((2, 0), dtype=torch.int64)
+        return ItemLists.of(user, item, self.schema.size("user"), self.schema.size("item"))
+
     def vectors(self) -> dict[str, np.ndarray]:
         """Pretrained rows float32 [V, D] by column, mapped from disk; 0, 1 and values without one are zero.
 
@@ -213,6 +244,8 @@ class Prepared:
         for name in splits or self.names:
             entry = self.record["splits"][name]
             files |= {f"{name}/{file}": digest for file, digest in entry["files"].items()}
+        for side, entry in self.record.get("sides", {}).items():
+            files |= {f"sides/{side}/{file}": digest for file, digest in entry["files"].items()}
         for entry in self.record.get("vectors", {}).values():
             files[f"vectors/{entry['file']}"] = entry["sha256"]
         for name, digest in files.items():
@@ -228,7 +261,7 @@ def split_shapes(schema: Schema, rows: int) -> dict[str, tuple[int, ...]]:
     """The shape of each matrix of a split with that many rows."""
     width = max((place.stop for place in schema.id_slices().values()), default=0)
     return {"ids": (rows, width), "numeric": (rows, len(schema.of("numeric"))),
-            "labels": (rows, len(schema.labels)), "weight": (rows,), "group": (rows,)}
+            "labels": (rows, len(schema.labels)), "weight": (rows,), "group": (rows,), "time": (rows,)}
 
 
 def table_sizes(schema: Schema) -> dict[str, int]:

@@ -13,11 +13,10 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError
-from ..schema import UNKNOWN
+from ..schema import FIRST, UNKNOWN
 from .read import readable
 from .values import as_text
 
-FIRST = 2  # id of the first value
 _STRANGERS = 1 << 20  # texts that are no values: how many polars may remember, beside one a value
 
 

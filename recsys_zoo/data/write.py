@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..schema import Schema
+from ..schema import FIRST, Schema
 from .store import DTYPES, split_shapes
 
 
@@ -43,13 +45,13 @@ class MatrixWriter:
 class SplitWriter:
     """The matrices of one split."""
 
-    def __init__(self, folder: Path, schema: Schema, rows: int, weighted: bool, grouped: bool) -> None:
-        folder.mkdir()
+    def __init__(self, folder: Path, schema: Schema, rows: int, more: Sequence[str] = ()) -> None:
+        """more: of weight, group and time, what the rows have."""
+        folder.mkdir(parents=True)
         self.rows = rows
-        names = ["ids", "numeric", "labels", *["weight"] * weighted, *["group"] * grouped]
         shapes = split_shapes(schema, rows)
         self._writers = {name: MatrixWriter(folder / f"{name}.npy", DTYPES[name], shapes[name])
-                         for name in names}
+                         for name in ("ids", "numeric", "labels", *more)}
 
     def append(self, arrays: dict[str, np.ndarray], mask: np.ndarray) -> None:
         """Write the rows where mask is true."""
@@ -61,3 +63,13 @@ class SplitWriter:
     def close(self) -> dict[str, str]:
         """Finish all files; returns file name -> SHA-256."""
         return {f"{name}.npy": writer.close() for name, writer in self._writers.items()}
+
+
+def write_side(folder: Path, schema: Schema, ids: np.ndarray, numeric: np.ndarray) -> dict[str, Any]:
+    """The rows of users or items from id FIRST on, behind empty rows for padding and unknown; their entry."""
+    writer = SplitWriter(folder, schema, len(ids) + FIRST)
+    empty = {name: np.zeros((FIRST, array.shape[1])) for name, array in (("ids", ids), ("numeric", numeric))}
+    for part in (empty, {"ids": ids, "numeric": numeric}):
+        rows = len(part["ids"])
+        writer.append({**part, "labels": np.zeros((rows, 0))}, np.ones(rows, bool))
+    return {"rows": writer.rows, "files": writer.close()}

@@ -30,6 +30,11 @@ class BinaryTask:
 
     def __init__(self, data: Prepared, label: str = "") -> None:
         names = data.schema.labels
+        if data.schema.interactions:
+            raise InputError(
+                f"{data.schema.dataset}: interactions have no label of clicks to learn or audit; prepare the "
+                "files with labels for that"
+            )
         if not names:
             raise InputError(
                 "the data have no label column; name one under `labels` in the schema file and prepare again"
