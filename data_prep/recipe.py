@@ -128,8 +128,10 @@ def positives(data: Prepared, name: str) -> int:
 
 def summary(data: Prepared) -> list[str]:
     """Lines for the terminal: counts, and the note that belongs beside every number."""
-    lines = [f"{name}: {len(data.split(name)):,} rows, {positives(data, name):,} positive"
-             for name in data.names]
+    lines = [f"{name}: {len(data.split(name)):,} rows" for name in data.names]
+    if data.schema.labels:
+        lines = [f"{line}, {positives(data, name):,} positive"
+                 for line, name in zip(lines, data.names, strict=True)]
     lines.append(f"table size {data.schema.table_size:,} (values and one unknown row a column); "
                  f"digest {data.data_digest[:16]}; in {data.folder}")
     note = data.record["spec"]["note"]
