@@ -12,8 +12,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts: test proce
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from recsys_zoo.nn import kernels
+
+# the same examples in every run, as with all seeds; no deadline, because processes share the cores
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(autouse=True)

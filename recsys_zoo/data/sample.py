@@ -1,0 +1,80 @@
+"""Negative items for users: drawn exactly from what they have not, uniformly or by popularity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..itemlists import ItemLists
+
+_LARGEST = 1 << 62  # of whole numbers: weights are rounded so that users times their sum stay below
+
+
+class Negatives:
+    """Draws items that a user has no interaction with, each with its weight's share among those.
+
+    There is no rejection: a number below the weight of what is left of the catalogue is moved past the user's
+    own items by a search, so that every draw is one step, and a false negative is impossible.
+    """
+
+    def __init__(self, positives: ItemLists, items: int, weight: Tensor | None = None) -> None:
+        """positives: what is never drawn. weight [items] >= 0, of any scale; None: all alike.
+
+        InputError for a user who has all items of a weight, and for weights that are no weights.
+        """
+        self.positives, self.items, self.cdf = positives, items, None
+        user, item = positives.pairs()
+        before_item = item
+        if weight is not None:
+            units = _quantised(weight, items, _LARGEST // (len(positives) + 1) - items)
+            self.cdf = units.cumsum(0)
+            before_item, own = (self.cdf - units)[item], units[item]
+        else:
+            own = torch.ones_like(item)
+        whole = items if self.cdf is None else int(self.cdf[-1])
+        before_own = own.cumsum(0) - own
+        start = positives.offsets[:-1]
+        padded = torch.cat([before_own, own.sum().reshape(1)])
+        of_user = padded[positives.offsets[1:]] - padded[start]
+        self.left = whole - of_user  # weight of what each user has not
+        if len(self.left) and int(self.left.min()) <= 0:
+            raise InputError(f"user number {int(self.left.argmin())} has an interaction with every item that "
+                             "may be drawn: there is no negative")
+        # of each own item, the user's own weight before it
+        self._moved = torch.cat([before_own - padded[start][user], own.new_zeros(1)])
+        self._span = whole + 1
+        self._keys = user * self._span + before_item - self._moved[:-1]  # ascending over all users
+        self._own = torch.cat([own, own.new_zeros(1)])
+
+    def draw(self, users: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Items int64 [B, count] for users [B], from torch's generator unless another is given."""
+        unit = torch.rand(len(users), count, dtype=torch.float64, generator=generator, device=users.device)
+        left = self.left[users, None]
+        return self.at((unit * left).long().clamp(max=left - 1), users)
+
+    def at(self, place: Tensor, users: Tensor) -> Tensor:
+        """The item at each place [B, count] below `left`, when what a user has not lies side by side."""
+        keys = users[:, None] * self._span + place
+        passed = torch.searchsorted(self._keys, keys, right=True)  # own items before it, and other users'
+        last = passed - 1
+        any_own = passed > self.positives.offsets[users, None]
+        moved = torch.where(any_own, self._moved[last] + self._own[last], 0)
+        place = place + moved
+        return place if self.cdf is None else torch.searchsorted(self.cdf, place, right=True)
+
+
+def popularity(train: ItemLists, items: int, power: float = 1.0) -> Tensor:
+    """Number of users of each item to some power: weights [items] of `Negatives`."""
+    return torch.bincount(train.items, minlength=items).double() ** power
+
+
+def _quantised(weight: Tensor, items: int, total: int) -> Tensor:
+    """About `total` whole units together, one at least for an item whose weight is not 0."""
+    if weight.shape != (items,) or not bool(torch.isfinite(weight).all()) or bool((weight < 0).any()):
+        raise InputError(f"weights of {items} items: give one finite number of at least 0 for each")
+    share = weight.double() / weight.double().sum().clamp(min=1e-300)
+    if not bool(share.any()):
+        raise InputError("weights of items: all are 0, nothing can be drawn")
+    units = (share * min(total, 1 << 52)).round().long()
+    return torch.where(weight > 0, units.clamp(min=1), 0)

@@ -1,0 +1,113 @@
+"""Negatives: every place below the weight of what is left, one by one, and the draws over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys_zoo.data.sample import Negatives, popularity
+from recsys_zoo.errors import InputError
+from recsys_zoo.itemlists import ItemLists
+
+USERS, ITEMS = 4, 6
+pairs = st.sets(st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)), max_size=15)
+
+
+def lists(values) -> ItemLists:
+    user, item = (torch.tensor([pair[k] for pair in sorted(values)], dtype=torch.int64) for k in (0, 1))
+    return ItemLists.of(user, item, USERS, ITEMS)
+
+
+def every_place(negatives: Negatives, user: int) -> list[int]:
+    places = torch.arange(int(negatives.left[user]))[None]
+    return negatives.at(places, torch.tensor([user]))[0].tolist()
+
+
+@given(pairs)
+def test_uniform_places_are_the_items_that_are_left_in_their_order(values):
+    full = [u for u in range(USERS) if sum(pair[0] == u for pair in values) == ITEMS]
+    if full:
+        with pytest.raises(InputError, match=f"user number {full[0]}"):
+            Negatives(lists(values), ITEMS)
+        return
+    negatives = Negatives(lists(values), ITEMS)
+    for user in range(USERS):
+        assert every_place(negatives, user) == [i for i in range(ITEMS) if (user, i) not in values]
+
+
+@given(pairs, st.lists(st.integers(0, 3), min_size=ITEMS, max_size=ITEMS).filter(any))
+def test_weighted_places_are_as_many_as_the_weights_of_what_is_left(values, weights):
+    positives = lists(values)
+    left = [[i for i in range(ITEMS) if (user, i) not in values and weights[i]] for user in range(USERS)]
+    if not all(left):
+        with pytest.raises(InputError, match="has an interaction with every item that may be drawn"):
+            Negatives(positives, ITEMS, torch.tensor(weights))
+        return
+    negatives = Negatives(positives, ITEMS, torch.tensor(weights))
+    # a unit of weight is so many places that only the borders are looked at
+    units = negatives.cdf.diff(prepend=torch.zeros(1, dtype=torch.int64))
+    torch.testing.assert_close(units / units.sum(), torch.tensor(weights) / sum(weights))
+    for user in range(USERS):
+        assert int(negatives.left[user]) == int(units[left[user]].sum())
+        ends = units[left[user]].cumsum(0)
+        places = torch.cat([ends - units[left[user]], ends - 1])
+        assert negatives.at(places[None], torch.tensor([user]))[0].tolist() == left[user] * 2
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_draws_follow_the_weights(weighted):
+    """Shares over 60,000 draws within five standard deviations."""
+    values = {(0, 1), (0, 4), (2, 0)}
+    weight = torch.tensor([5.0, 1, 0, 2, 7, 1]) if weighted else None
+    negatives = Negatives(lists(values), ITEMS, weight)
+    torch.manual_seed(2)
+    drawn = negatives.draw(torch.tensor([0, 3, 2]), 60_000)
+    for row, user in enumerate((0, 3, 2)):
+        left = [0.0 if (user, i) in values else float(weight[i]) if weighted else 1.0 for i in range(ITEMS)]
+        counts = Counter(drawn[row].tolist())
+        for item, mass in enumerate(left):
+            share = mass / sum(left)
+            spread = (share * (1 - share) / 60_000) ** 0.5
+            assert abs(counts[item] / 60_000 - share) <= 5 * spread
+
+
+def test_the_generator_decides():
+    negatives = Negatives(lists({(0, 1)}), ITEMS)
+    users = torch.zeros(9, dtype=torch.int64)
+    draws = [negatives.draw(users, 4, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_many_users_and_a_steep_popularity():
+    """Whole numbers do not overflow, and an item of tiny weight can still be drawn."""
+    users = 3_000_000
+    user = torch.arange(users)
+    positives = ItemLists.of(user, user % 2, users, 1000)
+    weight = torch.ones(1000)
+    weight[0], weight[999] = 1e12, 1e-9
+    negatives = Negatives(positives, 1000, weight)
+    last = torch.tensor([users - 1, users - 2])
+    places = torch.stack([torch.zeros(2, dtype=torch.int64), negatives.left[last] - 1], 1)
+    assert negatives.at(places, last).tolist() == [[0, 999], [1, 999]]
+
+
+def test_popularity_counts_users():
+    positives = lists({(0, 1), (1, 1), (3, 5)})
+    assert popularity(positives, ITEMS).tolist() == [0, 2, 0, 0, 0, 1]
+    assert popularity(positives, ITEMS, 0.5).tolist() == pytest.approx([0, 2**0.5, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("weight", [[1.0] * 5, [1.0] * 5 + [-1.0], [1.0] * 5 + [float("nan")]])
+def test_what_are_no_weights_is_refused(weight):
+    with pytest.raises(InputError, match="weights of 6 items"):
+        Negatives(lists(set()), ITEMS, torch.tensor(weight))
+
+
+def test_weights_of_nothing_are_refused():
+    with pytest.raises(InputError, match="all are 0"):
+        Negatives(lists(set()), ITEMS, torch.zeros(ITEMS))
