@@ -1,0 +1,77 @@
+"""Losses of rankings: scores of positive items against those of negative ones, larger is better.
+
+pos [B] and neg [B, N] are scores of one user a row. All but `warp` are means over the rows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def bpr(pos: Tensor, neg: Tensor) -> Tensor:
+    """Mean over all pairs of -log sigmoid(pos - neg) (Rendle et al., UAI 2009); ln 2 for equal scores."""
+    return F.softplus(neg - pos[:, None]).mean()
+
+
+def cross_entropy_with_negatives(pos: Tensor, neg: Tensor) -> Tensor:
+    """Mean over rows of -log sigmoid(pos) - sum over negatives of log sigmoid(-neg) (He et al., WWW 2017)."""
+    return (F.softplus(-pos) + F.softplus(neg).sum(1)).mean()
+
+
+def cosine_contrastive(pos: Tensor, neg: Tensor, margin: float, negative_weight: float) -> Tensor:
+    """Mean of 1 - pos + (w / N) sum max(0, neg - margin), of cosines (Mao et al., CIKM 2021, eq. 1)."""
+    return (1 - pos + negative_weight * (neg - margin).clamp(min=0).mean(1)).mean()
+
+
+def warp(pos: Tensor, neg: Tensor, margin: float, items: int) -> Tensor:
+    """Sum of w max(0, margin + pos - min neg), of squared distances (Hsieh et al., WWW 2017, eq. 1-3).
+
+    w = ln(1 + items M / N), M the negatives nearer than pos + margin: how many of all items stand before the
+    positive one, by their share among the N; no gradient goes through it.
+    """
+    with torch.no_grad():
+        impostors = (margin + pos[:, None] - neg > 0).sum(1)
+        weight = torch.log1p(items * impostors.to(pos.dtype) / neg.shape[1])
+    return (weight * (margin + pos - neg.amin(1)).clamp(min=0)).sum()
+
+
+def sampled_softmax(
+    pos: Tensor, neg: Tensor, pos_log_q: Tensor | None = None, neg_log_q: Tensor | None = None
+) -> Tensor:
+    """Mean of -log (e^pos / (e^pos + sum e^neg)).
+
+    log_q: logarithms of the rates at which the items are drawn, taken off their scores, so that the sum
+    stands for that over all items (Bengio & Senecal, 2003); [B] and [B, N]. No effect when all are equal.
+    """
+    if pos_log_q is not None:
+        pos = pos - pos_log_q
+    if neg_log_q is not None:
+        neg = neg - neg_log_q
+    return (torch.cat([pos[:, None], neg], 1).logsumexp(1) - pos).mean()
+
+
+def in_batch_softmax(scores: Tensor, items: Tensor, log_q: Tensor | None = None) -> Tensor:
+    """Softmax of each user over the positive items of the batch: scores [B, B], items [B], log_q [B].
+
+    Where another row has the same item, that is no negative. log_q as in `sampled_softmax` (Yi et al., RecSys
+    2019): items stand in a batch as often as they are popular, and would be scored too low for it.
+    """
+    if log_q is not None:
+        scores = scores - log_q
+    same = (items[:, None] == items).fill_diagonal_(False)
+    scores = scores.masked_fill(same, -torch.inf)
+    return F.cross_entropy(scores, torch.arange(len(items), device=items.device))
+
+
+def alignment(x: Tensor, y: Tensor) -> Tensor:
+    """Mean of ||x - y||^2 over rows of unit length, [B, D] each (Wang & Isola, ICML 2020)."""
+    return (x - y).square().sum(1).mean()
+
+
+def uniformity(x: Tensor) -> Tensor:
+    """log of the mean of e^(-2 ||x_i - x_j||^2) over pairs of rows of unit length, [B, D]; 0 for one row."""
+    if len(x) < 2:
+        return x.new_zeros(())
+    return torch.pdist(x).square().mul(-2).exp().mean().log()
