@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from recsys_zoo.data.interactions import InteractionSpec
 from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec
-from recsys_zoo.data.split import hash_unit
 from recsys_zoo.errors import InputError
 
 from .download import file_md5
@@ -125,6 +122,8 @@ def cut_valid(train: pl.DataFrame, salt: str) -> dict[str, pl.DataFrame]:
     """train and valid: pairs whose hash is below VALID, but of no user all of them."""
     import polars as pl
 
+    from recsys_zoo.data.split import hash_unit
+
     keys = [train[name].cast(pl.String).to_numpy() for name in ("user", "item")]
     unit = pl.Series("unit", hash_unit(keys, salt))
     last = unit == train.with_columns(unit).select(pl.col("unit").max().over("user")).to_series()
@@ -134,6 +133,7 @@ def cut_valid(train: pl.DataFrame, salt: str) -> dict[str, pl.DataFrame]:
 
 def read_lists(path: Path) -> pl.DataFrame:
     """Pairs of a text file (a line a user: user item item ...) or a JSON file (a list of items a user)."""
+    import numpy as np
     import polars as pl
 
     text = path.read_text(encoding="utf-8")

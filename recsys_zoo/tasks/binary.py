@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -13,13 +11,7 @@ from ..errors import InputError, unknown_name
 from ..losses.pointwise import binary_cross_entropy
 from ..metrics.binary import evaluate_binary
 from ..models.base import CTRModel, scalars
-
-
-class Loss(NamedTuple):
-    """The scalar to descend, and its parts by name (detached use only)."""
-
-    total: Tensor
-    parts: dict[str, Tensor]
+from .base import Evaluation, Loss
 
 
 class BinaryTask:
@@ -43,6 +35,16 @@ class BinaryTask:
             raise unknown_name("label", label, names)
         self.data, self.label = data, label or names[0]
         self.place = names.index(self.label)
+
+    @property
+    def train(self) -> Split:
+        """The examples to learn from."""
+        return self.data.split("train")
+
+    @property
+    def valid(self) -> Split:
+        """The examples that pick the best epoch."""
+        return self.data.split("valid")
 
     def labels(self, batch: Batch) -> Tensor:
         """[B] of the chosen label."""
@@ -73,6 +75,16 @@ class BinaryTask:
             found.append(torch.sigmoid(logits.float()))
         model.train(training)
         return torch.cat(found).cpu()  # a GPU is waited for once
+
+    def evaluate(
+        self, model: CTRModel, split: Split, batch_size: int, precision: str = "fp32"
+    ) -> Evaluation:
+        """The metrics of a split, none when a score is not finite."""
+        scores = self.scores(model, split, batch_size, precision)
+        if not bool(torch.isfinite(scores).all()):
+            return Evaluation({}, None)
+        constant = float(scores[0]) if bool(scores.min() == scores.max()) else None
+        return Evaluation(self.metrics(scores, split), constant)
 
     def metrics(self, scores: Tensor, split: Split) -> dict[str, float]:
         """AUC, logloss, calibration, and gAUC where the data have groups."""

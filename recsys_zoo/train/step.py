@@ -7,14 +7,14 @@ from torch import nn
 
 from ..batch import Batch
 from ..models.base import Model
-from ..tasks.binary import BinaryTask, Loss
+from ..tasks.base import Loss, Task
 
 
 class Step(nn.Module):
     """batch -> loss. Methods of the model called beside a DDP forward would give wrong gradients,
     silently."""
 
-    def __init__(self, model: Model, task: BinaryTask, precision: str = "fp32") -> None:
+    def __init__(self, model: Model, task: Task, precision: str = "fp32") -> None:
         super().__init__()
         self.model, self.task, self.precision = model, task, precision
 

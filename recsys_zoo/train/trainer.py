@@ -18,7 +18,7 @@ from ..batch import Batch
 from ..errors import InputError
 from ..models.base import Model
 from ..nn import kernels
-from ..tasks.binary import BinaryTask
+from ..tasks.base import Task
 from . import backend
 from .callbacks import Callback
 from .checkpoint import TrainingState, rng_state, set_rng_state
@@ -72,7 +72,7 @@ class Trainer:
 
     def __init__(
         self,
-        task: BinaryTask,
+        task: Task,
         cfg: TrainConfig,
         folder: Path | None = None,
         callbacks: Sequence[Callback] = (),
@@ -81,7 +81,7 @@ class Trainer:
         self.task, self.cfg, self.callbacks = task, cfg, list(callbacks)
         self.state = TrainingState(folder) if folder is not None else None
         self.say = say or (lambda line: None)
-        self.train, self.valid = task.data.split("train"), task.data.split("valid")
+        self.train, self.valid = task.train, task.valid
         self.steps = math.ceil(len(self.train) / cfg.batch_size)
         self.losses: list[Tensor] = []  # of the steps since the host last waited for them
         self.wait_every = 1  # steps
@@ -133,7 +133,7 @@ class Trainer:
             step = statistics.median([self._seconds_of_step() for _ in range(steps + 1)][1:])
             part = self.valid.first(min(self.cfg.eval_batch_size, len(self.valid)))
             since = time.perf_counter()
-            self.task.scores(self.model, part, self.cfg.eval_batch_size, self.cfg.precision)
+            self.task.evaluate(self.model, part, self.cfg.eval_batch_size, self.cfg.precision)
             scored = time.perf_counter() - since
             self.optimizer.release()
         finally:
@@ -267,23 +267,22 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         at, cfg = self.at, self.cfg
-        scores = self.task.scores(self.model, self.valid, cfg.eval_batch_size, cfg.precision)
-        if not bool(torch.isfinite(scores).all()):
+        valid, constant = self.task.evaluate(self.model, self.valid, cfg.eval_batch_size, cfg.precision)
+        if not valid:
             at.dead = f"the validation scores of epoch {at.epoch + 1} are not finite; lower train.lr"
             return
-        valid = self.task.metrics(scores, self.valid)
-        value, constant = monitored(valid, cfg.monitor), bool(scores.min() == scores.max())
+        value = monitored(valid, cfg.monitor)
         if not math.isfinite(value):
             at.dead = f"train.monitor={cfg.monitor!r} is {value} on the valid split; choose another monitor"
             return
-        if constant:
-            self.say(f"epoch {at.epoch + 1}: every validation score is {float(scores[0]):.6f}")
+        if constant is not None:
+            self.say(f"epoch {at.epoch + 1}: every validation score is {constant:.6f}")
         lr, train_loss = at.lr, at.loss_sum / self.steps
         at.epoch, at.epochs_done, at.step, at.loss_sum = at.epoch + 1, at.epochs_done + 1, 0, 0.0
         improved = not value < at.best + cfg.min_delta
         if improved:
-            at.best, at.best_epoch, at.best_valid, at.best_constant = value, at.epochs_done, valid, constant
-            at.misses = 0
+            at.best, at.best_epoch, at.best_valid = value, at.epochs_done, valid
+            at.best_constant, at.misses = constant is not None, 0
             self._keep_best()
         else:
             at.misses += 1

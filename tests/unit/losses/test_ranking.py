@@ -103,7 +103,7 @@ def test_in_batch_softmax_of_one_item_is_nothing_to_learn():
 
 def test_alignment_and_uniformity_are_the_loops():
     x, y = (F.normalize(torch.randn(5, 3, dtype=torch.float64), dim=1) for _ in range(2))
-    near = [(a - b) ** 2 for p, q in zip(x.tolist(), y.tolist(), strict=True) for a, b in zip(p, q, strict=True)]
+    near = [(float(a) - float(b)) ** 2 for a, b in zip(x.flatten(), y.flatten(), strict=True)]
     assert float(ranking.alignment(x, y)) == pytest.approx(sum(near) / 5)
     far = [math.exp(-2 * float((x[i] - x[j]).square().sum())) for i in range(5) for j in range(i + 1, 5)]
     assert float(ranking.uniformity(x)) == pytest.approx(math.log(sum(far) / len(far)))
@@ -122,7 +122,8 @@ def test_a_better_order_costs_less(loss):
     "loss", [ranking.bpr, ranking.cross_entropy_with_negatives, ranking.sampled_softmax]
 )
 def test_large_scores_do_not_overflow(loss):
-    pos, neg = torch.tensor([1e4, -1e4], requires_grad=True), torch.tensor([[-1e4], [1e4]], requires_grad=True)
+    pos = torch.tensor([1e4, -1e4], requires_grad=True)
+    neg = torch.tensor([[-1e4], [1e4]], requires_grad=True)
     value = loss(pos, neg)
     value.backward()
     assert torch.isfinite(value)
