@@ -58,3 +58,17 @@ class Batch(_Tensors):
 
     def __len__(self) -> int:
         return self.labels.shape[0]
+
+
+@_register
+@dataclass
+class Pairs(_Tensors):
+    """Users [B] with a positive item [B] and N negative ones [B, N], numbered from 0; weight [B]."""
+
+    user: Tensor
+    pos: Tensor
+    neg: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return self.user.shape[0]

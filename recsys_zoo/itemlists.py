@@ -28,6 +28,20 @@ class ItemLists:
         counts = torch.bincount(keys.div(items, rounding_mode="floor"), minlength=users)
         return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), keys % max(items, 1))
 
+    def to(self, device: torch.device | str) -> ItemLists:
+        """The same on another device."""
+        return ItemLists(self.offsets.to(device), self.items.to(device))
+
+    def first(self, users: int) -> ItemLists:
+        """As many users, of whom the first so many keep their items."""
+        offsets = self.offsets.clamp(max=int(self.offsets[min(users, len(self))]))
+        return ItemLists(offsets, self.items[: int(offsets[-1])])
+
+    @property
+    def mib(self) -> float:
+        """Size in memory."""
+        return (self.offsets.nbytes + self.items.nbytes) / 2**20
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

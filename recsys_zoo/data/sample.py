@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,15 @@ class Negatives:
         self._span = whole + 1
         self._keys = user * self._span + before_item - self._moved[:-1]  # ascending over all users
         self._own = torch.cat([own, own.new_zeros(1)])
+
+    def to(self, device: torch.device | str) -> Negatives:
+        """The same on another device."""
+        there = copy.copy(self)
+        there.positives = self.positives.to(device)
+        for name in ("cdf", "left", "_moved", "_keys", "_own"):
+            value = getattr(self, name)
+            setattr(there, name, None if value is None else value.to(device))
+        return there
 
     def draw(self, users: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Items int64 [B, count] for users [B], from torch's generator unless another is given."""

@@ -18,6 +18,10 @@ BLOCK_MIB = 32  # of scores at once, in fp32
 Scorer = Callable[[Tensor], Tensor]
 
 
+class NotFinite(InputError):
+    """A score is NaN or infinite."""
+
+
 @dataclass(frozen=True)
 class FullRanking:
     """The ranks of the relevant items of `users` [U]: those that have one that they have not seen."""
@@ -74,7 +78,7 @@ def _masked(scores: Tensor, users: Tensor, seen: ItemLists, items: int) -> Tenso
     if scores.shape != (len(users), items):
         raise InputError(f"scores of {len(users)} users and {items} items have the shape {[*scores.shape]}")
     if not all(map(math.isfinite, map(float, torch.aminmax(scores)))):
-        raise InputError("scores are NaN or infinite; the training diverged or an input is broken")
+        raise NotFinite("scores are NaN or infinite; the training diverged or an input is broken")
     scores[seen.of_users(users)] = -torch.inf
     return scores
 

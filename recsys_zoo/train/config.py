@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ..config import Frozen, Search
 from ..stage import Stage
+
+MONITORS = ("auc", "gauc", "logloss", "auc-logloss", "auc+gauc")
+_OF_A_LIST = re.compile(r"(recall|recall_capped|precision|hit_rate|ndcg|mrr|map)@[1-9]\d*")
+
+
+def _monitor(name: str) -> str:
+    if name not in MONITORS and not _OF_A_LIST.fullmatch(name):
+        near = difflib.get_close_matches(name, [*MONITORS, "recall@20", "ndcg@20"], n=2, cutoff=0.5)
+        raise ValueError(f"no metric of this name; did you mean {near}?" if near else
+                         f"no metric of this name; choose one of {list(MONITORS)}, or of a list: recall@20")
+    return name
 
 
 class TrainConfig(Frozen):
@@ -37,8 +50,8 @@ class TrainConfig(Frozen):
         description="how embedding tables move; exact: the same result without a dense gradient; "
         "rows: only rows of the batch move and decay (another algorithm)",
     )
-    monitor: Literal["auc", "gauc", "logloss", "auc-logloss", "auc+gauc"] = Field(
-        "auc", description="validation metric that picks the best epoch"
+    monitor: Annotated[str, AfterValidator(_monitor)] = Field(
+        "auc", description="validation metric that picks the best epoch; of rankings: recall@20, ndcg@20 ..."
     )
     patience: int = Field(2, ge=1, description="epochs in a row without improvement before the stop")
     min_delta: float = Field(1e-6, ge=0, description="an improvement is at least this")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..batch import Batch
+from ..batch import Batch, Pairs
 from ..models.base import Model
 from ..tasks.base import Loss, Task
 
@@ -18,6 +18,6 @@ class Step(nn.Module):
         super().__init__()
         self.model, self.task, self.precision = model, task, precision
 
-    def forward(self, batch: Batch) -> Loss:
-        with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+    def forward(self, batch: Batch | Pairs) -> Loss:
+        with torch.autocast(batch.weight.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self.task.loss(self.model, batch)

@@ -34,8 +34,8 @@ def monitored(metrics: dict[str, float], monitor: str) -> float:
     for name in monitor.replace("-", "+").split("+"):
         if name not in metrics:
             raise InputError(
-                f"train.monitor={monitor!r} needs {name}, which these data do not give "
-                "(gauc needs a group column)"
+                f"train.monitor={monitor!r} needs {name}, which is not among {sorted(metrics)[:8]} of these "
+                "data (gauc needs a group column)"
             )
     if monitor == "auc-logloss":
         return metrics["auc"] - metrics["logloss"]

@@ -113,3 +113,15 @@ def test_unknown_names_are_value_and_key_errors():
     assert isinstance(error, ValueError)
     assert isinstance(error, KeyError)
     assert str(error) == "no model named 'autoin'; did you mean ['autoint']?"
+
+
+@pytest.mark.parametrize("name", ["auc", "auc-logloss", "recall@20", "ndcg@1", "map@100"])
+def test_a_monitor_is_a_metric(name):
+    assert TrainConfig.parse({"monitor": name}, "train").monitor == name
+
+
+@pytest.mark.parametrize(("name", "said"), [("acu", r"did you mean \['auc'"), ("recal@20", r"\['recall@20'"),
+                                            ("recall@0", r"\['recall@20'"), ("f1", "choose one of")])
+def test_what_is_no_metric_is_refused(name, said):
+    with pytest.raises(InputError, match=rf"train: monitor = '{name}': no metric of this name; .*{said}"):
+        TrainConfig.parse({"monitor": name}, "train")
