@@ -54,6 +54,7 @@ class Raw:
     splits: dict[str, Path] = field(default_factory=dict)
     note: str = ""  # goes with every number from these files
     vectors: dict[str, Vectors] = field(default_factory=dict)  # pretrained ones, by column
+    tables_from: Path = Path(".")  # where the files of the spec's side tables are
     same_rows: bool = True  # False: another split than the published one, whose vocabularies are not known
 
 
@@ -93,7 +94,8 @@ def run_recipe(recipe: Recipe, raw: Path | None, out: Path, downloads: Path | No
         found = recipe.gather(Path(raw), Path(scratch.name), say)
         spec = recipe.spec.model_copy(update={"note": found.note})
         splits = {name: [path] for name, path in found.splits.items()}
-        data = prepare(list(found.files), spec, building, split_files=splits or None, vectors=found.vectors)
+        data = prepare(list(found.files), spec, building, split_files=splits or None,
+                       tables_from=found.tables_from, vectors=found.vectors)
         check(data, recipe, found.same_rows)
     data = Prepared.open(out)
     say("\n".join(summary(data)))
