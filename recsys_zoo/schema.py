@@ -93,15 +93,15 @@ class Schema(Frozen):
     def of_side(self, side: Side) -> Schema:
         """The columns of users or items, the id among them."""
         role = {"user": self.user if side == "user" else "", "item": self.item if side == "item" else ""}
-        columns = tuple(c for c in self.columns if c.side == side)
+        columns = tuple(c for c in self.columns if c.side == side or c.name in role.values())
         return Schema(dataset=self.dataset, columns=columns, labels=(), **role)
 
     def size(self, side: Side) -> int:
         """How many users or items have an id; InputError where no column holds it."""
         name = {"user": self.user, "item": self.item}.get(side, "")
         if not name:
-            raise InputError(f"data {self.dataset!r}: no column is named as the {side}; name it in the "
-                             f"schema file ({side} = COLUMN) and prepare again")
+            raise InputError(f"the schema of {self.dataset!r} names no column as the {side}: write "
+                             f'{side} = "NAME" in the schema file and prepare again')
         return self.column(name).vocab_size - FIRST
 
     def of(self, *kinds: Kind, side: Side | None = None) -> tuple[Column, ...]:

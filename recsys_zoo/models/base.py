@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..itemlists import ItemLists
 from ..nn.embedding import Embedding, EmbeddingConfig
 from ..nn.sparse import Fitted
-from ..schema import PADDING, UNKNOWN, Schema
+from ..schema import Schema, Side
 
 # A loss term beside the task's: a scalar, or, for terms that need the labels, which a model never sees, a
 # function of the task's loss and of its loss of any logits: term(loss, loss_of) -> scalar.
@@ -61,16 +61,10 @@ class Model(nn.Module):
         """I: values of the item column; item i is row i + 2 of its vocabulary. InputError without one."""
         return self._values("item")
 
-    def _values(self, role: str) -> int:
-        column = getattr(self.schema, role)
-        if not column:
-            raise InputError(
-                f"{self.name}: the schema of {self.schema.dataset!r} names no column as the {role}: "
-                f'write {role} = "NAME"'
-            )
-        count = self.schema.column(column).vocab_size - len((PADDING, UNKNOWN))
+    def _values(self, role: Side) -> int:
+        count = self.schema.size(role)
         if not count:
-            raise InputError(f"{self.name}: no value in the {role} column {column!r}; prepare data with some")
+            raise InputError(f"{self.name}: the {role} column has no value; prepare data with some")
         return count
 
     def train_forward(self, x: Inputs) -> tuple[Tensor, dict[str, Term]]:
@@ -143,6 +137,10 @@ class Scorer(Fitted, Model):
             found = f"{int(users.min())} to {int(users.max())}"
             raise InputError(f"{self.name}: user numbers {found} are not all among 0 to {self.num_users - 1}")
         return self._score(users)
+
+    def scoring(self) -> Callable[[Tensor], Tensor]:
+        """`score`, under the name by which every ranking model gives its scores."""
+        return self.score
 
     def _fit(self, train: ItemLists) -> None:
         raise NotImplementedError

@@ -11,13 +11,17 @@ from torch import Tensor, nn
 
 from recsys_zoo import create, list_models
 from recsys_zoo.batch import Inputs
-from recsys_zoo.models.base import Model, scalars
+from recsys_zoo.models.base import Model, Scorer, scalars
+from recsys_zoo.models.vectors import VectorModel
 from recsys_zoo.nn.embedding import Embedding
 from recsys_zoo.schema import Schema
+from recsys_zoo.zoo import model_class
 from tests import toys
 
 CTR = list_models(family="ctr")
-SCORERS = list_models(family="retrieval")
+RETRIEVAL = list_models(family="retrieval")
+SCORERS = [name for name in RETRIEVAL if issubclass(model_class(name), Scorer)]
+VECTORS = [name for name in RETRIEVAL if issubclass(model_class(name), VectorModel)]
 ROWS = 64
 NUMERICS = Path(__file__).parent.parent / "numerics"
 

@@ -110,8 +110,8 @@ def test_models_trainer_and_metrics_do_without_optional_packages():
         for name in recsys_zoo.list_models(family="retrieval"):
             model = recsys_zoo.create(name, schema)
             if name != "slim":  # its elastic nets are scikit-learn's
-                model.fit(lists)
-                model.score(torch.arange(7))
+                model.fit(lists) if hasattr(model, "fit") else model.prepare(lists)
+                model.scoring()(torch.arange(7))
         print("fine")
     """
     assert run(code).strip() == "fine"

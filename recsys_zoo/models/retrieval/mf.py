@@ -1,0 +1,61 @@
+"""MF: the inner product of a user's and an item's vector, with the losses of the literature as presets."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ...card import Card, Published
+from ...registry import register
+from ..vectors import VectorModel
+
+_COSINE = {"similarity": "cosine", "l2": 0.0}
+
+
+@register
+class MF(VectorModel):
+    """s_ui = <p_u, q_i>, or the cosine."""
+
+    card = Card(
+        name="MF",
+        family="retrieval",
+        title="BPR: Bayesian Personalized Ranking from Implicit Feedback",
+        authors="Rendle, Freudenthaler, Gantner, Schmidt-Thieme",
+        year=2009,
+        url="https://arxiv.org/abs/1205.2618",
+        equations="s_ui = <p_u, q_i>; "
+        "L = mean ln(1 + e^(s_uj - s_ui)) + l2/2 mean(|p_u|^2 + |q_i|^2 + |q_j|^2)",
+        notes=(
+            "There are no biases; vectors are drawn from N(0, 0.1^2).",
+            "Preset ccl: MF-CCL, SimpleX without a history (Mao et al., CIKM 2021); softmax: sampled softmax "
+            "of cosines; in_batch: over the positive items of the batch; directau: alignment and uniformity "
+            "(Wang et al., KDD 2022).",
+        ),
+        published=(
+            Published(
+                board="gowalla_m1",
+                metrics={"recall@20": 0.1627, "ndcg@20": 0.1378},
+                source="BARS-Match, MF-BPR",
+            ),
+            Published(
+                board="yelp18_m1",
+                metrics={"recall@20": 0.0576, "ndcg@20": 0.0468},
+                source="BARS-Match, MF-BPR",
+            ),
+            Published(
+                board="gowalla_m1 (ccl)",
+                metrics={"recall@20": 0.1837, "ndcg@20": 0.1493},
+                source="BARS-Match, MF-CCL",
+            ),
+            Published(
+                board="yelp18_m1 (ccl)",
+                metrics={"recall@20": 0.0698, "ndcg@20": 0.0572},
+                source="BARS-Match, MF-CCL",
+            ),
+        ),
+    )
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "ccl": {**_COSINE, "loss": "cosine_contrastive", "negatives": 1000},
+        "softmax": {**_COSINE, "loss": "sampled_softmax", "negatives": 256, "temperature": 0.1},
+        "in_batch": {**_COSINE, "loss": "in_batch_softmax", "negatives": 0, "temperature": 0.1},
+        "directau": {**_COSINE, "loss": "alignment_uniformity", "negatives": 0},
+    }

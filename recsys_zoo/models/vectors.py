@@ -1,0 +1,127 @@
+"""Models that give every user and item a vector: learnt from pairs, ranked by similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ..batch import Pairs
+from ..config import Search
+from ..itemlists import ItemLists
+from ..losses import ranking
+from ..nn.embedding import Embedding, EmbeddingConfig
+from ..schema import FIRST, Schema
+from .base import Model, ModelConfig
+
+LossName = Literal[
+    "bpr",
+    "cross_entropy",
+    "cosine_contrastive",
+    "sampled_softmax",
+    "in_batch_softmax",
+    "alignment_uniformity",
+]
+
+
+class VectorConfig(ModelConfig):
+    """Settings of every model of vectors; a loss uses those that its formula has."""
+
+    embedding: EmbeddingConfig = EmbeddingConfig(dim=64, init_std=0.1)
+    loss: LossName = Field("bpr", description="see losses/ranking.py")
+    negatives: Annotated[int, Search(choices=(1, 4, 16, 64, 256))] = Field(
+        1, ge=0, description="negative items a pair; 0 for the losses that take the others of the batch"
+    )
+    similarity: Literal["dot", "cosine"] = Field("dot", description="of the vectors of user and item")
+    temperature: Annotated[float, Search(low=0.05, high=1.0, log=True)] = Field(
+        1.0, gt=0, description="of both softmaxes: scores are divided by it"
+    )
+    margin: Annotated[float, Search(low=0.0, high=0.95)] = Field(
+        0.9, description="cosine_contrastive: a negative below it costs nothing"
+    )
+    negative_weight: Annotated[float, Search(low=1.0, high=1000.0, log=True)] = Field(
+        150.0, ge=0, description="cosine_contrastive: weight of the negatives together"
+    )
+    uniformity: Annotated[float, Search(low=0.1, high=10.0, log=True)] = Field(
+        1.0, ge=0, description="alignment_uniformity: weight of the uniformity"
+    )
+    l2: Annotated[float, Search(low=1e-8, high=1e-2, log=True)] = Field(
+        1e-4, ge=0, description="adds l2/2 times the mean over the batch of the squared norms of its vectors"
+    )
+
+
+class VectorModel(Model):
+    """Tables of users and items; a subclass may make other vectors of them (`vectors`, `of_pairs`)."""
+
+    Config = VectorConfig
+
+    def __init__(self, cfg: VectorConfig, schema: Schema) -> None:
+        super().__init__(cfg, schema)
+        _ = self.num_users, self.num_items  # InputError without such columns
+        self.user_table = Embedding(schema.of_side("user"), cfg.embedding, columns=(schema.user,))
+        self.item_table = Embedding(schema.of_side("item"), cfg.embedding, columns=(schema.item,))
+
+    def prepare(self, train: ItemLists) -> None:
+        """Take from the training lists what the model needs beside its tables; here nothing."""
+
+    def user_rows(self, users: Tensor) -> Tensor:
+        """Rows [..., D] of the users' table, users numbered from 0."""
+        return self.user_table.rows(self.schema.user, users + FIRST)
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        """Rows [..., D] of the items' table, items numbered from 0."""
+        return self.item_table.rows(self.schema.item, items + FIRST)
+
+    def of_pairs(self, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors of user [B, D], positive [B, D] and negatives [B, N, D]."""
+        return self.user_rows(pairs.user), self.item_rows(pairs.pos), self.item_rows(pairs.neg)
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """Vectors of all users [U, D] and items [I, D]."""
+        device = next(self.parameters()).device
+        return (self.user_rows(torch.arange(self.num_users, device=device)),
+                self.item_rows(torch.arange(self.num_items, device=device)))
+
+    def decayed(self, pairs: Pairs, vectors: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """What the L2 term of a batch is taken of."""
+        return vectors
+
+    def losses(self, pairs: Pairs) -> dict[str, Tensor]:
+        """The loss of a batch by name, and its L2 term."""
+        vectors = self.of_pairs(pairs)
+        terms = {self.cfg.loss: self._loss(pairs, *vectors)}
+        if self.cfg.l2:
+            squares = sum(v.square().sum() for v in self.decayed(pairs, vectors))
+            terms["l2"] = self.cfg.l2 / 2 * squares / len(pairs)
+        return terms
+
+    def _loss(self, pairs: Pairs, user: Tensor, pos: Tensor, neg: Tensor) -> Tensor:
+        cfg = self.cfg
+        if cfg.similarity == "cosine" or cfg.loss == "alignment_uniformity":
+            user, pos, neg = (F.normalize(v, dim=-1) for v in (user, pos, neg))
+        if cfg.loss == "alignment_uniformity":
+            uniform = ranking.uniformity(user) + ranking.uniformity(pos)
+            return ranking.alignment(user, pos) + cfg.uniformity * uniform / 2
+        if cfg.loss == "in_batch_softmax":
+            return ranking.in_batch_softmax(user @ pos.t() / cfg.temperature, pairs.pos)
+        good, bad = (user * pos).sum(1), torch.einsum("bd,bnd->bn", user, neg)
+        if cfg.loss == "cosine_contrastive":
+            return ranking.cosine_contrastive(good, bad, cfg.margin, cfg.negative_weight)
+        if cfg.loss == "sampled_softmax":
+            return ranking.sampled_softmax(good / cfg.temperature, bad / cfg.temperature)
+        if cfg.loss == "cross_entropy":
+            return ranking.cross_entropy_with_negatives(good, bad)
+        return ranking.bpr(good, bad)
+
+    @torch.no_grad()
+    def scoring(self) -> Callable[[Tensor], Tensor]:
+        """users [B] -> scores [B, I] by the weights as they are now."""
+        users, items = self.vectors()
+        if self.cfg.similarity == "cosine" or self.cfg.loss == "alignment_uniformity":
+            users, items = F.normalize(users, dim=1), F.normalize(items, dim=1)
+        turned = items.t().contiguous()
+        return lambda index: users[index] @ turned
