@@ -1,6 +1,6 @@
 """Losses of rankings: scores of positive items against those of negative ones, larger is better.
 
-pos [B] and neg [B, N] are scores of one user a row. All but `warp` are means over the rows.
+pos [B] and neg [B, N] are scores of one user a row. All but those of WARP are means over the rows.
 """
 
 from __future__ import annotations
@@ -31,10 +31,18 @@ def warp(pos: Tensor, neg: Tensor, margin: float, items: int) -> Tensor:
     w = ln(1 + items M / N), M the negatives nearer than pos + margin: how many of all items stand before the
     positive one, by their share among the N; no gradient goes through it.
     """
-    with torch.no_grad():
-        impostors = (margin + pos[:, None] - neg > 0).sum(1)
-        weight = torch.log1p(items * impostors.to(pos.dtype) / neg.shape[1])
-    return (weight * (margin + pos - neg.amin(1)).clamp(min=0)).sum()
+    return (_rank_weight(pos, neg, margin, items) * (margin + pos - neg.amin(1)).clamp(min=0)).sum()
+
+
+def warp_of_all(pos: Tensor, neg: Tensor, margin: float, items: int) -> Tensor:
+    """`warp` with the sum over all negatives in place of the nearest one."""
+    return (_rank_weight(pos, neg, margin, items) * (margin + pos[:, None] - neg).clamp(min=0).sum(1)).sum()
+
+
+@torch.no_grad()
+def _rank_weight(pos: Tensor, neg: Tensor, margin: float, items: int) -> Tensor:
+    impostors = (margin + pos[:, None] - neg > 0).sum(1)
+    return torch.log1p(items * impostors.to(pos.dtype) / neg.shape[1])
 
 
 def sampled_softmax(

@@ -71,6 +71,9 @@ class Model(nn.Module):
         """Logits and further loss terms by name, each added to the task's loss."""
         return self(x), {}
 
+    def after_step(self) -> None:
+        """What must hold of the weights, put right after every step of the optimiser; here nothing."""
+
     @torch.no_grad()
     def explain(self, x: Inputs) -> dict[str, Tensor]:
         """Tensors that explain the logits (attention maps ...); empty where the model has none."""

@@ -62,8 +62,13 @@ class VectorModel(Model):
     def __init__(self, cfg: VectorConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
         _ = self.num_users, self.num_items  # InputError without such columns
-        self.user_table = Embedding(schema.of_side("user"), cfg.embedding, columns=(schema.user,))
-        self.item_table = Embedding(schema.of_side("item"), cfg.embedding, columns=(schema.item,))
+        tables = self.tables_of(cfg)
+        self.user_table = Embedding(schema.of_side("user"), tables, columns=(schema.user,))
+        self.item_table = Embedding(schema.of_side("item"), tables, columns=(schema.item,))
+
+    def tables_of(self, cfg: VectorConfig) -> EmbeddingConfig:
+        """Settings of both tables."""
+        return cfg.embedding
 
     def prepare(self, train: ItemLists) -> None:
         """Take from the training lists what the model needs beside its tables; here nothing."""

@@ -263,6 +263,7 @@ class Trainer:
                 share.backward()
                 loss = loss + share.detach()
         self.optimizer.step()
+        self.model.after_step()
         return loss.detach()
 
     def _finish_epoch(self) -> None:

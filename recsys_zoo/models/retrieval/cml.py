@@ -1,0 +1,123 @@
+"""CML: users and items in one metric space, near where they interact (Hsieh et al., WWW 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ...batch import Pairs
+from ...card import Card, Published
+from ...config import Search
+from ...losses import ranking
+from ...nn.embedding import EmbeddingConfig
+from ...registry import register
+from ...schema import FIRST, Schema
+from ..base import ModelConfig
+from ..vectors import VectorConfig, VectorModel
+
+
+class CMLConfig(ModelConfig):
+    """Settings of CML."""
+
+    embedding: EmbeddingConfig = EmbeddingConfig(dim=100)
+    negatives: Annotated[int, Search(choices=(10, 20, 50, 100))] = Field(
+        20, ge=1, description="negative items a pair, W"
+    )
+    margin: Annotated[float, Search(low=0.5, high=2.0)] = Field(
+        1.9, gt=0, description="m, of squared distances, which are at most 4 in the ball"
+    )
+    ball: float = Field(1.0, gt=0, description="longest vector: longer ones are cut to it after every step")
+    hinge: Literal["closest", "sum"] = Field(
+        "closest", description="closest: the nearest negative alone, as the code; sum: all, as the paper"
+    )
+    covariance: Annotated[float, Search(low=1e-3, high=10.0, log=True)] = Field(
+        0.0, ge=0, description="weight of the covariance term; 0: off, as in all published runs"
+    )
+    signed: bool = Field(
+        False, description="covariances with their sign, as the code; else their squares, as the paper means"
+    )
+
+
+@register
+class CML(VectorModel):
+    """s_ui = -|p_u - q_i|^2 for vectors in a ball."""
+
+    card = Card(
+        name="CML",
+        family="retrieval",
+        title="Collaborative Metric Learning",
+        authors="Hsieh, Yang, Cui, Lin, Belongie, Estrin",
+        year=2017,
+        url="https://doi.org/10.1145/3038912.3052639",
+        equations="D_ui = |p_u - q_i|^2; L = sum w_ui max(0, m + D_ui - min_j D_uj), "
+        "w_ui = ln(1 + I M / W), M impostors among W negatives; |p|, |q| <= 1; + lambda sum of covariances",
+        notes=(
+            "The loss is a sum over the batch: with Adam its scale hardly matters, with clipping it does.",
+            "Preset official: the authors' script (margin 1.9, 20 negatives, batches of 50,000). Preset paper: "
+            "the hinge summed over all negatives, and the covariance term.",
+            "The rows of BARS are means over 1,000 users drawn once, not over all test users.",
+            "Rows start at N(0, 1/d), about on the ball; embedding.init_std is not used.",
+        ),
+        published=(
+            Published(
+                board="gowalla_m1",
+                metrics={"recall@20": 0.1670, "ndcg@20": 0.1292},
+                source="BARS-Match, CML (mean over 1,000 sampled users)",
+            ),
+            Published(
+                board="yelp18_m1",
+                metrics={"recall@20": 0.0622, "ndcg@20": 0.0536},
+                source="BARS-Match, CML (mean over 1,000 sampled users)",
+            ),
+        ),
+    )
+    Config = CMLConfig
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "official": {},
+        "paper": {"hinge": "sum", "covariance": 0.1},
+    }
+
+    def __init__(self, cfg: CMLConfig, schema: Schema) -> None:
+        super().__init__(cfg, schema)
+        self.whole_table = cfg.covariance > 0
+
+    def tables_of(self, cfg: CMLConfig | VectorConfig) -> EmbeddingConfig:
+        return cfg.embedding.model_copy(update={"init_std": cfg.embedding.dim**-0.5})
+
+    def losses(self, pairs: Pairs) -> dict[str, Tensor]:
+        """The weighted hinge summed over the batch, and the covariance term of all vectors."""
+        user, pos, neg = self.of_pairs(pairs)
+        good = (user - pos).square().sum(1)
+        bad = (user[:, None] - neg).square().sum(2)
+        warp = ranking.warp if self.cfg.hinge == "closest" else ranking.warp_of_all
+        terms = {"warp": warp(good, bad, self.cfg.margin, self.num_items)}
+        if self.cfg.covariance:
+            terms["covariance"] = self.cfg.covariance * self._covariance()
+        return terms
+
+    def _covariance(self) -> Tensor:
+        users, items = self.user_table.matrix(self.schema.user), self.item_table.matrix(self.schema.item)
+        x = torch.cat([items[FIRST:], users[FIRST:]])
+        x = x - x.mean(0)
+        between = x.t() @ x / len(x)
+        between = between if self.cfg.signed else between.square()
+        return between.sum() - between.diagonal().sum()
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Vectors longer than the ball are cut to it."""
+        for layer in (self.user_table, self.item_table):
+            for table in layer.tables():
+                length = table.weight.norm(dim=1, keepdim=True).clamp(min=self.cfg.ball)
+                table.weight.mul_(self.cfg.ball / length)
+
+    @torch.no_grad()
+    def scoring(self) -> Callable[[Tensor], Tensor]:
+        """users [B] -> minus the squared distances [B, I]."""
+        users, items = self.vectors()
+        turned, squares = 2 * items.t().contiguous(), items.square().sum(1)
+        return lambda index: users[index] @ turned - squares - users[index].square().sum(1, keepdim=True)

@@ -1,0 +1,106 @@
+"""CML: the worked examples and properties of its specification."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from recsys_zoo import create
+from recsys_zoo.batch import Pairs
+from recsys_zoo.itemlists import ItemLists
+from recsys_zoo.models.retrieval.cml import CML
+from recsys_zoo.tasks.ranking import RankingTask
+from recsys_zoo.train.config import TrainConfig
+from recsys_zoo.train.trainer import Trainer
+from tests import toys
+from tests.unit.tasks.test_ranking import data
+
+ITEMS = [[0.5, 0.0], [0.3, 0.0], [0.0, 1.0], *[[9.0, 9.0]] * 7]  # ten of them
+
+
+def made(users: list[list[float]] = [[0.0, 0.0]], items: list[list[float]] = ITEMS, **settings) -> CML:  # noqa: B006
+    model = create("cml", toys.ranking(len(users), len(items)), embedding={"dim": 2}, **settings)
+    for table, name, rows in ((model.user_table, "user", users), (model.item_table, "item", items)):
+        table.load_rows(name, torch.cat([torch.zeros(2, 2), torch.tensor(rows)]))
+    return model
+
+
+PAIR = Pairs(torch.tensor([0]), torch.tensor([0]), torch.tensor([[1, 2]]), torch.ones(1))
+
+
+@pytest.mark.parametrize(("margin", "expected"), [(1.0, 1.16 * math.log(11)), (0.7, 0.86 * math.log(6))])
+def test_hand_examples(margin, expected):
+    """p = (0, 0), q = (.5, 0), negatives at squared distance .09 and 1; with 0.7 the second is no impostor."""
+    loss = made(margin=margin).losses(PAIR)
+    assert set(loss) == {"warp"}
+    assert float(loss["warp"].detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_paper_sums_the_hinge_over_the_negatives():
+    loss = made(margin=1.0, hinge="sum").losses(PAIR)["warp"]
+    assert float(loss.detach()) == pytest.approx((1.16 + 0.25) * math.log(11), rel=1e-5)
+
+
+def test_covariance_by_hand():
+    """Users (1, 1), (-1, -1) and items (1, 1), (-1, -1): centred, the covariance off the diagonal is 1."""
+    corners = [[1.0, 1.0], [-1.0, -1.0]]
+    pair = Pairs(torch.tensor([0]), torch.tensor([0]), torch.tensor([[1]]), torch.ones(1))
+    for signed in (False, True):
+        model = made(corners, corners, covariance=0.5, signed=signed)
+        assert float(model.losses(pair)["covariance"].detach()) == pytest.approx(0.5 * 2)
+    turned = [[1.0, -1.0], [-1.0, 1.0]]
+    found = [float(made(turned, turned, covariance=0.5, signed=s).losses(pair)["covariance"].detach())
+             for s in (False, True)]
+    assert found == pytest.approx([1.0, -1.0])
+
+
+def test_a_rotation_changes_nothing_and_a_translation_the_ball_alone():
+    users, items = torch.randn(4, 2) * 0.3, torch.randn(6, 2) * 0.3
+    pairs = Pairs(torch.tensor([0, 3]), torch.tensor([1, 5]), torch.tensor([[2, 3], [0, 4]]), torch.ones(2))
+    angle = torch.tensor(0.7)
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+    plain = made(users.tolist(), items.tolist())
+    for moved in ((users @ turn, items @ turn), (users + 0.2, items + 0.2)):
+        other = made(*(rows.tolist() for rows in moved))
+        torch.testing.assert_close(other.losses(pairs)["warp"], plain.losses(pairs)["warp"], rtol=1e-4, atol=1e-5)
+        every = torch.arange(4)
+        torch.testing.assert_close(other.scoring()(every), plain.scoring()(every), rtol=1e-4, atol=1e-5)
+
+
+def test_scores_are_minus_squared_distances():
+    users, items = torch.randn(5, 2), torch.randn(7, 2)
+    found = made(users.tolist(), items.tolist()).scoring()(torch.tensor([4, 0]))
+    torch.testing.assert_close(found, -torch.cdist(users[[4, 0]], items).square(), rtol=1e-4, atol=1e-5)
+
+
+def test_with_rows_of_length_1_the_order_is_that_of_inner_products():
+    users, items = (torch.nn.functional.normalize(torch.randn(n, 2), dim=1) for n in (3, 9))
+    found = made(users.tolist(), items.tolist()).scoring()(torch.arange(3))
+    assert torch.equal(found.argsort(1), (users @ items.t()).argsort(1))
+
+
+@pytest.mark.parametrize("mode", ["autograd", "rows"])
+def test_after_every_step_all_vectors_lie_in_the_ball(mode):
+    held = data()
+    model = create("cml", held.schema, seed=1, embedding={"dim": 8}, negatives=5, ball=0.8)
+    model.prepare(ItemLists.of(*torch.zeros((2, 0), dtype=torch.int64), 1, 1))
+    task = RankingTask(held, negatives=5, ks=(5,))
+    cfg = TrainConfig(epochs=3, batch_size=64, lr=0.05, monitor="recall@5", device="cpu", table_update=mode)
+    Trainer(task, cfg).fit(model)
+    users, items = model.vectors()
+    lengths = torch.cat([users, items]).norm(dim=1)
+    assert float(lengths.max()) <= 0.8 + 1e-6
+    assert float(lengths.max()) > 0.7
+
+
+def test_rows_start_about_on_the_unit_ball():
+    model = create("cml", toys.ranking(300, 200), seed=1, embedding={"dim": 64})
+    users, items = model.vectors()
+    assert float(torch.cat([users, items]).norm(dim=1).mean()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_covariance_reads_whole_tables():
+    assert made(covariance=1.0).whole_table
+    assert not made().whole_table
