@@ -19,7 +19,7 @@ class Card(Frozen):
     """What a reader wants to know before using a model."""
 
     name: str
-    family: Literal["ctr", "floor"]
+    family: Literal["ctr", "retrieval", "floor"]
     title: str
     authors: str
     year: int

@@ -56,10 +56,10 @@ def list_command(
         if family and family not in families:
             raise unknown_name("family", family, families)
         raise unknown_name("model", pattern, list_models(family=family))
-    width = max(map(len, names))
-    for name in names:
-        card = model_class(name).card
-        print(f"{name:<{width}}  {card.year}  {card.family:<4}  {card.title} ({card.authors})")
+    cards = {name: model_class(name).card for name in names}
+    width, of_family = max(map(len, names)), max(len(card.family) for card in cards.values())
+    for name, card in cards.items():
+        print(f"{name:<{width}}  {card.year}  {card.family:<{of_family}}  {card.title} ({card.authors})")
 
 
 @app.command()

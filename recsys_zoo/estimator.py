@@ -22,6 +22,7 @@ from .data.spec import ColumnSpec, DataSpec
 from .data.split import hash_unit
 from .data.store import Prepared, Split
 from .errors import InputError, unknown_name
+from .models.base import CTRModel
 from .tasks.binary import BinaryTask
 from .train.callbacks import Callback, Progress
 from .train.checkpoint import save_checkpoint
@@ -166,7 +167,10 @@ class _Classifier:
         if not isinstance(self.model, str):
             raise InputError(f"model={self.model!r}: give a registry name such as 'autoint'")
         given = _mapping("model_settings", self.model_settings)
-        return resolve(self.model, given, "model_settings")[1].model_dump(mode="json")
+        cls, cfg = resolve(self.model, given, "model_settings")
+        if not issubclass(cls, CTRModel):
+            raise InputError(f"model={self.model!r} ranks items and is no classifier; fit it by itself")
+        return cfg.model_dump(mode="json")
 
     def _seed(self) -> int:
         from sklearn.utils import check_random_state

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+_GROUPS = Path("/sys/fs/cgroup")
+
 
 def device_name(asked: str) -> str:
     """What a training with this setting runs on."""
@@ -36,6 +38,15 @@ def processor() -> str:
     numbers = [f"{name} {facts[key]}" for name, key in
                (("family", "cpu family"), ("model", "model"), ("stepping", "stepping")) if key in facts]
     return " ".join([facts["model name"], *([f"({', '.join(numbers)})"] if numbers else [])])
+
+
+def memory_bytes() -> int:
+    """Memory that a process may use: that of the machine, or of its control group where that has less."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
+            found.append(int((_GROUPS / limit).read_text(encoding="ascii")))
+    return min(found)
 
 
 def reset_peak() -> None:

@@ -25,7 +25,7 @@ from .files import locked, sha256_file, write_whole
 from .machine import device_name, git_commit, peak_mib, processor, reset_peak
 from .metrics.binary import auc
 from .metrics.bootstrap import interval_of
-from .models.base import Model
+from .models.base import CTRModel, Model
 from .models.floors import seen_pairs
 from .nn import kernels
 from .nn.embedding import load_vectors
@@ -65,7 +65,9 @@ class RunConfig(Frozen):
         name = settings.pop("name", "")
         if not name:
             raise InputError("model: the setting 'name' is missing; write name = \"autoint\" under [model]")
-        _, cfg = resolve(name, settings, f"model {name}")
+        cls, cfg = resolve(name, settings, f"model {name}")
+        if not issubclass(cls, CTRModel):
+            raise InputError(f"model {name}: runs train models of clicks; fit this one in Python (its fit)")
         return self.model_copy(update={"model": {"name": name, **cfg.model_dump(mode="json")}})
 
 

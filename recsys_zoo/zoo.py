@@ -15,7 +15,7 @@ from .models.base import Model
 from .registry import merge, preset_settings, registered
 from .schema import Schema
 
-_FAMILIES = ("ctr",)
+_FAMILIES = ("ctr", "retrieval")
 
 
 def _files() -> dict[str, str]:

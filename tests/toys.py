@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from recsys_zoo.batch import Inputs
+from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.schema import Column, Schema
 
 
@@ -38,6 +39,31 @@ def frappe_shape() -> Schema:
 
 
 MIXED = schema(categorical("user", 12), numeric("price"), bag("tags", 8, 4), categorical("item", 9))
+
+
+def ranking(users: int, items: int) -> Schema:
+    """Users and items as many as given, with their columns."""
+    columns = (categorical("user", users + 2), categorical("item", items + 2))
+    return Schema(dataset="toy", labels=("click",), columns=columns, user="user", item="item")
+
+
+def lists(rows: list[list[int]]) -> ItemLists:
+    """R as rows of 0 and 1, as lists of items."""
+    user, item = torch.tensor(rows).nonzero(as_tuple=True)
+    return ItemLists.of(user, item, len(rows), len(rows[0]))
+
+
+def matrix(found: ItemLists, items: int) -> Tensor:
+    """R [U, items] in float64."""
+    dense = torch.zeros(len(found), items, dtype=torch.float64)
+    dense[found.pairs()] = 1
+    return dense
+
+
+def random_lists(users: int, items: int, share: float, seed: int = 0) -> ItemLists:
+    """Each pair there with the same chance."""
+    g = torch.Generator().manual_seed(seed)
+    return lists((torch.rand(users, items, generator=g) < share).int().tolist())
 
 
 def inputs(columns: Schema, rows: int, seed: int = 0) -> Inputs:

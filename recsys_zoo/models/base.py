@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from ..batch import Inputs
 from ..card import Card
 from ..config import Frozen
+from ..errors import InputError
+from ..itemlists import ItemLists
 from ..nn.embedding import Embedding, EmbeddingConfig
-from ..schema import Schema
+from ..nn.sparse import Fitted
+from ..schema import PADDING, UNKNOWN, Schema
 
 # A loss term beside the task's: a scalar, or, for terms that need the labels, which a model never sees, a
 # function of the task's loss and of its loss of any logits: term(loss, loss_of) -> scalar.
@@ -26,20 +29,20 @@ def scalars(terms: dict[str, Term], loss: Tensor, loss_of: LossOf) -> dict[str, 
 
 
 class ModelConfig(Frozen):
-    """Settings every model has."""
+    """Settings of every model that looks up embeddings."""
 
     embedding: EmbeddingConfig = EmbeddingConfig()
 
 
 class Model(nn.Module):
-    """Base of the zoo's networks: built from settings and a schema, returns logits."""
+    """Base of everything in the zoo: built from settings and a schema."""
 
     card: ClassVar[Card]
-    Config: ClassVar[type[ModelConfig]] = ModelConfig
+    Config: ClassVar[type[Frozen]] = Frozen
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     whole_table: ClassVar[bool] = False  # True: reads `Embedding.matrix` in training, so tables need autograd
 
-    def __init__(self, cfg: ModelConfig, schema: Schema) -> None:
+    def __init__(self, cfg: Frozen, schema: Schema) -> None:
         super().__init__()
         self.cfg, self.schema = cfg, schema
 
@@ -47,6 +50,28 @@ class Model(nn.Module):
     def name(self) -> str:
         """The registry name."""
         return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def num_users(self) -> int:
+        """U: values of the user column; user u is row u + 2 of its vocabulary. InputError without one."""
+        return self._values("user")
+
+    @property
+    def num_items(self) -> int:
+        """I: values of the item column; item i is row i + 2 of its vocabulary. InputError without one."""
+        return self._values("item")
+
+    def _values(self, role: str) -> int:
+        column = getattr(self.schema, role)
+        if not column:
+            raise InputError(
+                f"{self.name}: the schema of {self.schema.dataset!r} names no column as the {role}: "
+                f'write {role} = "NAME"'
+            )
+        count = self.schema.column(column).vocab_size - len((PADDING, UNKNOWN))
+        if not count:
+            raise InputError(f"{self.name}: no value in the {role} column {column!r}; prepare data with some")
+        return count
 
     def train_forward(self, x: Inputs) -> tuple[Tensor, dict[str, Term]]:
         """Logits and further loss terms by name, each added to the task's loss."""
@@ -67,3 +92,69 @@ class Model(nn.Module):
 
 class CTRModel(Model):
     """forward(Inputs) -> logits [B] of a click; the probability is their sigmoid."""
+
+    Config = ModelConfig
+
+
+class Scorer(Fitted, Model):
+    """Base of what ranks items without gradients: `fit` on lists of items once, then `score` users.
+
+    All state is buffers, on the device of the lists; the state dict of a fitted scorer loads into a new one
+    of the same settings and schema. A scorer fills in `_fit` and `_score`.
+    """
+
+    size: Tensor  # [2]: users and items of the fit, -1 before
+
+    def __init__(self, cfg: Frozen, schema: Schema) -> None:
+        super().__init__(cfg, schema)
+        self.register_buffer("size", torch.tensor([-1, -1]))
+        _ = self.num_users, self.num_items  # InputError without such columns
+
+    @torch.no_grad()
+    def fit(self, train: ItemLists) -> None:
+        """Learn from the items of each user; what an earlier fit has learnt is forgotten.
+
+        Users are 0..U-1 and items 0..I-1, numbered as in `num_users` and `num_items`. InputError for lists of
+        another size.
+        """
+        users, items = self.num_users, self.num_items
+        if len(train) != users:
+            raise InputError(f"{self.name}: lists of {len(train)} users, but the schema counts {users}")
+        if len(train.items) and not 0 <= int(train.items.min()) <= int(train.items.max()) < items:
+            raise InputError(
+                f"{self.name}: an item {int(train.items.max())} in the lists, but the schema counts {items}: "
+                f"number items from 0 to {items - 1}"
+            )
+        self.to(train.items.device)
+        self.size = train.items.new_tensor([-1, -1])  # a fit that fails leaves nothing to score with
+        self._fit(train)
+        self.size = train.items.new_tensor([users, items])
+
+    @torch.no_grad()
+    def score(self, users: Tensor) -> Tensor:
+        """Scores [B, I], float32, of all items for users [B] (0..U-1); the caller may change them.
+
+        But for rounding, a user's scores do not depend on who else is in the batch. InputError before `fit`,
+        and for numbers of no user.
+        """
+        if self.size.tolist() != [self.num_users, self.num_items]:
+            raise InputError(f"{self.name} is not fitted: call fit or load a fitted state before score")
+        if len(users) and not 0 <= int(users.min()) <= int(users.max()) < self.num_users:
+            found = f"{int(users.min())} to {int(users.max())}"
+            raise InputError(f"{self.name}: user numbers {found} are not all among 0 to {self.num_users - 1}")
+        return self._score(users)
+
+    def _fit(self, train: ItemLists) -> None:
+        raise NotImplementedError
+
+    def _score(self, users: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        size, errors = state.get(f"{prefix}size"), rest[-1]
+        if size is not None and size.tolist() not in ([-1, -1], [self.num_users, self.num_items]):
+            errors.append(
+                f"fitted on {size.tolist()} users and items; this schema counts {self.num_users} and "
+                f"{self.num_items}"
+            )
+        super()._load_from_state_dict(state, prefix, *rest)

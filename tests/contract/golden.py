@@ -7,12 +7,15 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from recsys_zoo import create
 from recsys_zoo.files import write_whole
+from tests import toys
 from tests.contract import harness
 
 
 def main() -> None:
-    names = {n: {k: list(v.shape) for k, v in harness.make(n).state_dict().items()} for n in harness.CTR}
+    names = {name: harness.shapes(harness.make(name)) for name in harness.CTR}
+    names |= {name: harness.shapes(create(name, toys.ranking(12, 9))) for name in harness.SCORERS}
     write_whole(harness.NUMERICS / "state_names.json", json.dumps(names, indent=1) + "\n")
     path = harness.NUMERICS / "golden.json"
     golden = json.loads(path.read_text()) if path.exists() else {}

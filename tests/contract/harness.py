@@ -17,6 +17,7 @@ from recsys_zoo.schema import Schema
 from tests import toys
 
 CTR = list_models(family="ctr")
+SCORERS = list_models(family="retrieval")
 ROWS = 64
 NUMERICS = Path(__file__).parent.parent / "numerics"
 
@@ -25,6 +26,11 @@ def make(name: str, schema: Schema = toys.MIXED, **settings) -> Model:
     """The model with narrow embeddings, else its defaults, from a fixed seed."""
     settings["embedding"] = {"dim": 4, **settings.get("embedding", {})}
     return create(name, schema, seed=1, **settings)
+
+
+def shapes(model: nn.Module) -> dict[str, list[int]]:
+    """The names and shapes of a state dict."""
+    return {key: list(tensor.shape) for key, tensor in model.state_dict().items()}
 
 
 def training_loss(model: Model, x: Inputs, y: Tensor) -> Tensor:

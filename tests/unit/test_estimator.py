@@ -336,6 +336,7 @@ def test_importing_the_module_leaves_scikit_learn_and_polars_alone():
 
 BAD = [
     ({"model": "autoimt"}, {}, "no model named 'autoimt'; did you mean ['autoint']?"),
+    ({"model": "ease"}, {}, "model='ease' ranks items and is no classifier"),
     ({"model": 3}, {}, "model=3: give a registry name such as 'autoint'"),
     ({"model_settings": {"embeding": {}}}, {}, "model_settings: no setting named 'embeding'; did you mean"),
     ({"model_settings": [1]}, {}, "model_settings=[1]: give a dict of settings"),

@@ -98,11 +98,20 @@ def test_models_trainer_and_metrics_do_without_optional_packages():
         import {MODULES}
         import recsys_zoo
         from recsys_zoo.batch import Inputs
+        from recsys_zoo.itemlists import ItemLists
         columns = (recsys_zoo.Column(name="a", kind="categorical", vocab_size=9),)
         schema = recsys_zoo.Schema(dataset="d", labels=("y",), columns=columns)
-        for name in recsys_zoo.list_models():
+        for name in recsys_zoo.list_models(family="ctr"):
             model = recsys_zoo.create(name, schema).eval()
             model(Inputs(torch.ones(2, 1, dtype=torch.int32), torch.zeros(2, 0), {{}}))
+        columns += (recsys_zoo.Column(name="b", kind="categorical", vocab_size=9),)
+        schema = recsys_zoo.Schema(dataset="d", labels=("y",), columns=columns, user="a", item="b")
+        lists = ItemLists.of(torch.arange(7), torch.arange(7), 7, 7)
+        for name in recsys_zoo.list_models(family="retrieval"):
+            model = recsys_zoo.create(name, schema)
+            if name != "slim":  # its elastic nets are scikit-learn's
+                model.fit(lists)
+                model.score(torch.arange(7))
         print("fine")
     """
     assert run(code).strip() == "fine"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from recsys_zoo import machine
 
 CODE = """
 import torch
@@ -27,3 +30,16 @@ def test_the_peak_is_that_since_the_reset():
     high, low, again = map(float, found.split())
     assert low < high - 80
     assert low + 40 < again < high - 30
+
+
+@pytest.mark.parametrize(("file", "limit"), [
+    ("memory.max", "1048576"), ("memory.max", "max"),
+    ("memory/memory.limit_in_bytes", "1048576"), ("memory/memory.limit_in_bytes", str(2**63 - 4096)),
+])
+def test_memory_is_that_of_the_machine_or_less_where_its_group_has_less(tmp_path, monkeypatch, file, limit):
+    monkeypatch.setattr(machine, "_GROUPS", tmp_path)
+    whole = machine.memory_bytes()
+    assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(limit + "\n")
+    assert machine.memory_bytes() == (2**20 if limit == "1048576" else whole)

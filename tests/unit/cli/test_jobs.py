@@ -167,6 +167,10 @@ def test_list_and_show(run):
     code, out, _ = run("list", "l*")
     assert code == 0
     assert out.startswith("lr ")
+    lines = run("list", "[lp]*")[1].splitlines()
+    assert lines[0].startswith("lr          2007  ctr        Predicting")
+    assert lines[1].startswith("popularity  2010  retrieval  Performance")
+    assert "model.embedding" not in run("show", "popularity")[1]
     code, out, _ = run("show", "lr")
     assert code == 0
     assert "model.embedding.dim = 16" in out
