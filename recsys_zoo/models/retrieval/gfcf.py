@@ -1,0 +1,127 @@
+"""GF-CF: a linear and an ideal low-pass filter on the graph of items (Shen et al., CIKM 2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ...card import Card, Published
+from ...config import Frozen, Search
+from ...itemlists import ItemLists
+from ...nn.sparse import SparseMatrix, scipy_csr
+from ...registry import register
+from ...schema import Schema
+from ..base import Scorer
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+    from scipy.sparse import csr_matrix
+
+
+class GFCFConfig(Frozen):
+    """Settings of GF-CF; the defaults are those of the authors' code."""
+
+    alpha: Annotated[float, Search(low=0.05, high=1, log=True, zero=True)] = Field(
+        0.3, ge=0, description="weight of the ideal low-pass filter; authors: 0.3, 0 on Amazon-Book"
+    )
+    vectors: Annotated[int, Search(choices=(64, 128, 256, 512))] = Field(
+        256, ge=1, description="singular vectors that the ideal filter lets pass; authors: 256"
+    )
+
+
+@register
+class GFCF(Scorer):
+    """s_u = R_u (N^T N + alpha D_I^-1/2 V V^T D_I^1/2), N = D_U^-1/2 R D_I^-1/2, V its top singular vectors.
+
+    Memory: N in both orders, 24 bytes an interaction, and 4 I bytes for each vector; a block of B users takes
+    4 B (U + 3 I) bytes more. The fit holds the Lanczos basis, 8 bytes x vectors x (U + I).
+    """
+
+    card = Card(
+        name="GF-CF",
+        family="retrieval",
+        title="How Powerful is Graph Convolution for Recommendation?",
+        authors="Shen, Wu, Zhang, Shan, Zhang, Letaief, Li",
+        year=2021,
+        url="https://arxiv.org/abs/2108.07567",
+        equations="N = D_U^-1/2 R D_I^-1/2; V: right singular vectors of N with the largest singular values; "
+        "s_u = R_u (N^T N + alpha D_I^-1/2 V V^T D_I^1/2)",
+        notes=(
+            "Items without users score 0; the authors' code divides by 0 there.",
+            "Vectors of singular values of 0, which are any, are left out.",
+        ),
+        published=(
+            Published(
+                board="gowalla_m1",
+                metrics={"recall@20": 0.1849, "ndcg@20": 0.1518},
+                source="reczoo/BARS@5b5e61f docs/Matching/leaderboard/gowalla_m1.csv (the authors' numbers)",
+            ),
+            Published(
+                board="yelp18_m1",
+                metrics={"recall@20": 0.0697, "ndcg@20": 0.0571},
+                source="reczoo/BARS@5b5e61f docs/Matching/leaderboard/yelp18_m1.csv (the authors' numbers)",
+            ),
+            Published(
+                board="amazonbooks_m1",
+                metrics={"recall@20": 0.0710, "ndcg@20": 0.0584},
+                source="reczoo/BARS@5b5e61f docs/Matching/leaderboard/amazonbooks_m1.csv (the authors' "
+                "numbers; alpha = 0)",
+            ),
+        ),
+    )
+    Config = GFCFConfig
+
+    def __init__(self, cfg: GFCFConfig, schema: Schema) -> None:
+        super().__init__(cfg, schema)
+        self.by_user = SparseMatrix(self.num_items)  # N [U, I]
+        self.by_item = SparseMatrix(self.num_users)  # N transposed: products with rows in order are faster
+        self.register_buffer("inner", torch.zeros(self.num_items, 0))  # D_I^-1/2 V
+        self.register_buffer("outer", torch.zeros(0, self.num_items))  # alpha V^T D_I^1/2
+
+    def _fit(self, train: ItemLists) -> None:
+        import numpy as np
+        from scipy.sparse import diags
+
+        counts = scipy_csr(train, self.num_items)
+        of_user, of_item = (np.asarray(counts.sum(axis)).ravel() for axis in (1, 0))
+        inverse = [np.divide(1, np.sqrt(d), out=np.zeros_like(d), where=d > 0) for d in (of_user, of_item)]
+        graph = (diags(inverse[0]) @ counts @ diags(inverse[1])).tocsr().astype(np.float32)
+        self.by_user.assign(graph)
+        self.by_item.assign(graph.T.tocsr())
+        width = self.cfg.vectors if self.cfg.alpha else 0
+        v = _right_singular_vectors(graph, width)  # [I, vectors]
+        device = train.items.device
+        inner, outer = inverse[1][:, None] * v, self.cfg.alpha * (np.sqrt(of_item)[:, None] * v).T
+        self.inner, self.outer = (
+            torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
+            for array in (inner, outer)
+        )
+
+    def _score(self, users: Tensor) -> Tensor:
+        place, item, _ = self.by_user.rows(users)
+        own = self.inner.new_zeros(self.num_items, len(users))
+        own[item, place] = 1  # R_u, a column a user
+        through = self.by_user.tensor() @ own  # [U, B]
+        linear = (self.by_item.tensor() @ through).T
+        if not self.outer.numel():
+            return linear.contiguous()
+        return torch.addmm(linear, own.T @ self.inner, self.outer)
+
+
+def _right_singular_vectors(matrix: csr_matrix, count: int) -> ndarray:
+    """Of the `count` largest singular values above 0: [columns, at most count], by Lanczos iterations."""
+    import numpy as np
+    from scipy.sparse.linalg import svds
+
+    if not count:
+        return np.zeros((matrix.shape[1], 0), np.float32)
+    if count >= min(matrix.shape) - 1:  # beyond what the iterations find: small enough for all of them
+        values, v = np.linalg.svd(matrix.toarray(), full_matrices=False)[1:]
+        values, v = values[:count], v[:count]
+    else:
+        start = np.random.default_rng(0).standard_normal(min(matrix.shape)).astype(matrix.dtype)
+        _, values, v = svds(matrix, count, v0=start)
+    return v[values > 1e-5 * values.max(initial=0)].T

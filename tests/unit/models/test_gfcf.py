@@ -1,0 +1,65 @@
+"""GF-CF against its equation with a dense singular value decomposition."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from recsys_zoo import create
+from recsys_zoo.models.retrieval.gfcf import _right_singular_vectors
+from recsys_zoo.nn.sparse import scipy_csr
+from tests import toys
+
+
+def scores(train, users: int, items: int, **settings) -> torch.Tensor:
+    model = create("gfcf", toys.ranking(users, items), **settings)
+    model.fit(train)
+    return model.score(torch.arange(users)).double()
+
+
+def dense(r: torch.Tensor, alpha: float, vectors: int) -> torch.Tensor:
+    """The equation, in float64; items and users all have an interaction."""
+    of_user, of_item = r.sum(1), r.sum(0)
+    n = r / (of_user[:, None] * of_item).sqrt()
+    v = torch.linalg.svd(n, full_matrices=False)[2][:vectors].T
+    ideal = (v @ v.T) * (of_item.sqrt() / of_item.sqrt()[:, None])
+    return r @ (n.T @ n + alpha * ideal)
+
+
+@pytest.mark.parametrize("vectors", [1, 3, 8, 11, 12, 256])
+def test_equal_to_the_dense_equation(vectors):
+    train = toys.random_lists(17, 12, 0.4)
+    r = toys.matrix(train, 12)
+    assert bool((r.sum(0) > 0).all() and (r.sum(1) > 0).all())
+    found = scores(train, 17, 12, vectors=vectors, alpha=0.3)
+    torch.testing.assert_close(found, dense(r, 0.3, vectors), rtol=1e-4, atol=1e-5)
+
+
+def test_without_weight_of_the_ideal_filter_the_linear_one_is_left():
+    train = toys.random_lists(17, 12, 0.4)
+    found = scores(train, 17, 12, alpha=0.0)
+    torch.testing.assert_close(found, dense(toys.matrix(train, 12), 0.0, 0), rtol=1e-5, atol=1e-6)
+
+
+def test_hand_example():
+    """R = (1, 1), (0, 1): N = (1/sqrt 2, 1/2), (0, 1/sqrt 2); N^T N = (1/2, a), (a, 3/4) with a = 1/sqrt 8.
+
+    Both vectors pass, so the ideal filter is the identity.
+    """
+    a = 1 / math.sqrt(8)
+    found = scores(toys.lists([[1, 1], [0, 1]]), 2, 2, alpha=0.5)
+    expected = torch.tensor([[0.5 + a + 0.5, a + 0.75 + 0.5], [a, 0.75 + 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
+
+
+def test_items_without_users_score_nothing():
+    found = scores(toys.lists([[1, 1, 0], [0, 1, 0]]), 2, 3)
+    assert found[:, 2].tolist() == [0, 0]
+
+
+def test_vectors_of_singular_values_of_zero_are_left_out():
+    same = scipy_csr(toys.lists([[1, 1, 0], [1, 1, 0], [1, 1, 0]]), 3)
+    v = _right_singular_vectors(same, 3)
+    assert abs(v.ravel()).tolist() == pytest.approx([0.5**0.5, 0.5**0.5, 0], abs=1e-6)
