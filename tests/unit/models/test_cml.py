@@ -32,7 +32,7 @@ PAIR = Pairs(torch.tensor([0]), torch.tensor([0]), torch.tensor([[1, 2]]), torch
 
 @pytest.mark.parametrize(("margin", "expected"), [(1.0, 1.16 * math.log(11)), (0.7, 0.86 * math.log(6))])
 def test_hand_examples(margin, expected):
-    """p = (0, 0), q = (.5, 0), negatives at squared distance .09 and 1; with 0.7 the second is no impostor."""
+    """p = (0, 0), q = (.5, 0), negatives at .09 and 1, squared; with 0.7 the second is no impostor."""
     loss = made(margin=margin).losses(PAIR)
     assert set(loss) == {"warp"}
     assert float(loss["warp"].detach()) == pytest.approx(expected, rel=1e-5)
@@ -65,8 +65,8 @@ def test_a_rotation_changes_nothing_and_a_translation_the_ball_alone():
     for moved in ((users @ turn, items @ turn), (users + 0.2, items + 0.2)):
         other = made(*(rows.tolist() for rows in moved))
         torch.testing.assert_close(other.losses(pairs)["warp"], plain.losses(pairs)["warp"], rtol=1e-4, atol=1e-5)
-        every = torch.arange(4)
-        torch.testing.assert_close(other.scoring()(every), plain.scoring()(every), rtol=1e-4, atol=1e-5)
+        found, right = (model.scoring()(torch.arange(4)) for model in (other, plain))
+        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_are_minus_squared_distances():

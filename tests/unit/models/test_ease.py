@@ -63,9 +63,10 @@ def test_too_many_items_for_the_memory_are_refused_before_it_is_taken(monkeypatc
         model.fit(toys.lists([[1]]))
 
 
-def test_a_penalty_that_rounding_swallows_is_refused():
+def test_a_penalty_that_rounding_swallows_is_refused_and_leaves_nothing_of_an_earlier_fit():
     users = 100
-    model = create("ease", toys.ranking(users, 2), l2=1e-9)
+    model = fitted(toys.lists([[1, 0], [0, 1]] * (users // 2)), users, 2, 1e-9)
+    model.score(torch.arange(2))
     with pytest.raises(InputError, match="l2 = 1e-09 is too small to invert these items; raise it"):
         model.fit(toys.lists([[1, 1]] * users))
     with pytest.raises(InputError, match="not fitted"):
