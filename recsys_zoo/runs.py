@@ -58,6 +58,10 @@ class RunConfig(Frozen):
     choice: str = Field("", description="the rule by which settings tuned on valid were chosen")
     bootstrap: int = Field(200, ge=0, description="replicates of the test intervals; 0: none")
     note: str = Field("", description="stands beside every number of the run")
+    protocol: Literal["honest", "published"] = Field(
+        "honest",
+        description="of rankings: how the epoch is chosen, and what is fitted (see rankruns.py)",
+    )
 
     def resolved(self) -> RunConfig:
         """The same with every default of the model written out."""
@@ -66,9 +70,11 @@ class RunConfig(Frozen):
         if not name:
             raise InputError("model: the setting 'name' is missing; write name = \"autoint\" under [model]")
         cls, cfg = resolve(name, settings, f"model {name}")
-        if not issubclass(cls, CTRModel):
-            raise InputError(f"model {name}: runs train models of clicks; fit this one in Python (its fit)")
-        return self.model_copy(update={"model": {"name": name, **cfg.model_dump(mode="json")}})
+        given = {key: getattr(self.train, key) for key in self.train.model_fields_set}
+        train = TrainConfig(**{**cls.train_defaults, **given})
+        return self.model_copy(
+            update={"model": {"name": name, **cfg.model_dump(mode="json")}, "train": train}
+        )
 
 
 def read_recipe(path: Path, overrides: dict[str, Any] | None = None) -> RunConfig:
@@ -96,11 +102,15 @@ def train(
     cfg = with_label(cfg.resolved(), data)
     data.verify()
     reset_peak()
+    if data.schema.interactions:
+        from . import rankruns
+
+        return rankruns.train(cfg, data, out, resume, command, callbacks, say)
     task, model = begin(cfg, data, say)  # before there is a folder that looks like a run
     if len(data.schema.labels) > 1:
         say(f"label {task.label}, one of {list(data.schema.labels)}; another one by --set label=NAME")
     with locked(out):
-        commit = _open_run(cfg, data, out, resume)
+        commit = open_run(cfg, data, out, resume)
         watchers = [JsonLines(out / "log.jsonl"), TensorBoard(out / "tb"), *(callbacks or [Progress()])]
         try:
             fit = Trainer(task, cfg.train, out / "state", watchers, say).fit(model, resume=resume)
@@ -118,7 +128,7 @@ def train(
             out / "checkpoint",
             model,
             cfg.model["name"],
-            _settings(cfg),
+            model_settings(cfg),
             encoding,
             {"data_digest": data.data_digest, "label": task.label, "precision": cfg.train.precision},
         )
@@ -130,7 +140,12 @@ def begin(cfg: RunConfig, data: Prepared, say: Any) -> tuple[BinaryTask, Model]:
     """The task and the untrained model of resolved settings; InputError for what cannot be trained."""
     task = BinaryTask(data, cfg.label)
     device_of(cfg.train)
-    model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **_settings(cfg))
+    model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **model_settings(cfg))
+    if not isinstance(model, CTRModel):
+        raise InputError(
+            f"model {cfg.model['name']}: ranks items, and these data have labels; prepare the files as "
+            "[interactions]"
+        )
     for column, rows in data.vectors().items():
         layers = load_vectors(model, column, torch.from_numpy(rows))
         say(f"column {column}: {layers or 'no'} table of this model starts from the data's vectors")
@@ -138,7 +153,7 @@ def begin(cfg: RunConfig, data: Prepared, say: Any) -> tuple[BinaryTask, Model]:
     return task, model
 
 
-def _settings(cfg: RunConfig) -> dict[str, Any]:
+def model_settings(cfg: RunConfig) -> dict[str, Any]:
     return {key: value for key, value in cfg.model.items() if key != "name"}
 
 
@@ -149,7 +164,7 @@ def with_label(cfg: RunConfig, data: Prepared) -> RunConfig:
     return cfg
 
 
-def _open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> str:
+def open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> str:
     """Write config.toml and the commit, or check that a resumed folder belongs to the same run.
 
     Returns the commit for the row: "first..now" when the program changed before the resume.
@@ -263,8 +278,9 @@ def valid_is_test(data: Prepared) -> bool:
 def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     """All that decides a run: resolved settings and the digest of the data."""
     settings = cfg.model_dump(mode="json")
-    if not cfg.choice:  # rows and run folders older than this setting have none
-        settings.pop("choice")
+    for name in ("choice", "protocol"):  # rows and run folders older than these settings have none
+        if getattr(cfg, name) == RunConfig.model_fields[name].default:
+            settings.pop(name)
     return {**settings, "data_digest": data_digest}
 
 
@@ -334,9 +350,9 @@ def seconds_of_epoch(cfg: RunConfig, data: Prepared) -> float:
 
 def table_mib(cfg: RunConfig, data: Prepared) -> int:
     """Memory of the embedding rows of a run with their gradients and moments, by its widths and the data."""
-    rows = sum(data.table_sizes.values())
+    rows = sum(data.table_sizes.values()) if "embedding" in cfg.model else 0
     copies = 4 if cfg.train.table_update == "autograd" else 3
-    return round(rows * cfg.model["embedding"]["dim"] * 4 * copies / 2**20)
+    return rows and round(rows * cfg.model["embedding"]["dim"] * 4 * copies / 2**20)
 
 
 def read_row(run: Path) -> Row:

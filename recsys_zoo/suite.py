@@ -181,7 +181,12 @@ class Runner:
         return None
 
     def _add_beside(self, target: Path, task: Task, cfg: RunConfig, data: Prepared) -> None:
-        """Floors in the file of rows, and the audit of the data beside it, once a data set and label."""
+        """Floors in the file of rows, and the audit of the data beside it, once a data set and label.
+
+        Of interactions there are neither: the floor of rankings, popularity, is a model.
+        """
+        if data.schema.interactions:
+            return
         file = audit.file_beside(target, data.data_digest, cfg.label)
         with locked(file, math.inf):
             floors = _floors(target, cfg, data)

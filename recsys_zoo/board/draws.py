@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import write_whole
-from ..metrics.bootstrap import resample
+from ..metrics.bootstrap import multiplicities, resample
 from ..metrics.paired import variance_of
 from .rows import Row
 from .scores import Scores, read_scores
@@ -37,8 +37,8 @@ class Draws(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """What was resampled: there is a gAUC exactly where there are users."""
-        return "users" if "gauc" in self.metrics else "rows"
+        """What was resampled: users where a metric is one of users (gAUC, and those of lists)."""
+        return "users" if any(name == "gauc" or "@" in name for name in self.metrics) else "rows"
 
 
 def draws_of(scores: Scores, replicates: int = REPLICATES) -> Draws:
@@ -47,6 +47,12 @@ def draws_of(scores: Scores, replicates: int = REPLICATES) -> Draws:
     if scores.group is not None:
         digest.update(scores.group.to(torch.int64).numpy().tobytes())
     return Draws(resample(scores.score, scores.label, scores.group, replicates), digest.hexdigest())
+
+
+def of_users(values: Mapping[str, Tensor], test_rows: str, replicates: int = REPLICATES) -> Draws:
+    """Resample means over users: values [U] by metric; test_rows: digest of what was ranked for whom."""
+    counts = multiplicities(replicates, len(next(iter(values.values())))).double()
+    return Draws({name: counts @ value.cpu() / counts.sum(1) for name, value in values.items()}, test_rows)
 
 
 def write_draws(path: Path, draws: Draws) -> None:

@@ -61,17 +61,18 @@ def resample(scores: Tensor, labels: Tensor, group: Tensor | None = None, replic
     found: dict[str, list[Tensor]] = {}
     block = max(1, _CELLS // len(scores))
     for start in range(0, replicates, block):
-        counts = _multiplicities(min(block, replicates - start), num_units, generator).to(scores.device)
+        counts = multiplicities(min(block, replicates - start), num_units, generator).to(scores.device)
         for name, value in {"auc": _aucs(counts, sorted_units, hits, ends), **_ratios(counts, sums)}.items():
             found.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def _multiplicities(replicates: int, num_units: int, generator: torch.Generator) -> Tensor:
-    """How often each unit is drawn, int64 [R, units].
+def multiplicities(replicates: int, num_units: int, generator: torch.Generator | None = None) -> Tensor:
+    """How often each unit is drawn, int64 [R, units]; without a generator from that of seed 0.
 
     Drawn on the CPU, one replicate after another, so neither device nor block size changes them.
     """
+    generator = generator or torch.Generator().manual_seed(0)
     draws = [torch.randint(num_units, (num_units,), generator=generator) for _ in range(replicates)]
     return torch.stack([torch.bincount(draw, minlength=num_units) for draw in draws])
 

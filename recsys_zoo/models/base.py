@@ -40,6 +40,7 @@ class Model(nn.Module):
     card: ClassVar[Card]
     Config: ClassVar[type[Frozen]] = Frozen
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    train_defaults: ClassVar[dict[str, Any]] = {}  # of TrainConfig, where nothing else is said
     whole_table: ClassVar[bool] = False  # True: reads `Embedding.matrix` in training, so tables need autograd
 
     def __init__(self, cfg: Frozen, schema: Schema) -> None:

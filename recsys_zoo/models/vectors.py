@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,14 @@ class VectorModel(Model):
     """Tables of users and items; a subclass may make other vectors of them (`vectors`, `of_pairs`)."""
 
     Config = VectorConfig
+    # rankings creep up: a rate cut after one epoch without a gain, the rule of click models, would end that
+    train_defaults: ClassVar[dict[str, Any]] = {
+        "monitor": "recall@20",
+        "batch_size": 2048,
+        "patience": 10,
+        "plateau_factor": 1.0,
+        "epochs": 1000,
+    }
 
     def __init__(self, cfg: VectorConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)

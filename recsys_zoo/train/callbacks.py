@@ -101,6 +101,9 @@ class TensorBoard(Callback):
                 RecordWriter(file).write(Event(wall_time=time.time(), **event).SerializeToString())
 
 
+SHOWN = ("auc", "logloss", "gauc", "recall@20", "ndcg@20")
+
+
 class Progress(Callback):
     """One bar an epoch on a terminal, one line an epoch elsewhere: rows/s, time left, metric."""
 
@@ -130,7 +133,7 @@ class Progress(Callback):
 
     def on_epoch_end(self, info: dict[str, Any]) -> None:
         metrics = "  ".join(
-            f"{k} {v:.6f}" for k, v in info["valid"].items() if k in ("auc", "logloss", "gauc")
+            f"{k} {v:.6f}" for k, v in info["valid"].items() if k in SHOWN
         )
         mark = " *" if info["improved"] else f"  (no better: lr {info['lr']:.0e} -> {info['next_lr']:.0e})"
         self.stream.write(

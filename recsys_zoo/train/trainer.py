@@ -77,8 +77,12 @@ class Trainer:
         folder: Path | None = None,
         callbacks: Sequence[Callback] = (),
         say: Any = None,
+        schedule: Sequence[float] = (),
     ) -> None:
+        """schedule: the learning rate of every epoch, of one stage; then nothing is validated, and the last
+        weights stay."""
         self.task, self.cfg, self.callbacks = task, cfg, list(callbacks)
+        self.schedule = tuple(schedule)
         self.state = TrainingState(folder) if folder is not None else None
         self.say = say or (lambda line: None)
         self.train, self.valid = task.train, task.valid
@@ -182,7 +186,8 @@ class Trainer:
         else:
             at.best, at.misses = -math.inf, 0
             self._save()
-        while at.epoch < (stage.epochs or self.cfg.epochs) and at.misses < self.cfg.patience and not at.dead:
+        most = len(self.schedule) or stage.epochs or self.cfg.epochs
+        while at.epoch < most and at.misses < self.cfg.patience and not at.dead:
             self._run_epoch()
         self.optimizer.release()
         self.take = None  # a graph holds memory
@@ -202,6 +207,9 @@ class Trainer:
 
     def _run_epoch(self) -> None:
         at, cfg = self.at, self.cfg
+        if self.schedule:
+            at.lr = self.schedule[at.epoch]
+            self.optimizer.set_lr(at.lr)
         self._tell("on_epoch_start", {"step": at.step})
         generator = torch.Generator(self.device).manual_seed(
             ((cfg.seed * 1_000_003 + at.stage) * 1_000_003 + at.epoch) % 2**63
@@ -268,6 +276,10 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         at, cfg = self.at, self.cfg
+        if self.schedule:
+            at.epoch, at.epochs_done, at.step, at.loss_sum = at.epoch + 1, at.epochs_done + 1, 0, 0.0
+            self._save()
+            return
         valid, constant = self.task.evaluate(self.model, self.valid, cfg.eval_batch_size, cfg.precision)
         if not valid:
             at.dead = f"the validation scores of epoch {at.epoch + 1} are not finite; lower train.lr"

@@ -20,7 +20,7 @@ LAYERS = [
     {"zoo", "predictor", "board"},
     {"importers"},
     {"runs", "references", "audit", "catalog", "launch", "suite", "display", "demo", "cli", "cli_board",
-     "cli_tune", "space", "trials", "tuning", "reproduce", "check", "estimator"},
+     "cli_tune", "rankruns", "space", "trials", "tuning", "reproduce", "check", "estimator"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"sklearn", "tensorboard", "matplotlib", "jinja2", "pandas", "rich", "onnx", "optuna"}

@@ -40,7 +40,7 @@ MISTAKES = {
     "unknown board recipe": (("board", "run", "lr"), r"no recipe named 'lr'"),
     "bad second seed": (("board", "run", "frappe_x1/lr", "--seeds", "1,-2"), r"train.seed = -2"),
     "unknown family": (("list", "--family", "nope"), r"no family named 'nope'; choose one of \['ctr'"),
-    "a run of a scorer": (("train", "ease", "data"), r"model ease: runs train models of clicks; fit this"),
+    "a run of a scorer": (("train", "ease", "data"), r"model ease: ranks items, and these data have labels"),
     "stage of nothing": (
         ("train", "fm", "data", "--out", "new", "--set", 'train.stages=[{name="a",train="nothing"}]'),
         r"stage 'a': no parameter of fm matches 'nothing'",

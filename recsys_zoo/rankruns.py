@@ -1,0 +1,222 @@
+"""A run of a model that ranks: fitted and tested by one of two protocols, to test metrics, ranks and a row.
+
+honest: settings and epoch are chosen on valid; then the model is fitted anew on train and valid together, for
+as many epochs at the same learning rates, and tested once. published: as the papers on these splits did, the
+epoch is picked on the test split itself; such rows are marked and never stand beside honest ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .board.draws import FILE, Draws, of_users, write_draws
+from .board.key import RANKING
+from .board.rows import Row
+from .data.store import Prepared
+from .errors import InputError
+from .evaluation.full_rank import FullRanking
+from .files import locked, write_whole
+from .itemlists import ItemLists
+from .metrics.bootstrap import interval_of
+from .metrics.ranking import evaluate_ranking
+from .models.base import Scorer
+from .models.vectors import VectorModel
+from .tasks.ranking import KS, RankingTask
+from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
+from .train.checkpoint import save_checkpoint
+from .train.position import Fit
+from .train.trainer import Trainer, check_stages
+from .zoo import create
+
+if TYPE_CHECKING:
+    from .runs import RunConfig
+
+RANKS = "ranks_test.parquet"
+MAIN = f"recall@{KS[0]}"
+
+
+class RankingRun:
+    """The fits of one run and what they came to; `run` makes them."""
+
+    def __init__(self, cfg: RunConfig, data: Prepared, out: Path, resume: bool, say: Any,
+                 callbacks: list[Callback]) -> None:
+        self.cfg, self.data, self.out, self.resume, self.say = cfg, data, out, resume, say
+        self.callbacks = callbacks
+        self.published = cfg.protocol == "published"
+        for name in ("train", "test", *["valid"] * (not self.published)):
+            data.split(name)
+        self.both = tuple(name for name in ("train", "valid") if name in data.names)
+        self.began = time.perf_counter()
+        self.fit = Fit("done", "", 0, 0, {}, 0.0, 0.0, 0.0)
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning, of this process."""
+        return time.perf_counter() - self.began
+
+    def model(self) -> Scorer | VectorModel:
+        """The model with its initial weights; InputError for one that does not rank."""
+        from .runs import model_settings
+
+        settings = model_settings(self.cfg)
+        model = create(self.cfg.model["name"], self.data.schema, seed=self.cfg.train.seed, **settings)
+        if not isinstance(model, Scorer | VectorModel):
+            raise InputError(f"model {self.cfg.model['name']}: learns from labels, and "
+                             f"{self.data.schema.dataset} holds interactions; choose one of `recsys-zoo list "
+                             "--family retrieval`")
+        return model
+
+    def run(self) -> tuple[Scorer | VectorModel, dict[str, float], FullRanking | None]:
+        """The fitted model, metrics of valid and test, and the places on test (None of a dead run)."""
+        model = self.model()
+        fitted = self._scorer if isinstance(model, Scorer) else self._trained
+        return fitted(model)
+
+    def _scorer(self, model: Scorer) -> tuple[Scorer, dict[str, float], FullRanking]:
+        metrics: dict[str, float] = {}
+        if not self.published:
+            model.fit(self.data.lists("train"))
+            task = RankingTask(self.data, 0)
+            metrics = _named("valid", task.evaluate(model, task.valid, 0).metrics)
+        model.fit(self.data.lists(*self.both))
+        return self._tested(model, metrics)
+
+    def _trained(self, model: VectorModel) -> tuple[VectorModel, dict[str, float], FullRanking | None]:
+        check_stages(model, self.cfg.train)
+        if self.published:
+            task = self._task(model, self.both, "test")
+            self.fit = self._train(model, task, self.both, "state", "log.jsonl")
+            return self._tested(model, {}) if self.fit.valid else (model, {}, None)
+        task = self._task(model, ("train",), "valid")
+        self.fit = self._train(model, task, ("train",), "state", "log.jsonl")
+        if self.fit.status != "done":
+            return model, _named("valid", self.fit.valid), None
+        rates = _rates(self.out / "log.jsonl")[: self.fit.best_epoch]
+        again = self.model()
+        task = self._task(again, self.both, "test")
+        refit = self._train(again, task, self.both, "refit", "refit.jsonl", rates)
+        if refit.status != "done":
+            self.fit = refit
+            return again, _named("valid", self.fit.valid), None
+        return self._tested(again, _named("valid", self.fit.valid))
+
+    def _task(self, model: VectorModel, train: tuple[str, ...], valid: str) -> RankingTask:
+        return RankingTask(self.data, model.cfg.negatives, train=train, valid=valid)
+
+    def _train(self, model: VectorModel, task: RankingTask, train: tuple[str, ...], state: str, log: str,
+               schedule: list[float] | None = None) -> Fit:
+        model.prepare(self.data.lists(*train))
+        watchers = [JsonLines(self.out / log), TensorBoard(self.out / f"tb/{state}"), *self.callbacks]
+        trainer = Trainer(task, self.cfg.train, self.out / state, watchers, self.say, schedule or ())
+        return trainer.fit(model, resume=self.resume)
+
+    def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], FullRanking]:
+        task = RankingTask(self.data, 0, train=self.both, valid="test")
+        found = task.ranking(model, task.valid)
+        values = evaluate_ranking(found.ranks, KS)
+        means = {name: float(value.mean()) for name, value in values.items()}
+        return model, metrics | _named("test", means), found
+
+    def kept(self, found: FullRanking, replicates: int) -> tuple[str, dict[str, float], Draws | None]:
+        """Write the places; their digest, the interval of the main metric, and the resampled metrics."""
+        digest = write_ranks(self.out / RANKS, found)
+        if not replicates:
+            return digest, {}, None
+        values = evaluate_ranking(found.ranks, KS)
+        draws = of_users(values, _test_digest(self.data.lists("test"), found.users), replicates)
+        interval = interval_of(float(values[MAIN].mean()), draws.metrics[MAIN])
+        ends = {f"test.{MAIN}_low": interval.low, f"test.{MAIN}_high": interval.high}
+        return digest, ends, draws
+
+
+def train(
+    cfg: RunConfig,
+    data: Prepared,
+    out: Path,
+    resume: bool,
+    command: str,
+    callbacks: list[Callback] | None,
+    say: Any,
+) -> Row:
+    """What `runs.train` does, of resolved settings and interactions."""
+    from . import runs
+
+    ranking = RankingRun(cfg, data, out, resume, say, callbacks or [Progress()])
+    ranking.model()  # InputError before there is a folder that looks like a run
+    with locked(out):
+        commit = runs.open_run(cfg, data, out, resume)
+        try:
+            model, metrics, found = ranking.run()
+        except KeyboardInterrupt:
+            say(f"stopped; go on with: recsys-zoo train --resume {out}")
+            raise SystemExit(130) from None
+        digest = ""
+        if found is not None:
+            digest, ends, draws = ranking.kept(found, cfg.bootstrap)
+            metrics |= ends
+            if draws is not None:
+                write_draws(out / FILE, draws)
+        fit = ranking.fit
+        row = runs.make_row(
+            cfg,
+            data,
+            metrics,
+            protocol=RANKING[cfg.protocol],
+            selection="test" if ranking.published else "valid",
+            seed=cfg.train.seed,
+            params=model.num_parameters(),
+            kept=1.0,
+            epochs=fit.epochs,
+            best_epoch=fit.best_epoch,
+            seconds=round(ranking.seconds, 3),
+            rows_per_s=round(fit.rows_per_s, 1),
+            status=fit.status,
+            reason=fit.reason,
+            command=command,
+            scores_digest=digest,
+        ).model_copy(update={"git": commit})
+        encoding = (data.folder / "encoding").absolute() if data.folder else None
+        facts = {"data_digest": data.data_digest, "precision": cfg.train.precision}
+        settings = runs.model_settings(cfg)
+        save_checkpoint(out / "checkpoint", model, cfg.model["name"], settings, encoding, facts)
+        write_whole(out / "row.json", row.model_dump_json(indent=1))
+    return row
+
+
+def write_ranks(path: Path, found: FullRanking) -> str:
+    """Write user, above, tied and candidates of every relevant item as Parquet; returns their SHA-256."""
+    import polars as pl
+
+    ranks, digest = found.ranks, hashlib.sha256()
+    columns = {"user": found.users[ranks.user], "above": ranks.above, "tied": ranks.tied,
+               "candidates": ranks.candidates[ranks.user]}
+    arrays = {name: values.cpu().to(torch.int32).numpy() for name, values in columns.items()}
+    for name, array in arrays.items():
+        digest.update(f"{name} {len(array)}\n".encode() + array.tobytes())
+    buffer = io.BytesIO()
+    pl.DataFrame(arrays).write_parquet(buffer)
+    write_whole(path, buffer.getvalue())
+    return digest.hexdigest()
+
+
+def _test_digest(relevant: ItemLists, users: Tensor) -> str:
+    row, item = relevant.of_users(users)
+    return hashlib.sha256(users[row].numpy().tobytes() + item.numpy().tobytes()).hexdigest()
+
+
+def _named(split: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{split}.{name}": value for name, value in metrics.items()}
+
+
+def _rates(log: Path) -> list[float]:
+    """The learning rate of every epoch."""
+    events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    return [event["lr"] for event in events if event["event"] == "epoch"]

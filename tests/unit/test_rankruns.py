@@ -1,0 +1,178 @@
+"""Runs of models that rank: both protocols step by step, what is kept, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from recsys_zoo import create
+from recsys_zoo.board.draws import FILE, read_draws
+from recsys_zoo.board.key import RANKING, one_key
+from recsys_zoo.board.rows import Row
+from recsys_zoo.errors import InputError
+from recsys_zoo.metrics.ranking import Ranks, recall
+from recsys_zoo.rankruns import RANKS
+from recsys_zoo.runs import RunConfig, identity, is_row_of, train
+from recsys_zoo.tasks.ranking import RankingTask
+from recsys_zoo.train.callbacks import Callback
+from recsys_zoo.train.checkpoint import load_weights, read_config
+from recsys_zoo.train.config import TrainConfig
+from recsys_zoo.train.trainer import Trainer
+from tests.unit.tasks.test_ranking import data
+
+TRAIN = {"batch_size": 64, "lr": 0.05, "epochs": 12, "patience": 4, "plateau_factor": 0.5, "device": "cpu",
+         "save_every_s": 0.0}
+
+
+def config(name: str = "mf", **more) -> RunConfig:
+    model = {"name": name, **({"embedding": {"dim": 4}} if name == "mf" else {})}
+    return RunConfig.parse({"model": model, "train": TRAIN, **more}, "run")
+
+
+def run(out: Path, cfg: RunConfig, **more) -> Row:
+    return train(cfg, data(), out, say=lambda line: None, **{"callbacks": [Callback()], **more})
+
+
+def places(out: Path) -> Ranks:
+    frame = pl.read_parquet(out / RANKS)
+    user, above, tied, candidates = (torch.tensor(frame[c].to_numpy()).long() for c in frame.columns)
+    _, place = torch.unique(user, return_inverse=True)
+    first = torch.zeros(int(place.max()) + 1, dtype=torch.int64).scatter_(0, place, candidates)
+    return Ranks.of(place, above, tied, first)
+
+
+def test_an_honest_run_step_by_step(tmp_path):
+    """Epoch and rates from valid, a fit of as many epochs on both, one test."""
+    row = run(tmp_path, config())
+    held, cfg = data(), config().resolved().train
+    model = create("mf", held.schema, seed=cfg.seed, embedding={"dim": 4})
+    fit = Trainer(RankingTask(held, 1), cfg).fit(model)
+    assert 1 < fit.best_epoch == row.best_epoch
+    assert {k.removeprefix("valid."): v for k, v in row.metrics.items() if k[:6] == "valid."} == fit.valid
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    rates = [event["lr"] for event in log if event["event"] == "epoch"][: fit.best_epoch]
+    again = create("mf", held.schema, seed=cfg.seed, embedding={"dim": 4})
+    task = RankingTask(held, 1, train=("train", "valid"), valid="test")
+    Trainer(task, cfg, schedule=rates).fit(again)
+    expected = task.evaluate(again, task.valid, 0).metrics
+    assert {k.removeprefix("test."): v for k, v in row.metrics.items()
+            if k[:5] == "test." and not k.endswith(("_low", "_high"))} == expected
+    assert (row.protocol, row.selection, row.status) == (RANKING["honest"], "valid", "done")
+    held_model = create("mf", held.schema, embedding={"dim": 4})
+    load_weights(tmp_path / "checkpoint", held_model, read_config(tmp_path / "checkpoint"))
+    assert all(torch.equal(t, again.state_dict()[n]) for n, t in held_model.state_dict().items())
+
+
+def test_a_scheduled_training_validates_nothing_and_keeps_the_last_weights():
+    held = data()
+
+    class Once(RankingTask):
+        def evaluate(self, *args, **more):
+            raise AssertionError("nothing is validated")
+
+    rates: list[float] = []
+
+    class Watch(Callback):
+        def on_step_end(self, info) -> None:
+            rates.append(trainer.at.lr)
+
+    model = create("mf", held.schema, seed=1, embedding={"dim": 4})
+    trainer = Trainer(Once(held, 1), TrainConfig(batch_size=256, device="cpu"), callbacks=[Watch()],
+                      schedule=[0.1, 0.05, 0.01])
+    fit = trainer.fit(model)
+    assert (fit.epochs, fit.status, fit.valid) == (3, "done", {})
+    assert list(dict.fromkeys(rates)) == [0.1, 0.05, 0.01]
+
+
+def test_the_places_that_are_kept_give_the_metrics_again(tmp_path):
+    row = run(tmp_path, config())
+    values = recall(places(tmp_path), 20)
+    assert float(values.mean()) == pytest.approx(row.metrics["test.recall@20"], abs=1e-12)
+    draws = read_draws(tmp_path / FILE)
+    assert draws.unit == "users"
+    low, high = (row.metrics[f"test.recall@20_{end}"] for end in ("low", "high"))
+    assert low < row.metrics["test.recall@20"] < high
+    assert float(draws.metrics["recall@20"].std()) == pytest.approx(
+        float(values.std()) / len(values) ** 0.5, rel=0.2)
+
+
+def test_draws_of_two_models_are_pairs(tmp_path):
+    rows = [run(tmp_path / name, config(name)) for name in ("mf", "popularity")]
+    one, two = (read_draws(tmp_path / name / FILE) for name in ("mf", "popularity"))
+    assert one.test_rows == two.test_rows
+    assert rows[0].scores_digest != rows[1].scores_digest
+    assert one_key(rows)
+
+
+def test_the_published_protocol_picks_the_epoch_on_test(tmp_path):
+    row = run(tmp_path, config(protocol="published"))
+    held, cfg = data(), config().resolved().train
+    model = create("mf", held.schema, seed=cfg.seed, embedding={"dim": 4})
+    fit = Trainer(RankingTask(held, 1, train=("train", "valid"), valid="test"), cfg).fit(model)
+    assert row.metrics["test.recall@20"] == fit.valid["recall@20"]
+    assert (row.protocol, row.selection) == (RANKING["published"], "test")
+    assert not [name for name in row.metrics if name.startswith("valid.")]
+    honest = run(tmp_path / "honest", config())
+    with pytest.raises(InputError, match="rows of different protocol"):
+        one_key([row, honest])
+
+
+@pytest.mark.parametrize("protocol", ["honest", "published"])
+def test_a_scorer_is_fitted_on_both_splits(tmp_path, protocol):
+    row = run(tmp_path, config("itemknn", protocol=protocol))
+    held = data()
+    model = create("itemknn", held.schema)
+    model.fit(held.lists("train", "valid"))
+    task = RankingTask(held, 0, train=("train", "valid"), valid="test")
+    assert row.metrics["test.ndcg@20"] == task.evaluate(model, task.valid, 0).metrics["ndcg@20"]
+    assert ("valid.ndcg@20" in row.metrics) == (protocol == "honest")
+    assert (row.epochs, row.status) == (0, "done")
+
+
+class Stop(Callback):
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def on_step_end(self, info) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", [5, -3], ids=["while the epoch is chosen", "while it is fitted again"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tmp_path, step):
+    whole = run(tmp_path / "whole", config())
+    steps = Stop(10**9)
+    run(tmp_path / "count", config(), callbacks=[steps])
+    at = step if step > 0 else 10**9 - steps.left + step
+    with pytest.raises(SystemExit):
+        run(tmp_path / "parts", config(), callbacks=[Stop(at)])
+    again = run(tmp_path / "parts", config(), resume=True)
+    assert again.metrics == whole.metrics
+    assert again.scores_digest == whole.scores_digest
+
+
+def test_models_and_data_must_fit(tmp_path):
+    with pytest.raises(InputError, match="model fm: learns from labels, and blocks holds interactions"):
+        run(tmp_path, config("fm"))
+    assert not (tmp_path / "config.toml").exists()
+
+
+def test_a_model_that_ranks_has_defaults_of_its_own_which_a_recipe_overrides():
+    cfg = RunConfig.parse({"model": {"name": "mf"}, "train": {"patience": 3}}, "run").resolved()
+    assert (cfg.train.monitor, cfg.train.patience, cfg.train.plateau_factor) == ("recall@20", 3, 1.0)
+    assert cfg.resolved() == cfg
+    click = RunConfig.parse({"model": {"name": "fm"}}, "run").resolved()
+    assert click.train == TrainConfig()
+
+
+def test_the_protocol_is_part_of_a_run(tmp_path):
+    row = run(tmp_path, config("popularity"))
+    honest, published = (config("popularity", protocol=p).resolved() for p in ("honest", "published"))
+    assert is_row_of(row, honest, data().data_digest)
+    assert not is_row_of(row, published, data().data_digest)
+    assert "protocol" not in identity(honest, "d")
