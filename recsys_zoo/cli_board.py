@@ -15,7 +15,9 @@ Set = Annotated[
     list[str], typer.Option("--set", help="override a setting: --set model.layers=3, --set train.lr=1e-3")
 ]
 Rows = Annotated[list[Path], typer.Argument(help="files of rows (.jsonl)")]
-Metric = Annotated[str, typer.Option(help="ranked by this")]
+Metric = Annotated[
+    str, typer.Option(help="ranked by this; default: test.auc, or test.recall@20 of rankings")
+]
 Scores = Annotated[
     Path, typer.Option(help="parent of run folders; their test scores serve where no draws are kept")
 ]
@@ -55,7 +57,7 @@ def board_run(
 @board_app.command("show")
 def board_show(
     rows: Rows,
-    metric: Metric = "test.auc",
+    metric: Metric = "",
     scores: Scores = Path("runs"),
 ) -> None:
     """Rank the rows: mean and deviation over seeds, published numbers beside them."""
@@ -68,7 +70,7 @@ def board_show(
 def board_page(
     rows: Rows,
     out: Annotated[Path, typer.Option(help="HTML file to write")],
-    metric: Metric = "test.auc",
+    metric: Metric = "",
     scores: Scores = Path("runs"),
 ) -> None:
     """One HTML file with the ranking, its intervals and its conditions."""
@@ -129,7 +131,7 @@ def board_reproduce(
 
 
 @board_app.command("skill")
-def board_skill(rows: Rows, metric: Metric = "test.auc", scores: Scores = Path("runs")) -> None:
+def board_skill(rows: Rows, metric: Metric = "", scores: Scores = Path("runs")) -> None:
     """One skill a model over five boards or more, each counted once."""
     from . import launch
 

@@ -11,7 +11,7 @@ from typing import Any
 from . import audit, catalog, runs
 from .board.draws import Bank, draws_of, kept_at, write_draws
 from .board.key import by_key
-from .board.rank import Ranking, rank, read_quoted
+from .board.rank import Ranking, main_metric, rank, read_quoted
 from .board.rows import Row, config_digest, read_rows
 from .board.scores import read_scores, score_files
 from .board.skill import LEAST, Standing
@@ -160,7 +160,7 @@ def rankings(files: list[Path], metric: str, bank: Bank) -> list[Ranking]:
     for key, members in by_key(rows).items():
         table = catalog.published(key.board)
         try:
-            ranking = rank(members, metric, read_quoted(table) if table else (), bank)
+            ranking = rank(members, metric or main_metric(members), read_quoted(table) if table else (), bank)
         except UnknownName:
             raise
         except InputError as error:
@@ -217,7 +217,7 @@ def compare(names: list[str], files: list[Path], scores: Path, as_latex: bool) -
         raise InputError(f"compare {' '.join(names)}: name two different entries or more")
     bank = bank_of(files, scores)
     parts = []
-    for ranking, entries in pick(rankings(files, "test.auc", bank), names):
+    for ranking, entries in pick(rankings(files, "", bank), names):
         cards = {card.bibtex(): None for card in (model_class(e.rows[0].model).card for e in entries)}
         show = latex_table if as_latex else text
         parts.append(show(ranking, effects(ranking, entries, bank), costs(entries), list(cards)))

@@ -165,11 +165,18 @@ def rank(rows: Iterable[Row], metric: str = "test.auc", quoted: Sequence[Quoted]
     return Ranking(key, metric, tuple(ranked), tuple(references), tuple(unranked), tuple(rules))
 
 
+def main_metric(rows: Iterable[Row]) -> str:
+    """What the rows of a board are ranked by, unless somebody says otherwise."""
+    return "test.recall@20" if any("test.recall@20" in row.metrics for row in rows) else "test.auc"
+
+
 def worded_metric(metric: str) -> str:
     """ "test.auc" as "test AUC"."""
-    words = {"auc": "AUC", "gauc": "gAUC", "avg_auc": "avg AUC", "auc_unseen_pairs": "AUC on unseen pairs"}
+    words = {"auc": "AUC", "gauc": "gAUC", "avg_auc": "avg AUC", "auc_unseen_pairs": "AUC on unseen pairs",
+             "ndcg": "NDCG", "map": "MAP", "mrr": "MRR"}
     split, _, name = metric.rpartition(".")
-    return f"{split} {words.get(name, name.replace('_', ' '))}".strip()
+    name, at, k = name.partition("@")
+    return f"{split} {words.get(name, name.replace('_', ' '))}{at}{k}".strip()
 
 
 def read_quoted(path: Path) -> list[Quoted]:

@@ -32,7 +32,8 @@ def table_of(ranking: Ranking) -> Table:
     """Columns: ours, then numbers printed elsewhere in columns of their own."""
     shown = [*ranking.entries, *ranking.references]
     kinds = [kind for kind in ("board", "paper") if any(kind in entry.quoted for entry in shown)]
-    second = "test.logloss" if ranking.metric != "test.logloss" else "test.auc"
+    pair = ("test.recall@20", "test.ndcg@20") if "@" in ranking.metric else ("test.auc", "test.logloss")
+    second = pair[0] if ranking.metric == pair[1] else pair[1]
     table = Table(title=f"{ranking.title}  (data {ranking.data_digest[:12]})", title_justify="left")
     for name in ("#", "model"):
         table.add_column(name, overflow="fold")

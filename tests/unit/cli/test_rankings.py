@@ -1,0 +1,89 @@
+"""Interactions from files to a board, by commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+SCHEMA = """
+dataset = "films"
+user = "who"
+item = "what"
+columns = [{name = "who", side = "user"}, {name = "what", side = "item"}]
+
+[interactions]
+rating = "stars"
+above = 2
+user_core = 3
+
+[split]
+method = "user"
+user = "who"
+random = true
+keys = ["who", "what"]
+last = {valid = 0.2, test = 0.2}
+"""
+RECIPE = """
+board = "films"
+data = "data"
+protocol = "{protocol}"
+
+[model]
+name = "{name}"
+
+[train]
+epochs = 3
+"""
+
+
+@pytest.fixture
+def films(tmp_path, monkeypatch) -> Path:
+    """Two kinds of viewers and films, in a folder with a schema and recipes."""
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    who, what = draw.integers(0, 40, 900), draw.integers(0, 30, 900)
+    stars = np.where(who % 2 == what % 2, 5, draw.integers(1, 4, 900))
+    pl.DataFrame({"who": who, "what": what, "stars": stars}).write_csv("films.csv")
+    Path("films.toml").write_text(SCHEMA)
+    for name in ("popularity", "itemknn", "mf"):
+        Path(f"{name}.toml").write_text(RECIPE.format(name=name, protocol="honest"))
+    Path("as_published.toml").write_text(RECIPE.format(name="mf", protocol="published"))
+    return tmp_path
+
+
+def test_from_files_to_a_board(films, run):
+    code, out, err = run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")
+    assert code == 0, err
+    assert "valid" in out
+    code, out, err = run("train", "itemknn", "data", "--out", "one")
+    assert code == 0, err
+    assert "test.recall@20" in out
+    recipes = [f"{name}.toml" for name in ("popularity", "itemknn", "mf", "as_published")]
+    assert run("board", "run", *recipes, "--seeds", "1,2", "--rows", "rows.jsonl")[0] == 0
+    code, out, err = run("board", "show", "rows.jsonl")
+    assert code == 0, err
+    honest, published = out.split("films", 2)[1:]
+    assert "recall@20" in honest
+    assert "NDCG@20" in honest
+    place = {name: honest.index(f" {name} ") for name in ("itemknn", "popularity")}
+    assert place["itemknn"] < place["popularity"]
+    assert "epoch picked on test" in published
+    assert "mf" in published
+    assert "itemknn" not in published
+    assert run("board", "page", "rows.jsonl", "--out", "page.html")[0] == 0
+
+
+def test_mistakes_are_told(films, run):
+    assert run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")[0] == 0
+    for words, said in (
+        (("train", "fm", "data"), "model fm: learns from labels, and films holds interactions"),
+        (("train", "mf", "data", "--set", "train.monitor=auc"), "train.monitor='auc' needs auc, which"),
+        (("train", "mf", "data", "--set", "protocol=loose"), "protocol = 'loose'"),
+        (("audit", "data"), "films: interactions have no label"),
+    ):
+        code, _, err = run(*words)
+        assert (code, said in err) == (2, True), err
+        assert "Traceback" not in err
