@@ -190,7 +190,8 @@ def read_quoted(path: Path) -> list[Quoted]:
                              "hold a comma")
         if line.get("kind") not in ("board", "paper") or not line.get("source"):
             raise InputError(f"{path}, line {number}: kind must be board or paper, and a source is needed")
-        metrics = {name: float(line[name]) for name in ("auc", "logloss", "gauc") if line.get(name)}
+        metrics = {name: float(value) for name, value in line.items()
+                   if (name in ("auc", "logloss", "gauc") or "@" in name) and value}
         by_valid = float(line.get("auc_by_valid") or math.nan)
         found.append(Quoted(line["model"], line["kind"], metrics, line["source"], line.get("note") or "",
                             by_valid))
