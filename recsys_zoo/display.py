@@ -122,7 +122,9 @@ def show_estimate(estimates: Iterable[Estimate]) -> None:
     lines = [("recipe", "runs", "time", "MiB of tables and moments")]
     count, known, epoch = 0, 0.0, 0.0
     for one in estimates:
-        if one.run is None:
+        if one.run is None and one.epoch is None:
+            time = "a fit without epochs"
+        elif one.run is None:
             time = f"{worded(one.epoch)} an epoch, at most {one.epochs}"
             epoch += one.epoch * one.runs
         else:
@@ -133,7 +135,7 @@ def show_estimate(estimates: Iterable[Estimate]) -> None:
     _table(lines)
     said = [f"about {worded(known)} by rows of other seeds"] * (known > 0)
     said += [f"{worded(epoch)} for one epoch of each{' other' if known else ''}, measured now"] * (epoch > 0)
-    print("; ".join([f"{count} runs, one process", *said]))
+    print("; ".join([f"{count} runs", *(said and ["one process", *said])]))
 
 
 def show_studies(studies: Sequence[Study]) -> None:

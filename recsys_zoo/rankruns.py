@@ -43,6 +43,11 @@ RANKS = "ranks_test.parquet"
 MAIN = f"recall@{KS[0]}"
 
 
+class NoTraining(InputError):
+    """Something was asked of a training, and the model has none."""
+
+
+
 class RankingRun:
     """The fits of one run and what they came to; `run` makes them."""
 
@@ -64,15 +69,7 @@ class RankingRun:
 
     def model(self) -> Scorer | VectorModel:
         """The model with its initial weights; InputError for one that does not rank."""
-        from .runs import model_settings
-
-        settings = model_settings(self.cfg)
-        model = create(self.cfg.model["name"], self.data.schema, seed=self.cfg.train.seed, **settings)
-        if not isinstance(model, Scorer | VectorModel):
-            raise InputError(f"model {self.cfg.model['name']}: learns from labels, and "
-                             f"{self.data.schema.dataset} holds interactions; choose one of `recsys-zoo list "
-                             "--family retrieval`")
-        return model
+        return _create(self.cfg, self.data)
 
     def run(self) -> tuple[Scorer | VectorModel, dict[str, float], FullRanking | None]:
         """The fitted model, metrics of valid and test, and the places on test (None of a dead run)."""
@@ -135,6 +132,28 @@ class RankingRun:
         interval = interval_of(float(values[MAIN].mean()), draws.metrics[MAIN])
         ends = {f"test.{MAIN}_low": interval.low, f"test.{MAIN}_high": interval.high}
         return digest, ends, draws
+
+
+def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, VectorModel]:
+    """Task and model of the training that chooses settings and epoch on valid; InputError for a scorer."""
+    model = _create(cfg, data)
+    if isinstance(model, Scorer):
+        raise NoTraining(f"model {cfg.model['name']}: is fitted without a training, so there is none to "
+                         "tune; compare its settings by `recsys-zoo train`")
+    check_stages(model, cfg.train)
+    model.prepare(data.lists("train"))
+    return RankingTask(data, model.cfg.negatives), model
+
+
+def _create(cfg: RunConfig, data: Prepared) -> Scorer | VectorModel:
+    from .runs import model_settings
+
+    name = cfg.model["name"]
+    model = create(name, data.schema, seed=cfg.train.seed, **model_settings(cfg))
+    if not isinstance(model, Scorer | VectorModel):
+        raise InputError(f"model {name}: learns from labels, and {data.schema.dataset} holds interactions; "
+                         "choose one of `recsys-zoo list --family retrieval`")
+    return model
 
 
 def train(

@@ -32,6 +32,7 @@ from .nn.embedding import load_vectors
 from .registry import merge
 from .schema import Schema
 from .tasks.binary import BinaryTask
+from .tasks.ranking import RankingTask
 from .train.backend import device_of
 from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
 from .train.checkpoint import save_checkpoint
@@ -136,8 +137,12 @@ def train(
     return row
 
 
-def begin(cfg: RunConfig, data: Prepared, say: Any) -> tuple[BinaryTask, Model]:
+def begin(cfg: RunConfig, data: Prepared, say: Any) -> tuple[BinaryTask | RankingTask, Model]:
     """The task and the untrained model of resolved settings; InputError for what cannot be trained."""
+    if data.schema.interactions:
+        from . import rankruns
+
+        return rankruns.begin(cfg, data)
     task = BinaryTask(data, cfg.label)
     device_of(cfg.train)
     model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **model_settings(cfg))
@@ -342,9 +347,14 @@ def failed_row(cfg: RunConfig, data: Prepared, reason: str, command: str) -> Row
     )
 
 
-def seconds_of_epoch(cfg: RunConfig, data: Prepared) -> float:
-    """How long an epoch of a run takes with its validation, by some steps of it."""
-    task, model = begin(cfg.resolved(), data, lambda line: None)
+def seconds_of_epoch(cfg: RunConfig, data: Prepared) -> float | None:
+    """How long an epoch of a run takes with its validation, by some steps of it; None without a training."""
+    from .rankruns import NoTraining
+
+    try:
+        task, model = begin(cfg.resolved(), data, lambda line: None)
+    except NoTraining:
+        return None
     return Trainer(task, cfg.train).seconds_of_epoch(model)
 
 

@@ -96,13 +96,14 @@ def _recipes(entry: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Runs of a recipe to do, MiB of tables and moments, and seconds of a run or, unless known, an epoch."""
+    """Runs of a recipe to do, MiB of tables and moments, and seconds of a run or, unless known, an epoch,
+    where there is a training."""
 
     recipe: str
     runs: int
     mib: int
     run: float | None = None
-    epoch: float = 0.0
+    epoch: float | None = None
     epochs: int = 0  # at most
 
 

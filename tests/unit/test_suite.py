@@ -125,7 +125,7 @@ def test_a_dry_run_says_how_much_there_is_to_do(recipes, run):  # noqa: F811
     code, out, _ = run("board", "run", "suite.toml", "--rows", ROWS, "--dry-run")
     assert code == 0
     assert out.count(" s an epoch, at most 1 ") == 2
-    assert re.search(r"^4 runs, one process; \d+ s for one epoch of each, measured now$", out, re.MULTILINE)
+    assert re.search(r"^4 runs; one process; \d+ s for one epoch of each, measured now$", out, re.MULTILINE)
     assert not ROWS.exists()
     assert not Path("runs").exists()
     assert run("board", "run", "lr.toml", "--seeds", "1", "--rows", ROWS)[0] == 0
@@ -134,7 +134,7 @@ def test_a_dry_run_says_how_much_there_is_to_do(recipes, run):  # noqa: F811
     assert lines[1].split()[2:] == ["0", "s", "a", "run", "0"]
     assert "an epoch, at most 1" in lines[2]
     said = r"about 0 s by rows of other seeds; \d+ s for one epoch of each other, measured now"
-    assert re.fullmatch(f"3 runs, one process; {said}", lines[-1])
+    assert re.fullmatch(f"3 runs; one process; {said}", lines[-1])
 
 
 def _start(*more: str) -> subprocess.Popen:

@@ -87,3 +87,17 @@ def test_mistakes_are_told(films, run):
         code, _, err = run(*words)
         assert (code, said in err) == (2, True), err
         assert "Traceback" not in err
+
+
+def test_a_dry_run_and_tuning_know_what_has_a_training(films, run):
+    pytest.importorskip("optuna")
+    assert run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")[0] == 0
+    code, out, _ = run("board", "run", "itemknn.toml", "mf.toml", "--rows", "rows.jsonl", "--dry-run")
+    assert code == 0
+    assert "a fit without epochs" in out
+    assert " an epoch, at most 3" in out
+    code, out, err = run("tune", "mf.toml", "--trials", "2", "--sampler", "random", "--out", "tuning")
+    assert code == 0, err
+    assert "valid recall@20" in out
+    code, _, err = run("tune", "itemknn.toml", "--trials", "1", "--out", "tuning")
+    assert (code, "no trial is done" in err) == (2, True)
