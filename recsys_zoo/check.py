@@ -13,6 +13,7 @@ from pathlib import Path
 from . import runs
 from .board.draws import kept_at, read_draws
 from .board.key import Key, key_of
+from .board.rank import main_metric, worded_metric
 from .board.rows import Row, config_digest, read_rows
 from .errors import InputError
 from .metrics.bootstrap import interval_of
@@ -63,22 +64,25 @@ def _scores(row: Row, path: Path) -> Iterator[str]:
     wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
     if wrong:
         yield f"{', '.join(wrong)} not finite"
-    missing = {"test.auc", "test.logloss", "valid.auc"} - set(metrics)
+    main = main_metric([row])
+    name, words = main.removeprefix("test."), worded_metric(main)
+    second = "test.ndcg@20" if "@" in main else "test.logloss"
+    missing = {main, second, *[f"valid.{name}"] * (row.selection == "valid")} - set(metrics)
     if missing:
         yield f"without {', '.join(sorted(missing))}"
     if not row.scores_digest:
         yield "without the digest of its test scores"
         return
-    ends = [metrics.get(f"test.auc_{end}", math.nan) for end in ("low", "high")]
+    ends = [metrics.get(f"{main}_{end}", math.nan) for end in ("low", "high")]
     if any(map(math.isnan, ends)):
-        yield "without an interval of its test AUC; run it with bootstrap = 200"
+        yield f"without an interval of its {words}; run it with bootstrap = 200"
         return
-    if not ends[0] <= metrics.get("test.auc", math.nan) <= ends[1]:
-        yield "its test AUC does not lie in its interval"
+    if not ends[0] <= metrics.get(main, math.nan) <= ends[1]:
+        yield f"its {words} does not lie in its interval"
     kept = kept_at(path, row.scores_digest)
     if kept.is_file():
-        draws = read_draws(kept).metrics["auc"][: row.config.get("bootstrap", 0)]  # more may be kept
-        interval = interval_of(metrics.get("test.auc", math.nan), draws)
+        draws = read_draws(kept).metrics[name][: row.config.get("bootstrap", 0)]  # more may be kept
+        interval = interval_of(metrics.get(main, math.nan), draws)
         if not all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(ends, interval[1:3], strict=True)):
             yield f"its interval is not that of its resampled metrics ({kept})"
 
