@@ -62,7 +62,7 @@ def logged() -> list[tuple[str, int]]:
         if cfg.hparams != "inherited" or table is None:
             continue
         with table.open(encoding="utf-8") as file:
-            counts = {line["model"]: int(line["params"] or 0) for line in csv.DictReader(file)}
+            counts = {line["model"]: int(line.get("params") or 0) for line in csv.DictReader(file)}
         model = cfg.model["name"].removesuffix(".fuxi").removesuffix(".parallel").removesuffix(".serial")
         # FinalMLP's context columns have vectors of their own, and the small schema other sizes
         if counts.get(model) and not cfg.model.get("context"):
