@@ -164,10 +164,10 @@ def test_board_run_adds_a_row_per_seed_once(prepared, run):
 
 
 def test_list_and_show(run):
-    code, out, _ = run("list", "l*")
+    code, out, _ = run("list", "lr*")
     assert code == 0
     assert out.startswith("lr ")
-    lines = run("list", "[lp]*")[1].splitlines()
+    lines = run("list", "[lp][ro]*")[1].splitlines()
     assert lines[0].startswith("lr          2007  ctr        Predicting")
     assert lines[1].startswith("popularity  2010  retrieval  Performance")
     assert "model.embedding" not in run("show", "popularity")[1]

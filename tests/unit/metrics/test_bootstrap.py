@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from recsys_zoo.errors import InputError
 from recsys_zoo.metrics import binary, bootstrap
-from recsys_zoo.metrics.bootstrap import _multiplicities, resample
+from recsys_zoo.metrics.bootstrap import multiplicities, resample
 
 from .test_binary import sample
 
@@ -21,7 +21,7 @@ def test_replicates_equal_resampling_the_rows(clustered, levels):
     group = group * 5 - 3
     found = resample(scores, labels, group if clustered else None, replicates=9, seed=11)
     units = np.unique(group) if clustered else np.arange(90)
-    counts = _multiplicities(9, len(units), torch.Generator().manual_seed(11))
+    counts = multiplicities(9, len(units), torch.Generator().manual_seed(11))
     assert (counts.sum(1) == len(units)).all()
     for replicate, count in enumerate(counts.tolist()):
         drawn = np.repeat(units, count)
