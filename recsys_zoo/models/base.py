@@ -142,6 +142,10 @@ class Scorer(Fitted, Model):
             raise InputError(f"{self.name}: user numbers {found} are not all among 0 to {self.num_users - 1}")
         return self._score(users)
 
+    def num_parameters(self) -> int:
+        """Numbers that the fit has found and scoring needs: the floating-point ones of the state."""
+        return sum(b.numel() for b in self.buffers() if b.is_floating_point())
+
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """`score`, under the name by which every ranking model gives its scores."""
         return self.score

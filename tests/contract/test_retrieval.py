@@ -203,3 +203,10 @@ def test_settings_are_described_searched_and_survive_json(name):
             assert search.low <= value <= search.high, key
     with pytest.raises(InputError, match="no setting named 'embedding'"):
         create(name, SCHEMA, embedding={"dim": 4})
+
+
+@each
+def test_what_was_fitted_is_counted(name):
+    model = fitted(name)
+    stored = sum(t.numel() for t in model.state_dict().values() if t.is_floating_point())
+    assert model.num_parameters() == stored > 0
