@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import launch, references, runs
 from .board.key import key_of
-from .board.rank import worded_metric
+from .board.rank import main_metric, worded_metric
 from .board.rows import Row, read_rows
 from .data.store import Prepared
 from .errors import InputError
@@ -21,7 +21,6 @@ from .metrics.paired import pooled_spread, prediction_interval
 
 FRESH = 1000  # added to a row's seed for a fresh one
 CONDITIONS = ("device", "threads", "cpu_capability", "processor", "torch", "kernels")
-METRIC = "test.auc"
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,12 @@ class Reproduction:
 
     row: Row
     again: Row
-    interval: tuple[float, float] | None  # of METRIC for one more seed; None where no seeds say it
+    interval: tuple[float, float] | None  # of `metric` for one more seed; None where no seeds say it
+
+    @property
+    def metric(self) -> str:
+        """What the two are compared by."""
+        return main_metric([self.row])
 
     @property
     def fresh(self) -> bool:
@@ -61,7 +65,7 @@ class Reproduction:
         """Whether the new value lies in the prediction interval; None without one."""
         if self.interval is None:
             return None
-        return self.interval[0] <= self.again.metrics.get(METRIC, float("nan")) <= self.interval[1]
+        return self.interval[0] <= self.again.metrics.get(self.metric, float("nan")) <= self.interval[1]
 
     @property
     def bitwise(self) -> bool:
@@ -84,9 +88,10 @@ class Reproduction:
         yield f"  commit {then.git or 'unknown'}, now {now.git}"
         for name, pair in self.conditions.items():
             yield f"  {name.replace('_', ' ')}: {pair[0]}, now {pair[1]}"
-        if METRIC in then.metrics and METRIC in now.metrics:
-            yield (f"  {worded_metric(METRIC)} {then.metrics[METRIC]:.6f}, now {now.metrics[METRIC]:.6f} "
-                   f"({now.metrics[METRIC] - then.metrics[METRIC]:+.2e})")
+        name = self.metric
+        if name in then.metrics and name in now.metrics:
+            yield (f"  {worded_metric(name)} {then.metrics[name]:.6f}, now {now.metrics[name]:.6f} "
+                   f"({now.metrics[name] - then.metrics[name]:+.2e})")
         if self.interval and not self.identical:
             where = "inside" if self.inside else "outside"
             yield (f"  {where} the 95 % prediction interval of one more seed, {self.interval[0]:.6f} to "
@@ -182,11 +187,12 @@ def _floor(row: Row, data: Prepared) -> Row:
 
 
 def _interval(row: Row, board: list[Row]) -> tuple[float, float] | None:
-    same = [r for r in board if r.role == "model" and r.status == "done" and METRIC in r.metrics
+    metric = main_metric([row])
+    same = [r for r in board if r.role == "model" and r.status == "done" and metric in r.metrics
             and key_of(r) == key_of(row)]
     groups: dict[tuple[str, str], dict[int, float]] = {}
     for r in same:
-        groups.setdefault((r.label, r.config_digest), {})[r.seed] = r.metrics[METRIC]
+        groups.setdefault((r.label, r.config_digest), {})[r.seed] = r.metrics[metric]
     pooled = pooled_spread([list(values.values()) for values in groups.values()])
     own = groups.get((row.label, row.config_digest), {})
     return prediction_interval(list(own.values()), pooled) if own and pooled.df else None

@@ -12,10 +12,10 @@ from ..card import latex
 from ..errors import InputError, unknown_name
 from ..metrics.paired import Comparison, holm, pooled_spread
 from .draws import Bank
-from .rank import Entry, Ranking, lower_is_better, worded_metric
+from .rank import Entry, Ranking, lower_is_better, main_pair, worded_metric
 from .ties import pair_test
 
-METRICS = ("test.auc", "test.gauc", "test.logloss")
+METRICS = ("test.auc", "test.gauc", "test.logloss", "test.recall@20", "test.ndcg@20")
 
 
 class Effect(NamedTuple):
@@ -63,6 +63,8 @@ def effects(ranking: Ranking, entries: Sequence[Entry], bank: Bank) -> list[Effe
     found = []
     for metric in METRICS:
         beside = [other for other in others if all(metric in r.metrics for r in (*one.rows, *other.rows))]
+        if not beside:
+            continue
         pooled = pooled_spread([entry.values(metric) for entry in ranking.entries])
         tests = [pair_test(one.rows, other.rows, metric, bank, pooled) for other in beside]
         for other, (test, rule), p in zip(beside, tests, holm([t.p for t, _ in tests]), strict=True):
@@ -108,16 +110,19 @@ def text(ranking: Ranking, found: Sequence[Effect], cost: Sequence[Cost], bibtex
 def latex_table(ranking: Ranking, found: Sequence[Effect], cost: Sequence[Cost],
                 bibtex: Sequence[str]) -> str:
     """A table for a paper (booktabs), its caption with the conditions, and the bibliography as comments."""
+    main, second = main_pair(ranking.metric)
+    heads = [worded_metric(name).removeprefix("test ") for name in (main, second)]
     lines = [r"\begin{table}", r"\centering", r"\begin{tabular}{lrrrrr}", r"\toprule",
-             r"model & AUC & logloss & $\Delta$ AUC [95\,\%] & $p$ (Holm) & parameters \\", r"\midrule"]
-    by_label = {e.other.label: e for e in found if e.metric == "test.auc"}
+             rf"model & {heads[0]} & {heads[1]} & $\Delta$ {heads[0]} [95\,\%] & $p$ (Holm) & parameters \\",
+             r"\midrule"]
+    by_label = {e.other.label: e for e in found if e.metric == main}
     for c in cost:
         effect = by_label.get(c.entry.label)
         change = "" if effect is None or math.isinf(effect.test.std_error) else (
             f"${-effect.test.value:+.5f}$ [${-effect.test.high:+.5f}$, ${-effect.test.low:+.5f}$]")
         p = "" if not change else _p(effect.p_holm).replace("< ", "$<$ ")
-        lines.append(" & ".join([latex(c.entry.label), _latex_mean(c.entry, "test.auc"),
-                                 _latex_mean(c.entry, "test.logloss"), change, p,
+        lines.append(" & ".join([latex(c.entry.label), _latex_mean(c.entry, main),
+                                 _latex_mean(c.entry, second), change, p,
                                  f"{c.params:,}".replace(",", r"\,")]) + r" \\")
     first, seeds = cost[0].entry, sorted({len(c.entry.rows) for c in cost})
     rules = "; ".join(dict.fromkeys(e.rule for e in found))

@@ -170,6 +170,11 @@ def main_metric(rows: Iterable[Row]) -> str:
     return "test.recall@20" if any("test.recall@20" in row.metrics for row in rows) else "test.auc"
 
 
+def main_pair(metric: str) -> tuple[str, str]:
+    """The two metrics that stand side by side on a board that is ranked by this one."""
+    return ("test.recall@20", "test.ndcg@20") if "@" in metric else ("test.auc", "test.logloss")
+
+
 def worded_metric(metric: str) -> str:
     """ "test.auc" as "test AUC"."""
     words = {"auc": "AUC", "gauc": "gAUC", "avg_auc": "avg AUC", "auc_unseen_pairs": "AUC on unseen pairs",

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .rank import Entry, Ranking, worded_metric
+from .rank import Entry, Ranking, main_pair, worded_metric
 
 
 def print_table(ranking: Ranking, console: Console | None = None) -> None:
@@ -32,7 +32,7 @@ def table_of(ranking: Ranking) -> Table:
     """Columns: ours, then numbers printed elsewhere in columns of their own."""
     shown = [*ranking.entries, *ranking.references]
     kinds = [kind for kind in ("board", "paper") if any(kind in entry.quoted for entry in shown)]
-    pair = ("test.recall@20", "test.ndcg@20") if "@" in ranking.metric else ("test.auc", "test.logloss")
+    pair = main_pair(ranking.metric)
     second = pair[0] if ranking.metric == pair[1] else pair[1]
     table = Table(title=f"{ranking.title}  (data {ranking.data_digest[:12]})", title_justify="left")
     for name in ("#", "model"):

@@ -77,6 +77,17 @@ def test_from_files_to_a_board(films, run):
     told = [line for line in problems if "row" in line and "commit" not in line]
     assert not [line for line in told if "no problem" not in line]
     assert run("board", "page", "rows.jsonl", "--out", "page.html")[0] == 0
+    code, out, err = run("board", "compare", "itemknn", "popularity", "--rows", "rows.jsonl")
+    assert code == 0, err
+    assert "test recall@20" in out
+    assert "test NDCG@20" in out
+    assert "users" in out
+    latex = run("board", "compare", "itemknn", "popularity", "--rows", "rows.jsonl", "--latex")[1]
+    assert "model & recall@20 & NDCG@20 &" in latex
+    code, out, err = run("board", "reproduce", "rows.jsonl", "--entry", "mf", "--seed", "1", "--out", "again")
+    assert code == 2  # of the honest and the published run
+    code, out, err = run("board", "reproduce", "rows.jsonl:5", "--out", "again")
+    assert (code, "reproduced bit for bit" in out) == (0, True), err
 
 
 def test_mistakes_are_told(films, run):
