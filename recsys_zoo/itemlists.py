@@ -37,6 +37,13 @@ class ItemLists:
         offsets = self.offsets.clamp(max=int(self.offsets[min(users, len(self))]))
         return ItemLists(offsets, self.items[: int(offsets[-1])])
 
+    def shorter_than(self, count: int) -> ItemLists:
+        """Without the items of users who have so many or more."""
+        counts = self.counts
+        kept = counts < count
+        offsets = torch.cat([counts.new_zeros(1), (counts * kept).cumsum(0)])
+        return ItemLists(offsets, self.items[torch.repeat_interleave(kept, counts)])
+
     @property
     def mib(self) -> float:
         """Size in memory."""

@@ -10,7 +10,7 @@ import torch
 
 from .batch import Inputs
 from .errors import InputError
-from .models.base import Model
+from .models.base import CTRModel, Model
 from .schema import Schema
 from .train.checkpoint import load_weights, read_config
 from .zoo import create
@@ -57,6 +57,9 @@ class Predictor:
         """Click probabilities [rows] of encoded inputs, in the precision of the training."""
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: give a number of rows from 1 on")
+        if not isinstance(self.model, CTRModel):
+            raise InputError(f"{self.folder}: holds {self.model.name}, which ranks items and gives no "
+                             "probabilities; use its `scoring` in Python")
         bf16 = self.config.get("precision") == "bf16"
         device = next(self.model.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +25,12 @@ from .evaluation.full_rank import FullRanking
 from .files import locked, write_whole
 from .itemlists import ItemLists
 from .metrics.bootstrap import interval_of
-from .metrics.ranking import evaluate_ranking
+from .metrics.ranking import METRICS, evaluate_ranking
 from .models.base import Scorer
 from .models.vectors import VectorModel
+from .nn.embedding import load_vectors
 from .tasks.ranking import KS, RankingTask
+from .train.backend import device_of
 from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
 from .train.checkpoint import save_checkpoint
 from .train.position import Fit
@@ -56,20 +57,13 @@ class RankingRun:
         self.cfg, self.data, self.out, self.resume, self.say = cfg, data, out, resume, say
         self.callbacks = callbacks
         self.published = cfg.protocol == "published"
-        for name in ("train", "test", *["valid"] * (not self.published)):
-            data.split(name)
-        self.both = tuple(name for name in ("train", "valid") if name in data.names)
-        self.began = time.perf_counter()
+        self.both = fitted_on(cfg, data)
         self.fit = Fit("done", "", 0, 0, {}, 0.0, 0.0, 0.0)
-
-    @property
-    def seconds(self) -> float:
-        """Since the beginning, of this process."""
-        return time.perf_counter() - self.began
+        self.seconds = 0.0  # of all fits
 
     def model(self) -> Scorer | VectorModel:
         """The model with its initial weights; InputError for one that does not rank."""
-        return _create(self.cfg, self.data)
+        return _create(self.cfg, self.data, self.say)
 
     def run(self) -> tuple[Scorer | VectorModel, dict[str, float], FullRanking | None]:
         """The fitted model, metrics of valid and test, and the places on test (None of a dead run)."""
@@ -79,15 +73,16 @@ class RankingRun:
 
     def _scorer(self, model: Scorer) -> tuple[Scorer, dict[str, float], FullRanking]:
         metrics: dict[str, float] = {}
+        began = time.perf_counter()
         if not self.published:
             model.fit(self.data.lists("train"))
             task = RankingTask(self.data, 0)
             metrics = _named("valid", task.evaluate(model, task.valid, 0).metrics)
         model.fit(self.data.lists(*self.both))
+        self.seconds = time.perf_counter() - began
         return self._tested(model, metrics)
 
     def _trained(self, model: VectorModel) -> tuple[VectorModel, dict[str, float], FullRanking | None]:
-        check_stages(model, self.cfg.train)
         if self.published:
             task = self._task(model, self.both, "test")
             self.fit = self._train(model, task, self.both, "state", "log.jsonl")
@@ -96,9 +91,10 @@ class RankingRun:
         self.fit = self._train(model, task, ("train",), "state", "log.jsonl")
         if self.fit.status != "done":
             return model, _named("valid", self.fit.valid), None
-        rates = _rates(self.out / "log.jsonl")[: self.fit.best_epoch]
-        again = self.model()
-        task = self._task(again, self.both, "test")
+        rates = self.fit.rates[: self.fit.best_epoch]
+        self.say(f"fitting again on {' and '.join(self.both)} for {len(rates)} epochs")
+        again = _create(self.cfg, self.data, lambda line: None)
+        task = self._task(again, self.both, "")
         refit = self._train(again, task, self.both, "refit", "refit.jsonl", rates)
         if refit.status != "done":
             self.fit = refit
@@ -106,14 +102,16 @@ class RankingRun:
         return self._tested(again, _named("valid", self.fit.valid))
 
     def _task(self, model: VectorModel, train: tuple[str, ...], valid: str) -> RankingTask:
-        return RankingTask(self.data, model.cfg.negatives, train=train, valid=valid)
+        return RankingTask(self.data, model.negatives, train=train, valid=valid)
 
     def _train(self, model: VectorModel, task: RankingTask, train: tuple[str, ...], state: str, log: str,
-               schedule: list[float] | None = None) -> Fit:
+               schedule: tuple[float, ...] | None = None) -> Fit:
         model.prepare(self.data.lists(*train))
         watchers = [JsonLines(self.out / log), TensorBoard(self.out / f"tb/{state}"), *self.callbacks]
-        trainer = Trainer(task, self.cfg.train, self.out / state, watchers, self.say, schedule or ())
-        return trainer.fit(model, resume=self.resume)
+        trainer = Trainer(task, self.cfg.train, self.out / state, watchers, self.say, schedule)
+        fit = trainer.fit(model, resume=self.resume)
+        self.seconds += fit.seconds
+        return fit
 
     def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], FullRanking]:
         task = RankingTask(self.data, 0, train=self.both, valid="test")
@@ -136,16 +134,39 @@ class RankingRun:
 
 def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, VectorModel]:
     """Task and model of the training that chooses settings and epoch on valid; InputError for a scorer."""
-    model = _create(cfg, data)
+    train = fitted_on(cfg, data)
+    model = _create(cfg, data, lambda line: None)
     if isinstance(model, Scorer):
         raise NoTraining(f"model {cfg.model['name']}: is fitted without a training, so there is none to "
                          "tune; compare its settings by `recsys-zoo train`")
-    check_stages(model, cfg.train)
-    model.prepare(data.lists("train"))
-    return RankingTask(data, model.cfg.negatives), model
+    train, valid = (train, "test") if cfg.protocol == "published" else (("train",), "valid")
+    model.prepare(data.lists(*train))
+    return RankingTask(data, model.negatives, train=train, valid=valid), model
 
 
-def _create(cfg: RunConfig, data: Prepared) -> Scorer | VectorModel:
+def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
+    """The splits that the tested model is fitted on; InputError for data and settings that make no run."""
+    given = [name for name in data.names if name.endswith("_given")]
+    if given:
+        raise InputError(f"{data.schema.dataset}: {given[0]!r} is the history of users without a training "
+                         "row; no model here takes it yet, so divide the data by another rule")
+    for name in ("train", "test", *["valid"] * (cfg.protocol == "honest")):
+        data.split(name)
+    if len(cfg.train.stages) > 1:
+        raise InputError("train.stages: a ranking is fitted again by the rates of one stage; leave one")
+    return tuple(name for name in ("train", "valid") if name in data.names)
+
+
+def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
+    """Metrics of a fitted model on a split, what was seen in the splits before it masked."""
+    before = ("train",) if split == "valid" else ("train", "valid")
+    seen = tuple(name for name in before if name in data.names)
+    data.split(split)
+    task = RankingTask(data, 0, train=seen, valid=split)
+    return task.evaluate(model, task.valid, 0).metrics
+
+
+def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | VectorModel:
     from .runs import model_settings
 
     name = cfg.model["name"]
@@ -153,6 +174,16 @@ def _create(cfg: RunConfig, data: Prepared) -> Scorer | VectorModel:
     if not isinstance(model, Scorer | VectorModel):
         raise InputError(f"model {name}: learns from labels, and {data.schema.dataset} holds interactions; "
                          "choose one of `recsys-zoo list --family retrieval`")
+    if isinstance(model, VectorModel):
+        monitors = [f"{metric}@{k}" for metric in METRICS for k in KS]
+        if cfg.train.monitor not in monitors:
+            raise InputError(f"train.monitor={cfg.train.monitor!r}: rankings are watched by one of "
+                             f"{monitors}")
+        check_stages(model, cfg.train)
+        device_of(cfg.train)
+    for column, rows in data.vectors().items():
+        layers = load_vectors(model, column, torch.from_numpy(rows))
+        say(f"column {column}: {layers or 'no'} table of this model starts from the data's vectors")
     return model
 
 
@@ -197,6 +228,7 @@ def train(
             best_epoch=fit.best_epoch,
             seconds=round(ranking.seconds, 3),
             rows_per_s=round(fit.rows_per_s, 1),
+            **({"device": "cpu"} if isinstance(model, Scorer) else {}),
             status=fit.status,
             reason=fit.reason,
             command=command,
@@ -233,9 +265,3 @@ def _test_digest(relevant: ItemLists, users: Tensor) -> str:
 
 def _named(split: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{split}.{name}": value for name, value in metrics.items()}
-
-
-def _rates(log: Path) -> list[float]:
-    """The learning rate of every epoch."""
-    events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return [event["lr"] for event in events if event["event"] == "epoch"]

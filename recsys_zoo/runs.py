@@ -347,17 +347,6 @@ def failed_row(cfg: RunConfig, data: Prepared, reason: str, command: str) -> Row
     )
 
 
-def seconds_of_epoch(cfg: RunConfig, data: Prepared) -> float | None:
-    """How long an epoch of a run takes with its validation, by some steps of it; None without a training."""
-    from .rankruns import NoTraining
-
-    try:
-        task, model = begin(cfg.resolved(), data, lambda line: None)
-    except NoTraining:
-        return None
-    return Trainer(task, cfg.train).seconds_of_epoch(model)
-
-
 def table_mib(cfg: RunConfig, data: Prepared) -> int:
     """Memory of the embedding rows of a run with their gradients and moments, by its widths and the data."""
     rows = sum(data.table_sizes.values()) if "embedding" in cfg.model else 0
@@ -379,6 +368,10 @@ def evaluate(run: Path, data: Prepared, split: str = "test", label: str = "") ->
 
     predictor = load(run)
     check_same_encoding(predictor.config, predictor.schema, data)
+    if not isinstance(predictor.model, CTRModel):
+        from . import rankruns
+
+        return rankruns.evaluate(predictor.model, data, split)
     task = BinaryTask(data, label or predictor.config.get("label", ""))
     part: Split = data.split(split)
     precision = predictor.config.get("precision", "fp32")

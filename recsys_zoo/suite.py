@@ -27,7 +27,9 @@ from .display import worded
 from .errors import Busy, InputError, unknown_name
 from .files import locked
 from .launch import configure, default_folder, open_data
+from .rankruns import NoTraining
 from .runs import RunConfig
+from .train.trainer import Trainer
 
 
 class Suite(Frozen):
@@ -233,8 +235,17 @@ class Runner:
             if seconds:
                 yield Estimate(first.recipe, len(missing), mib, run=statistics.fmean(seconds))
             else:
-                epoch = runs.seconds_of_epoch(cfg, data)
+                epoch = _seconds_of_epoch(cfg, data)
                 yield Estimate(first.recipe, len(missing), mib, epoch=epoch, epochs=cfg.train.epochs)
+
+
+def _seconds_of_epoch(cfg: RunConfig, data: Prepared) -> float | None:
+    """How long an epoch of a run takes with its validation, by some steps of it; None without a training."""
+    try:
+        task, model = runs.begin(cfg.resolved(), data, lambda line: None)
+    except NoTraining:
+        return None
+    return Trainer(task, cfg.train).seconds_of_epoch(model)
 
 
 def _floors(target: Path, cfg: RunConfig, data: Prepared) -> list[Row]:

@@ -28,6 +28,7 @@ from .errors import Busy, InputError
 from .files import locked, write_whole
 from .launch import configure
 from .machine import git_commit
+from .rankruns import NoTraining
 from .runs import begin, identity, valid_is_test, with_label
 from .space import Space
 from .suite import Task
@@ -191,6 +192,8 @@ class Study:
         try:
             cfg = with_label(self.space.configure(trial.settings), self.data)
             task, model = begin(cfg, self.data, lambda line: None)
+        except NoTraining:
+            raise
         except InputError as error:  # these settings do not go together
             self._end(trial, "failed", _short(error))
             return

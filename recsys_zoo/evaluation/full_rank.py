@@ -24,7 +24,10 @@ class NotFinite(InputError):
 
 @dataclass(frozen=True)
 class FullRanking:
-    """The ranks of the relevant items of `users` [U]: those that have one that they have not seen."""
+    """The ranks of the relevant items of `users` [U]: those that have one that they have not seen.
+
+    On the CPU, wherever the scores are.
+    """
 
     users: Tensor
     ranks: Ranks
@@ -46,10 +49,10 @@ def full_ranking(
     places: list[tuple[Tensor, Tensor, Tensor]] = []
     for start, block in _blocks(users, items, block_mib):
         scores = _masked(score(block), block, seen, items)
-        row, item = wanted.of_users(block)
-        places.append((row + start, *count_above(scores, row, scores[row, item])))
+        row, item = (t.to(scores.device) for t in wanted.of_users(block))
+        places.append((row.cpu() + start, *(t.cpu() for t in count_above(scores, row, scores[row, item]))))
     columns = [torch.cat(column) for column in zip(*places, strict=True)]
-    return FullRanking(users, Ranks.of(*columns, items - seen.counts[users]))
+    return FullRanking(users.cpu(), Ranks.of(*columns, (items - seen.counts[users]).cpu()))
 
 
 def top_items(
@@ -79,7 +82,7 @@ def _masked(scores: Tensor, users: Tensor, seen: ItemLists, items: int) -> Tenso
         raise InputError(f"scores of {len(users)} users and {items} items have the shape {[*scores.shape]}")
     if not all(map(math.isfinite, map(float, torch.aminmax(scores)))):
         raise NotFinite("scores are NaN or infinite; the training diverged or an input is broken")
-    scores[seen.of_users(users)] = -torch.inf
+    scores[tuple(t.to(scores.device) for t in seen.of_users(users))] = -torch.inf
     return scores
 
 

@@ -41,6 +41,7 @@ class Model(nn.Module):
     Config: ClassVar[type[Frozen]] = Frozen
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     train_defaults: ClassVar[dict[str, Any]] = {}  # of TrainConfig, where nothing else is said
+    splits: bool = True  # False: the loss of a batch is not the mean of those of its parts
     whole_table: ClassVar[bool] = False  # True: reads `Embedding.matrix` in training, so tables need autograd
 
     def __init__(self, cfg: Frozen, schema: Schema) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ..batch import Pairs
@@ -26,6 +26,8 @@ LossName = Literal[
     "in_batch_softmax",
     "alignment_uniformity",
 ]
+
+IN_BATCH = ("in_batch_softmax", "alignment_uniformity")  # losses that draw no negatives
 
 
 class VectorConfig(ModelConfig):
@@ -54,6 +56,13 @@ class VectorConfig(ModelConfig):
     )
 
 
+    @model_validator(mode="after")
+    def _consistent(self) -> VectorConfig:
+        if not self.negatives and self.loss not in IN_BATCH:
+            raise ValueError(f"loss={self.loss!r} needs negatives: set one at least")
+        return self
+
+
 class VectorModel(Model):
     """Tables of users and items; a subclass may make other vectors of them (`vectors`, `of_pairs`)."""
 
@@ -70,6 +79,8 @@ class VectorModel(Model):
     def __init__(self, cfg: VectorConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
         _ = self.num_users, self.num_items  # InputError without such columns
+        self.splits = type(self).splits and getattr(cfg, "loss", "") not in IN_BATCH
+        self.register_buffer("log_q", torch.zeros(self.num_items), persistent=False)
         tables = self.tables_of(cfg)
         self.user_table = Embedding(schema.of_side("user"), tables, columns=(schema.user,))
         self.item_table = Embedding(schema.of_side("item"), tables, columns=(schema.item,))
@@ -78,8 +89,16 @@ class VectorModel(Model):
         """Settings of both tables."""
         return cfg.embedding
 
+    @property
+    def negatives(self) -> int:
+        """How many negatives a pair has."""
+        return 0 if getattr(self.cfg, "loss", "") in IN_BATCH else self.cfg.negatives
+
     def prepare(self, train: ItemLists) -> None:
-        """Take from the training lists what the model needs beside its tables; here nothing."""
+        """Take from the training lists what the model needs beside its tables: how often an item stands in a
+        batch."""
+        counts = torch.bincount(train.items, minlength=self.num_items).clamp(min=1)
+        self.log_q = (counts / counts.sum()).log().to(self.log_q)
 
     def user_rows(self, users: Tensor) -> Tensor:
         """Rows [..., D] of the users' table, users numbered from 0."""
@@ -120,7 +139,8 @@ class VectorModel(Model):
             uniform = ranking.uniformity(user) + ranking.uniformity(pos)
             return ranking.alignment(user, pos) + cfg.uniformity * uniform / 2
         if cfg.loss == "in_batch_softmax":
-            return ranking.in_batch_softmax(user @ pos.t() / cfg.temperature, pairs.pos)
+            scores = user @ pos.t() / cfg.temperature
+            return ranking.in_batch_softmax(scores, pairs.pos, self.log_q[pairs.pos])
         good, bad = (user * pos).sum(1), torch.einsum("bd,bnd->bn", user, neg)
         if cfg.loss == "cosine_contrastive":
             return ranking.cosine_contrastive(good, bad, cfg.margin, cfg.negative_weight)

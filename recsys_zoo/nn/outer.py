@@ -16,7 +16,8 @@ def project_outer(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     Column r F + f of the weight belongs to x_r y_f. On a CPU the R F products of a place are made where they
     are used, in the backward pass again, and never kept: B D R F numbers less in memory, in both passes, and
-    faster than memory gives them back. Values are those of F.linear to rounding.
+    faster than memory gives them back. Values are those of F.linear to rounding; a second derivative is
+    missing.
     """
     if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_exporting():
         return _project(x, y, _turned(weight, y.shape[-1])) + bias
@@ -41,7 +42,7 @@ def _project(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     for part in _parts(x, y):
         products = y[part, :, None] * x[part, None, :]  # [rows, F, R]
         torch.mm(products.flatten(1), turned, out=out[part])
-    return out.view(*shape[:2], -1)
+    return out.view(*shape[:2], len(weight))
 
 
 @torch.library.custom_op("recsys_zoo::project_outer_backward", mutates_args=(), device_types="cpu")

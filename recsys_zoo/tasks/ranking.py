@@ -103,8 +103,9 @@ class RankedExamples:
 class RankingTask:
     """Joins models that rank to the pairs of a prepared data set of interactions and to full rankings.
 
-    train: the splits to learn from, together; valid: the split that picks the best epoch. negatives: as many
-    a pair, drawn by `weight` [items] (None: all alike) from what the user has not in the training splits.
+    train: the splits to learn from, together; valid: the split that picks the best epoch, or "" for none.
+    negatives: as many a pair, drawn by `weight` [items] (None: all alike) from what the user has not in the
+    training splits; of a user who has everything there is none, and no pair either.
     """
 
     def __init__(
@@ -119,9 +120,10 @@ class RankingTask:
         self.data, self.ks = data, tuple(ks)
         self.items = data.schema.size("item")
         seen = data.lists(*train)
-        drawn = Negatives(seen, self.items, weight) if negatives else None
-        self.train = PairExamples(seen, drawn, negatives)
-        self.valid = RankedExamples(data.lists(valid), seen)
+        learnt = seen.shorter_than(self.items) if negatives else seen
+        drawn = Negatives(learnt, self.items, weight) if negatives else None
+        self.train = PairExamples(learnt, drawn, negatives)
+        self.valid = RankedExamples(data.lists(*[valid] * bool(valid)), seen)
 
     def loss(self, model: Any, batch: Pairs) -> Loss:
         """The sum of the model's terms."""

@@ -27,6 +27,7 @@ class Position:
     total_s: float = 0.0
     finished: bool = False
     dead: str = ""
+    rates: list[float] = field(default_factory=list)  # learning rate of every epoch done
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,4 @@ class Fit:
     seconds: float
     rows_per_s: float
     lr: float
+    rates: tuple[float, ...] = ()  # learning rate of every epoch

@@ -48,6 +48,8 @@ def check_stages(model: Model, cfg: TrainConfig) -> None:
     """InputError for what else would fail once a run has begun: a stage that trains nothing, whole tables."""
     if model.whole_table and cfg.table_update != "autograd":
         raise InputError(f"{model.name} reads whole tables; set train.table_update='autograd'")
+    if cfg.micro_batch and not model.splits:
+        raise InputError(f"{model.name}: its loss is no mean over a batch's pairs; set train.micro_batch=0")
     if cfg.cuda_graph and cfg.table_update == "autograd":
         raise InputError(
             "train.cuda_graph is not there for dense gradients of tables; "
@@ -77,12 +79,14 @@ class Trainer:
         folder: Path | None = None,
         callbacks: Sequence[Callback] = (),
         say: Any = None,
-        schedule: Sequence[float] = (),
+        schedule: Sequence[float] | None = None,
     ) -> None:
-        """schedule: the learning rate of every epoch, of one stage; then nothing is validated, and the last
-        weights stay."""
+        """schedule: the learning rate of every epoch of the one stage; then nothing is validated, and the
+        last weights stay. InputError for an empty one, and for several stages with one."""
         self.task, self.cfg, self.callbacks = task, cfg, list(callbacks)
-        self.schedule = tuple(schedule)
+        self.schedule = None if schedule is None else tuple(schedule)
+        if self.schedule is not None and (not self.schedule or len(cfg.stages) > 1):
+            raise InputError("a schedule of learning rates has an epoch, and belongs to one stage")
         self.state = TrainingState(folder) if folder is not None else None
         self.say = say or (lambda line: None)
         self.train, self.valid = task.train, task.valid
@@ -186,7 +190,7 @@ class Trainer:
         else:
             at.best, at.misses = -math.inf, 0
             self._save()
-        most = len(self.schedule) or stage.epochs or self.cfg.epochs
+        most = len(self.schedule) if self.schedule else stage.epochs or self.cfg.epochs
         while at.epoch < most and at.misses < self.cfg.patience and not at.dead:
             self._run_epoch()
         self.optimizer.release()
@@ -276,9 +280,9 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         at, cfg = self.at, self.cfg
+        at.rates.append(at.lr)
         if self.schedule:
-            at.epoch, at.epochs_done, at.step, at.loss_sum = at.epoch + 1, at.epochs_done + 1, 0, 0.0
-            self._save()
+            self._end_epoch({}, at.lr, improved=True)
             return
         valid, constant = self.task.evaluate(self.model, self.valid, cfg.eval_batch_size, cfg.precision)
         if not valid:
@@ -290,17 +294,21 @@ class Trainer:
             return
         if constant is not None:
             self.say(f"epoch {at.epoch + 1}: every validation score is {constant:.6f}")
-        lr, train_loss = at.lr, at.loss_sum / self.steps
-        at.epoch, at.epochs_done, at.step, at.loss_sum = at.epoch + 1, at.epochs_done + 1, 0, 0.0
+        lr = at.lr
         improved = not value < at.best + cfg.min_delta
         if improved:
-            at.best, at.best_epoch, at.best_valid = value, at.epochs_done, valid
+            at.best, at.best_epoch, at.best_valid = value, at.epochs_done + 1, valid
             at.best_constant, at.misses = constant is not None, 0
             self._keep_best()
         else:
             at.misses += 1
             at.lr = max(at.lr * cfg.plateau_factor, min(cfg.min_lr, at.lr))
             self.optimizer.set_lr(at.lr)
+        self._end_epoch(valid, lr, improved)
+
+    def _end_epoch(self, valid: dict[str, float], lr: float, improved: bool) -> None:
+        at, train_loss = self.at, self.at.loss_sum / self.steps
+        at.epoch, at.epochs_done, at.step, at.loss_sum = at.epoch + 1, at.epochs_done + 1, 0, 0.0
         self._tell(
             "on_epoch_end",
             {
@@ -378,6 +386,7 @@ class Trainer:
             at.total_s,
             at.rows_done / max(at.train_s, 1e-9),
             at.lr,
+            tuple(at.rates),
         )
 
     def _tell(self, hook: str, info: dict[str, Any]) -> None:

@@ -13,7 +13,9 @@ from recsys_zoo import create
 from recsys_zoo.board.draws import FILE, read_draws
 from recsys_zoo.board.key import RANKING, one_key
 from recsys_zoo.board.rows import Row
+from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
+from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.metrics.ranking import Ranks, recall
 from recsys_zoo.rankruns import RANKS
 from recsys_zoo.runs import RunConfig, identity, is_row_of, train
@@ -53,8 +55,11 @@ def test_an_honest_run_step_by_step(tmp_path):
     fit = Trainer(RankingTask(held, 1), cfg).fit(model)
     assert 1 < fit.best_epoch == row.best_epoch
     assert {k.removeprefix("valid."): v for k, v in row.metrics.items() if k[:6] == "valid."} == fit.valid
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    rates = [event["lr"] for event in log if event["event"] == "epoch"][: fit.best_epoch]
+    rates = fit.rates[: fit.best_epoch]
+    log = [json.loads(line) for line in (tmp_path / "refit.jsonl").read_text().splitlines()]
+    refit = [event for event in log if event["event"] == "epoch"]
+    assert [event["lr"] for event in refit] == list(rates)
+    assert not any(event["valid"] for event in refit)
     again = create("mf", held.schema, seed=cfg.seed, embedding={"dim": 4})
     task = RankingTask(held, 1, train=("train", "valid"), valid="test")
     Trainer(task, cfg, schedule=rates).fit(again)
@@ -176,3 +181,41 @@ def test_the_protocol_is_part_of_a_run(tmp_path):
     assert is_row_of(row, honest, data().data_digest)
     assert not is_row_of(row, published, data().data_digest)
     assert "protocol" not in identity(honest, "d")
+
+
+def test_a_lost_log_changes_nothing(tmp_path):
+    """The rates are part of the state, so that the refit never falls back on the test split."""
+    whole = run(tmp_path / "whole", config())
+    first = Stop(10**9)
+    Trainer(RankingTask(data(), 1), config().resolved().train, callbacks=[first]).fit(
+        create("mf", data().schema, seed=1, embedding={"dim": 4}))
+    with pytest.raises(SystemExit):
+        run(tmp_path / "parts", config(), callbacks=[Stop(10**9 - first.left + 1)])  # first step of the refit
+    (tmp_path / "parts" / "log.jsonl").unlink()
+    again = run(tmp_path / "parts", config(), resume=True)
+    assert (again.metrics, again.best_epoch) == (whole.metrics, whole.best_epoch)
+    assert again.seconds > 0.5 * whole.seconds
+
+
+def test_several_stages_and_other_metrics_are_refused_before_there_is_a_folder(tmp_path):
+    two = {**TRAIN, "stages": [{"name": "a", "train": ".*"}, {"name": "b", "train": ".*"}]}
+    for train_, said in ((two, "leave one"), ({**TRAIN, "monitor": "recall@7"}, "rankings are watched by"),
+                         ({**TRAIN, "micro_batch": 8}, "no mean over")):
+        with pytest.raises(InputError, match=said):
+            run(tmp_path, config("cml", train=train_))
+    assert not (tmp_path / "config.toml").exists()
+    with pytest.raises(InputError, match="has an epoch, and belongs to one stage"):
+        Trainer(RankingTask(data(), 1), TrainConfig(), schedule=[])
+
+
+def test_histories_of_held_out_users_are_not_ignored(tmp_path):
+    held = data()
+    splits = {**{name: held.split(name) for name in held.names}, "test_given": held.split("valid")}
+    other = Prepared.in_memory(held.schema, splits)
+    with pytest.raises(InputError, match="'test_given' is the history of users"):
+        train(config(), other, tmp_path, say=lambda line: None)
+
+
+def test_a_user_who_has_everything_gives_no_pair():
+    lists = ItemLists.of(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 3, 2)
+    assert [t.tolist() for t in lists.shorter_than(2).pairs()] == [[1], [1]]

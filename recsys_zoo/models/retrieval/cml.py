@@ -57,8 +57,8 @@ class CML(VectorModel):
         "w_ui = ln(1 + I M / W), M impostors among W negatives; |p|, |q| <= 1; + lambda sum of covariances",
         notes=(
             "The loss is a sum over the batch: with Adam its scale hardly matters, with clipping it does.",
-            "Preset official: the authors' script (margin 1.9, 20 negatives, batches of 50,000). Preset "
-            "paper: the hinge summed over all negatives, and the covariance term.",
+            "Preset official: the authors' script (margin 1.9, 20 negatives); its batches of 50,000 are "
+            "train.batch_size. Preset paper: the hinge summed over all negatives, and the covariance term.",
             "The rows of BARS are means over 1,000 users drawn once, not over all test users.",
             "Rows start at N(0, 1/d), about on the ball; embedding.init_std is not used.",
         ),
@@ -76,6 +76,7 @@ class CML(VectorModel):
         ),
     )
     Config = CMLConfig
+    splits = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "official": {},
         "paper": {"hinge": "sum", "covariance": 0.1},

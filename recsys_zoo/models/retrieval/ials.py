@@ -28,7 +28,7 @@ class IALSConfig(Frozen):
         0.003, gt=0, description="lambda; authors: 0.003 MovieLens-20M, 0.002 MSD, 0.007 MovieLens-1M"
     )
     alpha0: Annotated[float, Search(low=1e-3, high=1, log=True)] = Field(
-        0.1, ge=0, description="weight of all pairs; authors: 0.1 MovieLens-20M, 0.02 MSD, 0.3 MovieLens-1M"
+        0.1, gt=0, description="weight of all pairs; authors: 0.1 MovieLens-20M, 0.02 MSD, 0.3 MovieLens-1M"
     )
     nu: Annotated[float, Search(low=0, high=1)] = Field(
         1.0, ge=0, description="how the regularisation grows with frequency: 0 not at all, 1 like the errors"

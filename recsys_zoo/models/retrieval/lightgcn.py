@@ -76,6 +76,7 @@ class LightGCN(VectorModel):
 
     def prepare(self, train: ItemLists) -> None:
         """The normalised adjacency of users and items, both ways."""
+        super().prepare(train)
         user, item = train.pairs()
         degrees = torch.cat([train.counts, torch.bincount(train.items, minlength=self.num_items)])
         item = item + self.num_users

@@ -94,7 +94,7 @@ def test_mistakes_are_told(films, run):
     assert run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")[0] == 0
     for words, said in (
         (("train", "fm", "data"), "model fm: learns from labels, and films holds interactions"),
-        (("train", "mf", "data", "--set", "train.monitor=auc"), "train.monitor='auc' needs auc, which"),
+        (("train", "mf", "data", "--set", "train.monitor=auc"), "train.monitor='auc': rankings are"),
         (("train", "mf", "data", "--set", "protocol=loose"), "protocol = 'loose'"),
         (("audit", "data"), "films: interactions have no label"),
     ):
@@ -114,4 +114,15 @@ def test_a_dry_run_and_tuning_know_what_has_a_training(films, run):
     assert code == 0, err
     assert "valid recall@20" in out
     code, _, err = run("tune", "itemknn.toml", "--trials", "1", "--out", "tuning")
-    assert (code, "no trial is done" in err) == (2, True)
+    assert (code, "model itemknn: is fitted without a training" in err) == (2, True)
+
+
+def test_what_a_run_of_rankings_answers(films, run):
+    assert run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")[0] == 0
+    row = run("train", "itemknn", "data", "--out", "one")[1]
+    code, out, err = run("evaluate", "one")
+    assert code == 0, err
+    number = next(line.split()[-1] for line in row.splitlines() if "test.ndcg@20 " in line)
+    assert number in out
+    code, _, err = run("predict", "one", "films.csv", "--out", "p.csv")
+    assert (code, "ranks items and gives no probabilities" in err) == (2, True)
