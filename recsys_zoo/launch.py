@@ -10,7 +10,7 @@ from typing import Any
 
 from . import audit, catalog, runs
 from .board.draws import Bank, draws_of, kept_at, write_draws
-from .board.key import RANKING, by_key
+from .board.key import by_key
 from .board.rank import Ranking, main_metric, rank, read_quoted
 from .board.rows import Row, config_digest, read_rows
 from .board.scores import read_scores, score_files
@@ -133,9 +133,7 @@ def predict_file(run_folder: Path, file: Path, out: Path, batch_size: int) -> in
 
 
 def _warnings(files: list[Path], row: Row) -> tuple[str, ...] | None:
-    """What the audit of a row's data says; None where there is no audit, nothing of interactions."""
-    if row.protocol in RANKING.values():
-        return ()
+    """What the audit of a row's data says; None where there is no audit."""
     for file in files:
         path = audit.file_beside(file, row.data_digest, row.config.get("label", ""))
         if path.is_file():

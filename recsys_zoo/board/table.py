@@ -21,7 +21,8 @@ def print_table(ranking: Ranking, console: Console | None = None) -> None:
     for warning in ranking.warnings or ():
         console.print(f"data: {warning}", style="yellow", markup=False)
     if ranking.warnings is None:
-        console.print("data: not audited; `recsys-zoo audit` looks at them", markup=False)
+        hint = "" if "@" in ranking.metric else "; `recsys-zoo audit` looks at them"
+        console.print(f"data: not audited{hint}", markup=False)
     if ranking.tie_rules and any(entry.tied for entry in ranking.entries):
         console.print(f"=: tied ({'; '.join(ranking.tie_rules)})", markup=False)
     for row, reason in ranking.unranked:
