@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,26 +215,12 @@ def train(
             metrics |= ends
             if draws is not None:
                 write_draws(out / FILE, draws)
-        fit = ranking.fit
-        row = runs.make_row(
-            cfg,
-            data,
-            metrics,
-            protocol=RANKING[cfg.protocol],
-            selection="test" if ranking.published else "valid",
-            seed=cfg.train.seed,
-            params=model.num_parameters(),
-            kept=1.0,
-            epochs=fit.epochs,
-            best_epoch=fit.best_epoch,
-            seconds=round(ranking.seconds, 3),
-            rows_per_s=round(fit.rows_per_s, 1),
-            **({"device": "cpu"} if isinstance(model, Scorer) else {}),
-            status=fit.status,
-            reason=fit.reason,
-            command=command,
-            scores_digest=digest,
-        ).model_copy(update={"git": commit})
+        facts = runs.facts_of(cfg, replace(ranking.fit, seconds=ranking.seconds), model)
+        facts |= {"protocol": RANKING[cfg.protocol], "selection": "test" if ranking.published else "valid"}
+        if isinstance(model, Scorer):
+            facts["device"] = "cpu"
+        row = runs.make_row(cfg, data, metrics, **facts, command=command, scores_digest=digest)
+        row = row.model_copy(update={"git": commit})
         encoding = (data.folder / "encoding").absolute() if data.folder else None
         facts = {"data_digest": data.data_digest, "precision": cfg.train.precision}
         settings = runs.model_settings(cfg)

@@ -221,22 +221,23 @@ def _row(
             metrics |= extras
             if draws is not None:
                 write_draws(out / DRAWS, draws)
-    return make_row(
-        cfg,
-        data,
-        metrics,
-        seed=cfg.train.seed,
-        params=model.num_parameters(),
-        kept=1.0,
-        epochs=fit.epochs,
-        best_epoch=fit.best_epoch,
-        seconds=round(fit.seconds, 3),
-        rows_per_s=round(fit.rows_per_s, 1),
-        status=fit.status,
-        reason=fit.reason,
-        command=command,
-        scores_digest=digest,
-    )
+    facts = facts_of(cfg, fit, model)
+    return make_row(cfg, data, metrics, **facts, command=command, scores_digest=digest)
+
+
+def facts_of(cfg: RunConfig, fit: Fit, model: Model) -> dict[str, Any]:
+    """What a training says about itself, as fields of its row."""
+    return {
+        "seed": cfg.train.seed,
+        "params": model.num_parameters(),
+        "kept": 1.0,
+        "epochs": fit.epochs,
+        "best_epoch": fit.best_epoch,
+        "seconds": round(fit.seconds, 3),
+        "rows_per_s": round(fit.rows_per_s, 1),
+        "status": fit.status,
+        "reason": fit.reason,
+    }
 
 
 def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts: Any) -> Row:

@@ -24,7 +24,7 @@ from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.trainer import Trainer
-from tests.unit.tasks.test_ranking import data
+from tests.unit.tasks.test_ranking import Stop, data
 
 TRAIN = {"batch_size": 64, "lr": 0.05, "epochs": 12, "patience": 4, "plateau_factor": 0.5, "device": "cpu",
          "save_every_s": 0.0}
@@ -110,7 +110,7 @@ def test_draws_of_two_models_are_pairs(tmp_path):
     one, two = (read_draws(tmp_path / name / FILE) for name in ("mf", "popularity"))
     assert one.test_rows == two.test_rows
     assert rows[0].scores_digest != rows[1].scores_digest
-    assert one_key(rows)
+    assert one_key(rows).protocol == RANKING["honest"]
 
 
 def test_the_published_protocol_picks_the_epoch_on_test(tmp_path):
@@ -136,16 +136,6 @@ def test_a_scorer_is_fitted_on_both_splits(tmp_path, protocol):
     assert row.metrics["test.ndcg@20"] == task.evaluate(model, task.valid, 0).metrics["ndcg@20"]
     assert ("valid.ndcg@20" in row.metrics) == (protocol == "honest")
     assert (row.epochs, row.status) == (0, "done")
-
-
-class Stop(Callback):
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def on_step_end(self, info) -> None:
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("step", [5, -3], ids=["while the epoch is chosen", "while it is fitted again"])
