@@ -45,11 +45,6 @@ RANKS = "ranks_test.parquet"
 MAIN = f"recall@{KS[0]}"
 
 
-class NoTraining(InputError):
-    """Something was asked of a training, and the model has none."""
-
-
-
 class RankingRun:
     """The fits of one run and what they came to; `run` makes them."""
 
@@ -133,14 +128,13 @@ class RankingRun:
         return digest, ends, draws
 
 
-def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, VectorModel]:
-    """Task and model of the training that chooses settings and epoch on valid; InputError for a scorer."""
+def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, Scorer | VectorModel]:
+    """Task and unfitted model of the fit that chooses settings and epoch on valid."""
     train = fitted_on(cfg, data)
     model = _create(cfg, data, lambda line: None)
-    if isinstance(model, Scorer):
-        raise NoTraining(f"model {cfg.model['name']}: is fitted without a training, so there is none to "
-                         "tune; compare its settings by `recsys-zoo train`")
     train, valid = (train, "test") if cfg.protocol == "published" else (("train",), "valid")
+    if isinstance(model, Scorer):
+        return RankingTask(data, 0, train=train, valid=valid), model
     model.prepare(data.lists(*train))
     return RankingTask(data, model.negatives, train=train, valid=valid), model
 

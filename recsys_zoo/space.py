@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from .config import Search, read_toml, toml_value
 from .errors import InputError, unknown_name
+from .models.base import Scorer
 from .registry import merge, preset_settings
 from .runs import RunConfig
 from .zoo import resolve
@@ -128,7 +129,9 @@ def space_of(
     none, and a value that the setting refuses.
     """
     cls, model = resolve(cfg.model["name"], {k: v for k, v in cfg.model.items() if k != "name"})
-    declared = model.searches("model.") | cfg.train.searches("train.")
+    declared = model.searches("model.")
+    if not issubclass(cls, Scorer):  # which is fitted without a training
+        declared |= cfg.train.searches("train.")
     preset = _flat(preset_settings(cls, cfg.model["name"]), "model.")
     values = _flat(cfg.model, "model.") | _flat(cfg.train.model_dump(mode="json"), "train.")
     given = _read(file, values, declared) if file else {}

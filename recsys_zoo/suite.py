@@ -27,7 +27,7 @@ from .display import worded
 from .errors import Busy, InputError, unknown_name
 from .files import locked
 from .launch import configure, default_folder, open_data
-from .rankruns import NoTraining
+from .models.base import Scorer
 from .runs import RunConfig
 from .train.trainer import Trainer
 
@@ -241,11 +241,8 @@ class Runner:
 
 def _seconds_of_epoch(cfg: RunConfig, data: Prepared) -> float | None:
     """How long an epoch of a run takes with its validation, by some steps of it; None without a training."""
-    try:
-        task, model = runs.begin(cfg.resolved(), data, lambda line: None)
-    except NoTraining:
-        return None
-    return Trainer(task, cfg.train).seconds_of_epoch(model)
+    task, model = runs.begin(cfg.resolved(), data, lambda line: None)
+    return None if isinstance(model, Scorer) else Trainer(task, cfg.train).seconds_of_epoch(model)
 
 
 def _floors(target: Path, cfg: RunConfig, data: Prepared) -> list[Row]:

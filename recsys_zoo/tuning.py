@@ -28,12 +28,13 @@ from .errors import Busy, InputError
 from .files import locked, write_whole
 from .launch import configure
 from .machine import git_commit
-from .rankruns import NoTraining
+from .models.base import Scorer
 from .runs import begin, identity, valid_is_test, with_label
 from .space import Space
 from .suite import Task
 from .suite import plan as plan_recipes
 from .train.callbacks import Callback
+from .train.position import Fit
 from .train.trainer import Trainer, monitored
 from .trials import Trial, best_of, lags, propose
 
@@ -70,6 +71,9 @@ class Study:
         if valid_is_test(self.data):
             raise InputError(f"{self.recipe}: its data validate on the test rows, so that tuning would be on "
                              "test; prepare them with a validation split of their own")
+        if self.space.base.protocol == "published":
+            raise InputError(f"{self.recipe}: by its protocol the test rows pick the epoch, so that tuning "
+                             "would be on test; add --set protocol=honest")
 
     @property
     def file(self) -> Path:
@@ -192,14 +196,14 @@ class Study:
         try:
             cfg = with_label(self.space.configure(trial.settings), self.data)
             task, model = begin(cfg, self.data, lambda line: None)
-        except NoTraining:
-            raise
         except InputError as error:  # these settings do not go together
             self._end(trial, "failed", _short(error))
             return
-        trainer = Trainer(task, cfg.train, self._place(trial.number), [watch])
         try:
-            fit = trainer.fit(model, resume=True)
+            if isinstance(model, Scorer):
+                fit = _fitted(model, task, watch)
+            else:
+                fit = Trainer(task, cfg.train, self._place(trial.number), [watch]).fit(model, resume=True)
         except Pruned as why:
             self._end(watch.trial, "pruned", str(why))
         except (RuntimeError, MemoryError) as error:
@@ -272,6 +276,16 @@ class _Watch(Callback):
         prunes = self.study.pruner == "median" and len(self.study.space.base.train.stages) == 1
         if prunes and lags(trials, self.trial.number, self.study.monitor):
             raise Pruned(f"below the median of the trials before it after epoch {len(valid)}")
+
+
+def _fitted(model: Scorer, task: Any, watch: _Watch) -> Fit:
+    """What is fitted without a training, looked at once: one epoch for the record."""
+    model.fit(task.valid.seen)
+    valid = task.evaluate(model, task.valid, 0).metrics
+    if not valid:
+        return Fit("dead", "its scores are not finite", 0, 0, {}, 0.0, 0.0, 0.0)
+    watch.on_epoch_end({"epoch": 1, "valid": valid})
+    return Fit("done", "", 1, 1, valid, 0.0, 0.0, 0.0)
 
 
 def plan(targets: Sequence[str], data: str, assignments: Sequence[str], seed: int) -> list[Task]:

@@ -102,6 +102,7 @@ class Scorer(Fitted, Model):
     of the same settings and schema. A scorer fills in `_fit` and `_score`.
     """
 
+    train_defaults: ClassVar[dict[str, Any]] = {"monitor": "recall@20"}  # decides between settings
     size: Tensor  # [2]: users and items of the fit, -1 before
 
     def __init__(self, cfg: Frozen, schema: Schema) -> None:

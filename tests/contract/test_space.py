@@ -12,13 +12,14 @@ from recsys_zoo.zoo import resolve
 from tests import toys
 from tests.dice import Dice
 
-from .harness import CTR
+from .harness import CTR, RETRIEVAL, SCORERS
 
+TUNED = [name for name in RETRIEVAL if resolve(name)[1].searches("model.")]  # popularity has no setting
 X = toys.inputs(toys.MIXED, 8)
 
 
 def space(name: str) -> Space:
-    model = {"name": name, "embedding": {"dim": 4}}
+    model = {"name": name} | ({} if name in SCORERS else {"embedding": {"dim": 4}})
     return space_of(RunConfig(data="toy", model=model).resolved())
 
 
@@ -39,7 +40,17 @@ def test_draws_are_models(name):
             assert create(name, toys.MIXED, **settings).eval()(X).isfinite().all()
 
 
-@pytest.mark.parametrize("name", CTR)
+@pytest.mark.parametrize("name", TUNED)
+def test_draws_are_models_that_rank(name):
+    found = space(name)
+    assert any(setting.startswith("train.") for setting in found.tuned) == (name not in SCORERS)
+    for seed in range(10):
+        cfg = found.configure(found.draw(Dice(seed)))
+        settings = {key: value for key, value in cfg.model.items() if key != "name"}
+        assert create(name, toys.ranking(5, 4), seed=1, **settings).num_items == 4
+
+
+@pytest.mark.parametrize("name", CTR + TUNED)
 def test_declared_ranges_hold_the_defaults(name):
     """As they are declared, before a space is widened to hold a recipe's own values."""
     found = space(name)

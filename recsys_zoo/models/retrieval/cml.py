@@ -34,7 +34,7 @@ class CMLConfig(ModelConfig):
     hinge: Literal["closest", "sum"] = Field(
         "closest", description="closest: the nearest negative alone, as the code; sum: all, as the paper"
     )
-    covariance: Annotated[float, Search(low=1e-3, high=10.0, log=True)] = Field(
+    covariance: Annotated[float, Search(low=1e-3, high=10.0, log=True, zero=True)] = Field(
         0.0, ge=0, description="weight of the covariance term; 0: off, as in all published runs"
     )
     signed: bool = Field(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+
+from recsys_zoo import create
+from recsys_zoo.data.store import Prepared
+from recsys_zoo.tasks.ranking import RankingTask
 
 SCHEMA = """
 dataset = "films"
@@ -113,8 +119,33 @@ def test_a_dry_run_and_tuning_know_what_has_a_training(films, run):
     code, out, err = run("tune", "mf.toml", "--trials", "2", "--sampler", "random", "--out", "tuning")
     assert code == 0, err
     assert "valid recall@20" in out
-    code, _, err = run("tune", "itemknn.toml", "--trials", "1", "--out", "tuning")
-    assert (code, "model itemknn: is fitted without a training" in err) == (2, True)
+    code, _, err = run("tune", "as_published.toml", "--trials", "1", "--out", "tuning")
+    assert (code, "the test rows pick the epoch" in err) == (2, True)
+    code, _, err = run("tune", "popularity.toml", "--trials", "1", "--out", "tuning")
+    assert (code, "popularity: no setting is left to tune" in err) == (2, True)
+
+
+def test_a_scorer_is_tuned_by_fits_on_train_alone(films, run):
+    """The record's values are those of fits on train, looked at on valid; the choice is the best of them."""
+    pytest.importorskip("optuna")
+    assert run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")[0] == 0
+    code, _, err = run("tune", "itemknn.toml", "--trials", "5", "--sampler", "random", "--out", "tuning")
+    assert code == 0, err
+    trials = [json.loads(line) for line in Path("tuning/films/itemknn/trials.jsonl").read_text().splitlines()]
+    assert [trial["state"] for trial in trials] == ["done"] * 5
+    assert all(name.startswith("model.") for trial in trials for name in trial["settings"])
+    data = Prepared.open("data")
+    task = RankingTask(data, 0)
+    for trial in trials:
+        settings = {name.removeprefix("model."): value for name, value in trial["settings"].items()}
+        model = create("itemknn", data.schema, seed=1, **settings)
+        model.fit(data.lists("train"))
+        assert task.evaluate(model, task.valid, 0).metrics == trial["valid"][0]
+        assert trial["value"] == trial["valid"][0]["recall@20"]
+    chosen = tomllib.loads(Path("tuning/films/itemknn/recipe.toml").read_text())
+    best = max(trials, key=lambda trial: trial["value"])
+    assert chosen["model"]["neighbors"] == best["settings"]["model.neighbors"]
+    assert (chosen["hparams"], chosen["trials"]) == ("valid", 5)
 
 
 def test_what_a_run_of_rankings_answers(films, run):
