@@ -54,11 +54,12 @@ TARGETS = {
 
 
 def contender(
-    name: str, args: argparse.Namespace, shape: str, model: str, batch: int, threads: int
+    name: str, args: argparse.Namespace, shape: str, model: str, batch: int, threads: int, seed: int = 1
 ) -> Worker:
     """Start a contender."""
     ours, tuned = name.startswith("ours"), name.endswith("tuned")
-    asked = {"shape": shape, "model": model, "batch": batch, "settings": OURS.get(name, {}), "matmul": tuned}
+    asked = {"shape": shape, "model": model, "batch": batch, "settings": OURS.get(name, {}), "seed": seed,
+             "matmul": tuned}
     environment = {"OMP_NUM_THREADS": str(threads), "FUXICTR": str(args.fuxictr.resolve())}
     file, python = ("worker_ours.py", sys.executable) if ours else ("worker_fuxictr.py", args.peer_python)
     return Worker(name, [python, str(HERE / file)], asked, environment | (MALLOC if tuned else {}), args.log)

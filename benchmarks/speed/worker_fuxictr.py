@@ -67,12 +67,12 @@ class FuxiCTR:
     training) and `num_workers` (of the loader).
     """
 
-    def __init__(self, shape: str, model: str, batch: int, settings: dict[str, Any]) -> None:
+    def __init__(self, shape: str, model: str, batch: int, settings: dict[str, Any], seed: int = 1) -> None:
         sys.path.insert(0, os.environ["FUXICTR"])
         setattr(np, "unicode_", np.str_)  # noqa: B010 - a name that NumPy 2 dropped
         features = importlib.import_module("fuxictr.features")
         loaders = importlib.import_module("fuxictr.pytorch.dataloaders")
-        importlib.import_module("fuxictr.pytorch.torch_utils").seed_everything(seed=1)
+        importlib.import_module("fuxictr.pytorch.torch_utils").seed_everything(seed=seed)
         self.folder = tempfile.TemporaryDirectory()
         place, data = Path(self.folder.name), generate(shape, settings.get("rows", TRAIN_ROWS))
         names = settings.get("names") or [f"c{i}" for i in range(len(data.sizes))]

@@ -69,12 +69,12 @@ def peak_flops() -> float:
 class Ours:
     """Trains as the Trainer does: same step, optimiser and backend settings."""
 
-    def __init__(self, shape: str, model: str, batch: int, settings: dict[str, Any]) -> None:
+    def __init__(self, shape: str, model: str, batch: int, settings: dict[str, Any], seed: int = 1) -> None:
         data = prepared(generate(shape))
         cfg = TrainConfig(batch_size=batch, device="cpu", **settings)
         backend.apply(cfg)
         name, options = MODELS[model]
-        network = create(name, data.schema, seed=1, embedding={"dim": 16}, **options)
+        network = create(name, data.schema, seed=seed, embedding={"dim": 16}, **options)
         self.task = BinaryTask(data)
         self.model, self.cfg = network.train(), cfg
         step = Step(network, self.task, cfg.precision)
@@ -82,7 +82,7 @@ class Ours:
         self.step = torch.compile(step) if cfg.compile else step
         self.optimizer = Optimizer(network, cfg, cfg.lr)
         self.train, self.test, self.at = data.split("train"), data.split("test"), 0
-        self.order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(1)).numpy()
+        self.order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed)).numpy()
 
     def steps(self, count: int) -> dict[str, float]:
         spent = {"loading": 0.0, "forward_backward": 0.0, "optimiser": 0.0}
