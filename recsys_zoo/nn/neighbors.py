@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from .sparse import scipy_csr
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+    from torch import Tensor
+
+    from ..itemlists import ItemLists
 
 Similarity = Literal["cosine", "pearson", "jaccard"]
 Weights = Literal["none", "tfidf", "bm25"]
@@ -67,6 +72,27 @@ def nearest(x: csr_matrix, similarity: Similarity, shrink: float, k: int) -> csr
             counts.append(len(best))
     kept = np.concatenate(values), np.concatenate(columns), np.cumsum(counts)
     return csr_matrix(kept, shape=(x.shape[0], x.shape[0]))
+
+
+def together(lists: ItemLists, weight: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k items with the largest weight [I] times number of users in common, for each item, itself among
+    them: items [I, k] in ascending order and those numbers [I, k], 0 and 0 for want of such.
+
+    Memory: the numbers of 1024 items with all others, and 16 bytes for each kept.
+    """
+    import torch
+
+    items = len(weight)
+    x = scipy_csr(lists, items, "float64").T.tocsr()
+    other, scale = x.T.tocsr(), weight.double().cpu().numpy()
+    found, counts = np.zeros((items, k), np.int64), np.zeros((items, k))
+    for start in range(0, items, _ROWS):
+        block = x[start : start + _ROWS] @ other
+        block.sort_indices()
+        for row, (a, b) in enumerate(zip(block.indptr[:-1], block.indptr[1:], strict=True), start=start):
+            best = a + _best(block.data[a:b] * scale[block.indices[a:b]], k)
+            found[row, : len(best)], counts[row, : len(best)] = block.indices[best], block.data[best]
+    return torch.from_numpy(found), torch.from_numpy(counts)
 
 
 def _sums(x: csr_matrix) -> np.ndarray:
