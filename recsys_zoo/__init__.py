@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .estimator import CTRClassifier
     from .predictor import load
+    from .ranker import load_ranker
     from .schema import Column, Schema
     from .zoo import create, list_models
 
-__all__ = ["CTRClassifier", "Column", "Schema", "create", "list_models", "load"]
+__all__ = ["CTRClassifier", "Column", "Schema", "create", "list_models", "load", "load_ranker"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from .predictor import load
 
         return load
+    if name == "load_ranker":
+        from .ranker import load_ranker
+
+        return load_ranker
     if name == "CTRClassifier":
         from . import estimator
 

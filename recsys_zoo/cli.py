@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from .cli_board import Set, board_app
+from .cli_rank import index, recommend
 from .cli_tune import tune
 from .errors import InputError
 
@@ -312,6 +313,10 @@ def predict(
     from . import launch
 
     print(f"wrote {launch.predict_file(run, file, out, batch_size):,} rows to {out}")
+
+
+app.command()(recommend)
+app.command()(index)
 
 
 @app.command()

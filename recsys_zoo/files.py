@@ -45,14 +45,20 @@ def disk_errors(target: Path) -> Iterator[None]:
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file under a temporary name in its folder, flush it to disk, then rename it into place."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file under a temporary name; on success it replaces `path`, on any error it is removed."""
     path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)

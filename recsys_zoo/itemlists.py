@@ -64,6 +64,11 @@ class ItemLists:
         start = self.offsets[users] - (counts.cumsum(0) - counts)
         return row, self.items[torch.arange(len(row), device=users.device) + start[row]]
 
+    def rows(self, users: Tensor) -> ItemLists:
+        """The lists of these users, in this order, as those of the users 0, 1, ..."""
+        counts = self.counts[users]
+        return ItemLists(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), self.of_users(users)[1])
+
     def pairs(self) -> tuple[Tensor, Tensor]:
         """All pairs: user [n], item [n]."""
         return self.of_users(torch.arange(len(self), device=self.offsets.device))

@@ -113,23 +113,17 @@ def data_of(run_folder: Path, given: str) -> Prepared:
 
 def predict_file(run_folder: Path, file: Path, out: Path, batch_size: int) -> int:
     """Score a raw file; returns the number of rows written."""
+    import polars as pl
+
+    from .data.outfile import check_name, write_frames
     from .data.read import read_frame
-    from .files import write_whole
     from .predictor import load
 
-    if out.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--out {out}: the name must end in .csv or .parquet")
+    check_name(out)
     predictor = load(run_folder)
     inputs = predictor.encoder.encode(read_frame(file, predictor.encoder.spec.read), str(file))
     scores = predictor.predict_inputs(inputs, batch_size)
-    import io
-
-    import polars as pl
-
-    frame, buffer = pl.DataFrame({"score": scores}), io.BytesIO()
-    frame.write_csv(buffer) if out.suffix == ".csv" else frame.write_parquet(buffer)
-    write_whole(out, buffer.getvalue())
-    return len(scores)
+    return write_frames(out, [pl.DataFrame({"score": scores})])
 
 
 def _warnings(files: list[Path], row: Row) -> tuple[str, ...] | None:

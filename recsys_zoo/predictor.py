@@ -37,9 +37,11 @@ class Predictor:
             from .data.encode import Encoder
 
             if not (self.folder / "vocab").is_dir():
+                instead = "score prepared inputs with `predict_inputs` instead"
+                if not isinstance(self.model, CTRModel):
+                    instead = "prepare files to train on"
                 raise InputError(
-                    f"{self.folder}: holds no encoders (it was trained on generated data); "
-                    "score prepared inputs with `predict_inputs` instead"
+                    f"{self.folder}: holds no encoders (it was trained on generated data); {instead}"
                 )
             self._encoder = Encoder.open(self.folder / "vocab")
         return self._encoder
@@ -59,7 +61,7 @@ class Predictor:
             raise InputError(f"batch_size={batch_size}: give a number of rows from 1 on")
         if not isinstance(self.model, CTRModel):
             raise InputError(f"{self.folder}: holds {self.model.name}, which ranks items and gives no "
-                             "probabilities; use its `scoring` in Python")
+                             "probabilities; use `recsys-zoo recommend`")
         bf16 = self.config.get("precision") == "bf16"
         device = next(self.model.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -218,7 +218,8 @@ def train(
         encoding = (data.folder / "encoding").absolute() if data.folder else None
         facts = {"data_digest": data.data_digest, "precision": cfg.train.precision}
         settings = runs.model_settings(cfg)
-        save_checkpoint(out / "checkpoint", model, cfg.model["name"], settings, encoding, facts)
+        seen = data.lists(*ranking.both)
+        save_checkpoint(out / "checkpoint", model, cfg.model["name"], settings, encoding, facts, seen)
         write_whole(out / "row.json", row.model_dump_json(indent=1))
     return row
 

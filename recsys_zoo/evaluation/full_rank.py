@@ -62,13 +62,20 @@ def top_items(
 
     Of equal scores the smaller item number comes first. Memory and `score` as in `full_ranking`.
     """
-    if not 1 <= k <= items:
-        raise InputError(f"k = {k}: a list of {items} items has 1 to {items} places")
+    check_places(k, items)
+    if not len(users):
+        return users.new_empty(0, k), torch.empty(0, k, device=users.device)
     found = [
         _best(_masked(score(block), block, seen, items), k) for _, block in _blocks(users, items, block_mib)
     ]
     best, values = (torch.cat(column) for column in zip(*found, strict=True))
     return torch.where(values == -torch.inf, -1, best), values
+
+
+def check_places(k: int, items: int) -> None:
+    """InputError for a list of no place, and for one that is longer than the catalogue."""
+    if not 1 <= k <= items:
+        raise InputError(f"k = {k}: a list of {items} items has 1 to {items} places")
 
 
 def _blocks(users: Tensor, items: int, block_mib: int) -> Iterator[tuple[int, Tensor]]:

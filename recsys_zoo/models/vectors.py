@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +27,23 @@ LossName = Literal[
     "alignment_uniformity",
 ]
 
+Metric = Literal["dot", "l2"]
+
 IN_BATCH = ("in_batch_softmax", "alignment_uniformity")  # losses that draw no negatives
-
-
 # Gathering a vector costs about as much as the products with so many: on one thread, forward and backward,
 # 512 users with 1,500 (200) of 41k items each took 0.3 (0.3) s by a product with all, 0.7 (0.05) s gathered
 GATHER_COST = 64
+
+
+class Placed(NamedTuple):
+    """Vectors that rank items for users by themselves: users [U, D], items [I, D], float32.
+
+    metric: scores are inner products (dot), or minus squared distances (l2).
+    """
+
+    users: Tensor
+    items: Tensor
+    metric: Metric
 
 
 class VectorConfig(ModelConfig):
@@ -175,8 +186,13 @@ class VectorModel(Model):
         return any(value in ("cosine", "alignment_uniformity") for value in named)
 
     @torch.no_grad()
+    def placed(self) -> Placed:
+        """The vectors that `scoring` compares, by the weights as they are now."""
+        return Placed(*(self.compared(v) for v in self.vectors()), "dot")
+
+    @torch.no_grad()
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> scores [B, I] by the weights as they are now."""
-        users, items = (self.compared(v) for v in self.vectors())
+        users, items, _ = self.placed()
         turned = items.t().contiguous()
         return lambda index: users[index] @ turned

@@ -16,9 +16,11 @@ from torch import Tensor
 from ..config import json_digest
 from ..errors import InputError
 from ..files import restore, sha256_file, whole_folder, write_whole
+from ..itemlists import ItemLists
 from ..models.base import Model
 
 FORMAT = 2
+SEEN = "seen.safetensors"
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -51,20 +53,24 @@ def save_checkpoint(
     settings: dict[str, Any],
     encoding: Path | None = None,
     extra: dict[str, Any] | None = None,
+    seen: ItemLists | None = None,
 ) -> None:
     """Write config.json, model.safetensors, card.json and vocab/ (a copy of the data's encoders) as one
     folder.
 
-    `settings` are the model's complete settings; `extra` (plain JSON values) is kept beside them.
+    `settings` are the model's complete settings; `extra` (plain JSON values) is kept beside them; `seen`, of
+    models that rank, are the items that each user had in what the model was fitted on.
     """
     with whole_folder(folder) as building:
         digest = save_tensors(building / "model.safetensors", model.state_dict())
         if encoding is not None:
             shutil.copytree(encoding, building / "vocab")
         write_whole(building / "card.json", model.card.model_dump_json(indent=1))
+        if seen is not None:
+            save_tensors(building / SEEN, {"offsets": seen.offsets, "items": seen.items.to(torch.int32)})
         files = {
             str(p.relative_to(building)): sha256_file(p)
-            for p in sorted((building / "card.json", *building.glob("vocab/**/*")))
+            for p in sorted((building / "card.json", building / SEEN, *building.glob("vocab/**/*")))
             if p.is_file()
         }
         config = {
@@ -109,6 +115,14 @@ def load_weights(folder: Path, model: Model, config: dict[str, Any]) -> None:
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise InputError(f"{folder}: the weights do not fit model {config['name']!r}: {first}") from None
+
+
+def load_seen(folder: Path, config: dict[str, Any]) -> ItemLists | None:
+    """The items that each user had in what the model was fitted on; None where they were not kept."""
+    if SEEN not in config["files_sha256"]:
+        return None
+    lists = load_tensors(Path(folder) / SEEN, config["files_sha256"][SEEN])
+    return ItemLists(lists["offsets"], lists["items"].long())
 
 
 class TrainingState:

@@ -17,7 +17,7 @@ from ...nn.embedding import EmbeddingConfig
 from ...registry import register
 from ...schema import FIRST, Schema
 from ..base import ModelConfig
-from ..vectors import VectorConfig, VectorModel
+from ..vectors import Placed, VectorConfig, VectorModel
 
 
 class CMLConfig(ModelConfig):
@@ -117,8 +117,13 @@ class CML(VectorModel):
                 table.weight.mul_(self.cfg.ball / length)
 
     @torch.no_grad()
+    def placed(self) -> Placed:
+        """The vectors, compared by their distance."""
+        return Placed(*self.vectors(), "l2")
+
+    @torch.no_grad()
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> minus the squared distances [B, I]."""
-        users, items = self.vectors()
+        users, items, _ = self.placed()
         turned, squares = 2 * items.t().contiguous(), items.square().sum(1)
         return lambda index: users[index] @ turned - squares - users[index].square().sum(1, keepdim=True)

@@ -14,6 +14,7 @@ from ...itemlists import ItemLists
 from ...registry import register
 from ...schema import Schema
 from ..base import Scorer
+from ..vectors import Placed
 
 _NUMBERS = 1 << 20  # in the largest tensor of the users who are solved at once: more leave the caches
 
@@ -87,6 +88,10 @@ class IALS(Scorer):
             half_step(q, p, by_item, cfg)
         half_step(p, q, train, cfg)
         self.users, self.items = p, q
+
+    def placed(self) -> Placed:
+        """The factors, whose inner products are the scores."""
+        return Placed(self.users, self.items, "dot")
 
     def _score(self, users: Tensor) -> Tensor:
         return self.users[users] @ self.items.T
