@@ -24,7 +24,8 @@ Run = Annotated[Path, typer.Argument(help="run or checkpoint folder of a model t
 def recommend(
     run: Run,
     users: Annotated[
-        Path | None, typer.Option(help="CSV, TSV or Parquet with the column of users; default: all users")
+        Path | None,
+        typer.Option(help="CSV, TSV or Parquet with the column of users; default: all of train and valid"),
     ] = None,
     user: Annotated[list[str], typer.Option(help="id of a user; may be given again")] = [],  # noqa: B006
     like: Annotated[
@@ -117,8 +118,8 @@ def _print(frames: Iterator[pl.DataFrame]) -> int:
     """To standard output, as far as somebody reads it."""
     rows = 0
     try:
-        for frame in frames:
-            print(frame.write_csv(include_header=not rows), end="")
+        for number, frame in enumerate(frames):
+            print(frame.write_csv(include_header=number == 0), end="")
             rows += frame.height
         sys.stdout.flush()
     except BrokenPipeError:

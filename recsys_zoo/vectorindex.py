@@ -27,7 +27,7 @@ from .train.checkpoint import load_tensors, save_tensors
 Kind = Literal["torch", "flat", "ivf"]
 Search = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 RECORD = "index.json"
-_QUERIES = 1024  # searched together: their lists are padded to the longest
+_QUERIES = 128  # searched together: as many candidates each as the longest list of seen items wants
 
 
 class Worth(Frozen):

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from ..errors import InputError
-from ..files import disk_errors, whole_file
+from ..files import whole_file
 
 
 def check_name(out: Path) -> None:
@@ -24,14 +24,15 @@ def write_frames(out: Path, frames: Iterable[pl.DataFrame]) -> int:
     Memory is that of one frame: the parts of a Parquet file lie beside it until they are joined.
     """
     check_name(out)
-    rows = 0
-    with whole_file(out) as file, disk_errors(out), tempfile.TemporaryDirectory(dir=out.parent) as parts:
+    rows, parts, beside = 0, [], {"dir": out.parent, "prefix": f".{out.name}."}
+    with whole_file(out) as file, tempfile.TemporaryDirectory(**beside) as place:
         for number, frame in enumerate(frames):
             rows += frame.height
             if out.suffix == ".csv":
                 frame.write_csv(file, include_header=number == 0)
             else:
-                frame.write_parquet(Path(parts, f"{number:08}.parquet"))
-        if out.suffix == ".parquet":
-            pl.scan_parquet(Path(parts, "*.parquet")).sink_parquet(file)
+                parts.append(Path(place, f"{number}.parquet"))
+                frame.write_parquet(parts[-1])
+        if parts:
+            pl.scan_parquet(parts, glob=False).sink_parquet(file)
     return rows
