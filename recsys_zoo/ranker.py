@@ -22,7 +22,7 @@ from .models.vectors import Placed
 from .predictor import Predictor, load
 from .schema import FIRST, Side
 from .train.checkpoint import load_seen
-from .vectorindex import Kind, VectorIndex, Worth, compare, placed_of
+from .vectorindex import Kind, VectorIndex, Worth, check_folder, compare, placed_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -90,7 +90,7 @@ class Ranker:
         numbers = self._numbers(users, unknown)
         check_places(k, self.model.num_items)
         masked = (lambda part: self._nothing(len(part))) if with_seen else self._seen
-        masked(numbers[:0])
+        masked(numbers[:0])  # InputError now, not at the first table
         return self._frames(users, numbers, k, masked)
 
     def texts(self, side: Side, ids: Any) -> pl.Series:
@@ -128,6 +128,8 @@ class Ranker:
 
     def index(self, out: Path, kind: Kind = "torch", lists: int = 0, probes: int = 0, k: int = 20) -> Worth:
         """Write an index of the items' vectors (see `VectorIndex`), measured on lists of k items."""
+        check_places(k, self.model.num_items)
+        check_folder(out)
         index = VectorIndex.build(self._placed, kind, lists, probes)
         worth = self.worth(index, k)
         index.save(out, self.weights_sha256, worth)

@@ -7,7 +7,6 @@ the index was measured to be worth. Nothing is ever unpickled.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +24,6 @@ from .models.vectors import Metric, Placed
 from .train.checkpoint import load_tensors, save_tensors
 
 Kind = Literal["torch", "flat", "ivf"]
-Search = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 RECORD = "index.json"
 _QUERIES = 128  # searched together: as many candidates each as the longest list of seen items wants
 
@@ -68,7 +66,7 @@ class VectorIndex:
         self.held, self.kind, self.metric, self.lists, self.probes = held, kind, metric, lists, probes
         torch_like = isinstance(held, Tensor)
         self.items, self.dim = held.shape if torch_like else (held.ntotal, held.d)
-        self._search: Search = self._by_torch if torch_like else self._by_faiss
+        self._search = self._by_torch if torch_like else self._by_faiss
 
     @classmethod
     def build(cls, placed: Placed, kind: Kind = "torch", lists: int = 0, probes: int = 0) -> VectorIndex:
@@ -115,10 +113,7 @@ class VectorIndex:
 
     def save(self, folder: Path, weights_sha256: str, worth: Worth) -> None:
         """Write the folder whole; one that holds anything but an index is not replaced (InputError)."""
-        folder = Path(folder)
-        foreign = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-        if foreign and not (folder / RECORD).is_file():
-            raise InputError(f"{folder}: exists and is no index; choose another folder")
+        check_folder(folder)
         with whole_folder(folder) as building:
             path = building / _file(self.kind)
             if self.kind == "torch":
@@ -159,6 +154,14 @@ class VectorIndex:
         _faiss().omp_set_num_threads(torch.get_num_threads())
         score, item = map(torch.from_numpy, self.held.search(queries.cpu().contiguous().numpy(), count))
         return item, score if self.metric == "dot" else -score
+
+
+def check_folder(folder: Path) -> None:
+    """InputError where an index would take the place of something else."""
+    folder = Path(folder)
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if taken and not (folder / RECORD).is_file():
+        raise InputError(f"{folder}: exists and is no index; choose another folder")
 
 
 def placed_of(model: Model) -> Placed:
