@@ -45,9 +45,15 @@ def batches(model: VectorModel, train: ItemLists, steps: int, size: int = 32) ->
     return found
 
 
+def rates(model: VectorModel) -> list[dict]:
+    """Tables are small and quick here; perceptrons overfit at their rate."""
+    tables = {id(p) for layer in (model.user_table, model.item_table) for p in layer.parameters()}
+    return [{"params": [p], "lr": 0.05 if id(p) in tables else 0.005} for p in model.parameters()]
+
+
 def trained(name: str, train: ItemLists, steps: int = 60, **more) -> tuple[VectorModel, list[float]]:
     model = made(name, train, **more).train()
-    adam, history = torch.optim.Adam(model.parameters(), lr=0.05), []
+    adam, history = torch.optim.Adam(rates(model)), []
     for batch in batches(model, train, steps):
         loss = sum(model.losses(batch).values())
         adam.zero_grad()

@@ -182,14 +182,11 @@ def test_without_faiss_the_package_is_named_and_torch_works(monkeypatch):
 @pytest.mark.parametrize("name", [*harness.VECTORS, *harness.SCORERS, "mf.directau", "mf.softmax"])
 def test_placed_vectors_rank_as_the_model_does(name):
     model, train = create(name, toys.ranking(24, 15), seed=1), toys.random_lists(24, 15, 0.3)
-    if isinstance(model, Scorer):
-        model.fit(train)
-        if not hasattr(model, "placed"):
-            with pytest.raises(InputError, match=f"{name}: has no vectors"):
-                placed_of(model)
-            return
-    else:
-        model.prepare(train)
+    (model.fit if isinstance(model, Scorer) else model.prepare)(train)
+    if getattr(model, "placed", None) is None:
+        with pytest.raises(InputError, match=f"{name}: has no vectors"):
+            placed_of(model)
+        return
     with torch.no_grad():
         users, items, metric = placed_of(model)
         expected = model.scoring()(torch.arange(24))
