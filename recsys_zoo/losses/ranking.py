@@ -85,3 +85,10 @@ def uniformity(x: Tensor) -> Tensor:
         return x.new_zeros(())
     likeness = (4 * (x @ x.t()) - 4).exp()  # of rows of unit length; by one product, not pair by pair
     return ((likeness.sum() - likeness.diagonal().sum()) / (rows * (rows - 1))).log()
+
+
+def info_nce(x: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """Mean over rows of -log softmax of cos(x_i, y_j) / temperature at j = i, [B, D] each: two views of equal
+    things, told apart from the others (van den Oord et al., 2018)."""
+    scores = F.normalize(x, dim=1) @ F.normalize(y, dim=1).t() / temperature
+    return F.cross_entropy(scores, torch.arange(len(x), device=x.device))

@@ -154,7 +154,10 @@ class VectorModel(Model):
 
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
         """The loss of a batch by name, and its L2 term."""
-        vectors = self.of_pairs(pairs)
+        return self.terms(pairs, self.of_pairs(pairs))
+
+    def terms(self, pairs: Pairs, vectors: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        """The same by the vectors of user [B, D], positive [B, D] and negatives [B, N, D]."""
         terms = {self.cfg.loss: self._loss(pairs, *vectors)}
         if self.cfg.l2:
             squares = sum(v.square().sum() for v in self.decayed(pairs, vectors))

@@ -53,6 +53,7 @@ def rates(model: VectorModel) -> list[dict]:
 
 def trained(name: str, train: ItemLists, steps: int = 60, **more) -> tuple[VectorModel, list[float]]:
     model = made(name, train, **more).train()
+    torch.manual_seed(0)
     adam, history = torch.optim.Adam(rates(model)), []
     for batch in batches(model, train, steps):
         loss = sum(model.losses(batch).values())

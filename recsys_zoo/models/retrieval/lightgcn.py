@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -29,6 +30,11 @@ class _Symmetric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         return None, ctx.matrix @ gradient
+
+
+def disturbed(x: Tensor, noise: float) -> Tensor:
+    """Each row moved by a random vector of length `noise` in its orthant (Yu et al., SIGIR 2022, eq. 7)."""
+    return x + x.sign() * F.normalize(torch.rand_like(x), dim=-1) * noise
 
 
 class LightGCNConfig(VectorConfig):
@@ -86,16 +92,24 @@ class LightGCN(VectorModel):
         self.graph.crow = torch.cat([degrees.new_zeros(1), degrees.cumsum(0)])
         self.graph.col, self.graph.values = columns[order], values[order]
 
+    def graph_layers(self, noise: float = 0.0) -> list[Tensor]:
+        """A^k E_0 for k = 0..K, users before items, [U + I, D] each; noise: see `disturbed`."""
+        users, items = self.user_table.matrix(self.schema.user), self.item_table.matrix(self.schema.item)
+        found = [torch.cat([users[FIRST:], items[FIRST:]])]
+        graph = self.graph.tensor()
+        with torch.autocast(found[0].device.type, enabled=False):  # sparse products have no bfloat16
+            for _ in range(self.cfg.layers):
+                layer = _Symmetric.apply(graph, found[-1])
+                found.append(disturbed(layer, noise) if noise else layer)
+        return found
+
+    def split(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of users [U, D] and of items [I, D]."""
+        return vectors.split([self.num_users, self.num_items])
+
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Propagated vectors of all users [U, D] and items [I, D]."""
-        users, items = self.user_table.matrix(self.schema.user), self.item_table.matrix(self.schema.item)
-        layer = total = torch.cat([users[FIRST:], items[FIRST:]])
-        graph = self.graph.tensor()
-        with torch.autocast(layer.device.type, enabled=False):  # sparse products have no bfloat16
-            for _ in range(self.cfg.layers):
-                layer = _Symmetric.apply(graph, layer)
-                total = total + layer
-        return (total / (self.cfg.layers + 1)).split([self.num_users, self.num_items])
+        return self.split(sum(self.graph_layers()) / (self.cfg.layers + 1))
 
     def of_pairs(self, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         users, items = self.vectors()
