@@ -13,6 +13,7 @@ from . import (
     avazu_x1,
     avazu_x4,
     citeulike,
+    coat,
     criteo_x1,
     criteo_x4,
     frappe_x1,
@@ -33,7 +34,8 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     frappe_x1.RECIPE, movielens_1m.RECIPE, criteo_x1.RECIPE, avazu_x1.RECIPE, movielenslatest_x1.RECIPE,
     adult.RECIPE, *criteo_x4.RECIPES, *avazu_x4.RECIPES, kkbox_x1.RECIPE,
     *amazonelectronics_x1.RECIPES, *taobaoad_x1.RECIPES, *kuaivideo_x1.RECIPES, *microvideo17m_x1.RECIPES,
-    *item_lists.RECIPES, *citeulike.RECIPES)}
+    *item_lists.RECIPES, *citeulike.RECIPES,
+    coat.RECIPE)}
 
 
 def run(name: str, *, raw: Path | None, out: Path, downloads: Path | None = None) -> Prepared:

@@ -72,3 +72,19 @@ class Pairs(_Tensors):
 
     def __len__(self) -> int:
         return self.user.shape[0]
+
+    def neg_users(self) -> Tensor:
+        """Whose negatives these are: [B, N]."""
+        return self.user[:, None].expand_as(self.neg)
+
+
+@_register
+@dataclass
+class PairsOfAll(Pairs):
+    """Pairs whose negatives are of other users: neg_user [B, N]."""
+
+    neg_user: Tensor
+
+    def neg_users(self) -> Tensor:
+        """Whose negatives these are: [B, N]."""
+        return self.neg_user

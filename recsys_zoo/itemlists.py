@@ -73,6 +73,12 @@ class ItemLists:
         """All pairs: user [n], item [n]."""
         return self.of_users(torch.arange(len(self), device=self.offsets.device))
 
+    def among(self, kept: Tensor) -> ItemLists:
+        """Those of the items that are kept, bool [I]."""
+        user, item = self.pairs()
+        held = kept[item]
+        return ItemLists.of(user[held], item[held], len(self), len(kept))
+
     def without(self, other: ItemLists) -> ItemLists:
         """Those that the same user has not in the other lists."""
         (user, item), (other_user, other_item) = self.pairs(), other.pairs()

@@ -3,6 +3,8 @@
 honest: settings and epoch are chosen on valid; then the model is fitted anew on train and valid together, for
 as many epochs at the same learning rates, and tested once. published: as the papers on these splits did, the
 epoch is picked on the test split itself; such rows are marked and never stand beside honest ones.
+Where the data say which test items were judged, and not relevant (evaluation/judged.py), these are the
+candidates, and rare items are tested apart too.
 """
 
 from __future__ import annotations
@@ -12,16 +14,17 @@ import io
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .board.draws import FILE, Draws, of_users, write_draws
-from .board.key import RANKING
+from .board.key import JUDGED, RANKING
 from .board.rows import Row
 from .data.store import Prepared
 from .errors import InputError
+from .evaluation import judged
 from .evaluation.full_rank import FullRanking
 from .files import locked, write_whole
 from .itemlists import ItemLists
@@ -45,6 +48,21 @@ RANKS = "ranks_test.parquet"
 MAIN = f"recall@{KS[0]}"
 
 
+class Measured(NamedTuple):
+    """The places on a split, metrics of `users` [U] each, further ones, and the name of the main metric."""
+
+    found: FullRanking
+    users: Tensor
+    values: dict[str, Tensor]
+    more: dict[str, float]
+    main: str
+
+    @property
+    def means(self) -> dict[str, float]:
+        """All metrics."""
+        return {name: float(value.mean()) for name, value in self.values.items()} | self.more
+
+
 class RankingRun:
     """The fits of one run and what they came to; `run` makes them."""
 
@@ -61,24 +79,24 @@ class RankingRun:
         """The model with its initial weights; InputError for one that does not rank."""
         return _create(self.cfg, self.data, self.say)
 
-    def run(self) -> tuple[Scorer | VectorModel, dict[str, float], FullRanking | None]:
-        """The fitted model, metrics of valid and test, and the places on test (None of a dead run)."""
+    def run(self) -> tuple[Scorer | VectorModel, dict[str, float], Measured | None]:
+        """The fitted model, metrics of valid and test, and what was found on test (None of a dead run)."""
         model = self.model()
         fitted = self._scorer if isinstance(model, Scorer) else self._trained
         return fitted(model)
 
-    def _scorer(self, model: Scorer) -> tuple[Scorer, dict[str, float], FullRanking]:
+    def _scorer(self, model: Scorer) -> tuple[Scorer, dict[str, float], Measured]:
         metrics: dict[str, float] = {}
         began = time.perf_counter()
         if not self.published:
             model.fit(self.data.lists("train"))
-            task = RankingTask(self.data, 0)
+            task = self._task(model, ("train",), "valid")
             metrics = _named("valid", task.evaluate(model, task.valid, 0).metrics)
         model.fit(self.data.lists(*self.both))
         self.seconds = time.perf_counter() - began
         return self._tested(model, metrics)
 
-    def _trained(self, model: VectorModel) -> tuple[VectorModel, dict[str, float], FullRanking | None]:
+    def _trained(self, model: VectorModel) -> tuple[VectorModel, dict[str, float], Measured | None]:
         if self.published:
             task = self._task(model, self.both, "test")
             self.fit = self._train(model, task, self.both, "state", "log.jsonl")
@@ -97,8 +115,8 @@ class RankingRun:
             return again, _named("valid", self.fit.valid), None
         return self._tested(again, _named("valid", self.fit.valid))
 
-    def _task(self, model: VectorModel, train: tuple[str, ...], valid: str) -> RankingTask:
-        return RankingTask(self.data, model.negatives, train=train, valid=valid)
+    def _task(self, model: Scorer | VectorModel, train: tuple[str, ...], valid: str) -> RankingTask:
+        return _task(self.cfg, self.data, model, train, valid)
 
     def _train(self, model: VectorModel, task: RankingTask, train: tuple[str, ...], state: str, log: str,
                schedule: tuple[float, ...] | None = None) -> Fit:
@@ -109,22 +127,18 @@ class RankingRun:
         self.seconds += fit.seconds
         return fit
 
-    def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], FullRanking]:
-        task = RankingTask(self.data, 0, train=self.both, valid="test")
-        found = task.ranking(model, task.valid)
-        values = evaluate_ranking(found.ranks, KS)
-        means = {name: float(value.mean()) for name, value in values.items()}
-        return model, metrics | _named("test", means), found
+    def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], Measured]:
+        found = measured(model, self.data, self.both, "test", self.cfg.rare)
+        return model, metrics | _named("test", found.means), found
 
-    def kept(self, found: FullRanking, replicates: int) -> tuple[str, dict[str, float], Draws | None]:
+    def kept(self, test: Measured, replicates: int) -> tuple[str, dict[str, float], Draws | None]:
         """Write the places; their digest, the interval of the main metric, and the resampled metrics."""
-        digest = write_ranks(self.out / RANKS, found)
+        digest = write_ranks(self.out / RANKS, test.found)
         if not replicates:
             return digest, {}, None
-        values = evaluate_ranking(found.ranks, KS)
-        draws = of_users(values, _test_digest(self.data.lists("test"), found.users), replicates)
-        interval = interval_of(float(values[MAIN].mean()), draws.metrics[MAIN])
-        ends = {f"test.{MAIN}_low": interval.low, f"test.{MAIN}_high": interval.high}
+        draws = of_users(test.values, _test_digest(self.data.lists("test"), test.users), replicates)
+        interval = interval_of(float(test.values[test.main].mean()), draws.metrics[test.main])
+        ends = {f"test.{test.main}_low": interval.low, f"test.{test.main}_high": interval.high}
         return digest, ends, draws
 
 
@@ -133,10 +147,19 @@ def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, Scorer | VectorM
     train = fitted_on(cfg, data)
     model = _create(cfg, data, lambda line: None)
     train, valid = (train, "test") if cfg.protocol == "published" else (("train",), "valid")
+    if isinstance(model, VectorModel):
+        model.prepare(data.lists(*train))
+    return _task(cfg, data, model, train, valid), model
+
+
+def _task(cfg: RunConfig, data: Prepared, model: Scorer | VectorModel, train: tuple[str, ...],
+          valid: str) -> RankingTask:
+    monitor, _, k = cfg.train.monitor.partition("@")
+    snips = (int(k),) if monitor == "snips_dcg" else ()
     if isinstance(model, Scorer):
-        return RankingTask(data, 0, train=train, valid=valid), model
-    model.prepare(data.lists(*train))
-    return RankingTask(data, model.negatives, train=train, valid=valid), model
+        return RankingTask(data, 0, train=train, valid=valid, snips=snips)
+    return RankingTask(data, model.negatives, train=train, valid=valid, snips=snips,
+                       of_all=model.negatives_of == "all")
 
 
 def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
@@ -147,6 +170,9 @@ def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
                          "row; no model here takes it yet, so divide the data by another rule")
     for name in ("train", "test", *["valid"] * (cfg.protocol == "honest")):
         data.split(name)
+    if judged.rejected_of("test") in data.names and cfg.protocol == "published":
+        raise InputError(f"{data.schema.dataset}: a test of judged items never picks the epoch; set "
+                         "protocol=honest")
     if len(cfg.train.stages) > 1:
         raise InputError("train.stages: a ranking is fitted again by the rates of one stage; leave one")
     return tuple(name for name in ("train", "valid") if name in data.names)
@@ -157,8 +183,22 @@ def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
     before = ("train",) if split == "valid" else ("train", "valid")
     seen = tuple(name for name in before if name in data.names)
     data.split(split)
-    task = RankingTask(data, 0, train=seen, valid=split)
-    return task.evaluate(model, task.valid, 0).metrics
+    return measured(model, data, seen, split).means
+
+
+def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare: int = 0) -> Measured:
+    """A fitted model on a split: among all items that are not in the splits `seen`, or among those that were
+    judged, where the data know them; then also among the rare ones of these (`RunConfig.rare`)."""
+    task, rejected = RankingTask(data, 0, train=seen, valid=split), judged.rejected_of(split)
+    if rejected not in data.names:
+        found = task.ranking(model, task.valid)
+        return Measured(found, found.users, evaluate_ranking(found.ranks, KS), {}, MAIN)
+    relevant, shown = data.lists(split), data.lists(split, rejected)
+    test = task.judged(model, relevant, shown)
+    kept = judged.rare_items(data.lists(*seen), task.items, rare)
+    few = task.judged(model, relevant.among(kept), shown.among(kept)).metrics()
+    more = {f"rare_{name}": float(value.mean()) for name, value in few.items()}
+    return Measured(test.found, test.users, test.metrics(), more, judged.MAIN)
 
 
 def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | VectorModel:
@@ -171,6 +211,7 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | VectorModel:
                          "choose one of `recsys-zoo list --family retrieval`")
     if isinstance(model, VectorModel):
         monitors = [f"{metric}@{k}" for metric in METRICS for k in KS]
+        monitors += [f"snips_dcg@{k}" for k in judged.KS]
         if cfg.train.monitor not in monitors:
             raise InputError(f"train.monitor={cfg.train.monitor!r}: rankings are watched by one of "
                              f"{monitors}")
@@ -199,18 +240,19 @@ def train(
     with locked(out):
         commit = runs.open_run(cfg, data, out, resume)
         try:
-            model, metrics, found = ranking.run()
+            model, metrics, test = ranking.run()
         except KeyboardInterrupt:
             say(f"stopped; go on with: recsys-zoo train --resume {out}")
             raise SystemExit(130) from None
         digest = ""
-        if found is not None:
-            digest, ends, draws = ranking.kept(found, cfg.bootstrap)
+        if test is not None:
+            digest, ends, draws = ranking.kept(test, cfg.bootstrap)
             metrics |= ends
             if draws is not None:
                 write_draws(out / FILE, draws)
         facts = runs.facts_of(cfg, replace(ranking.fit, seconds=ranking.seconds), model)
-        facts |= {"protocol": RANKING[cfg.protocol], "selection": "test" if ranking.published else "valid"}
+        protocol = JUDGED if judged.rejected_of("test") in data.names else RANKING[cfg.protocol]
+        facts |= {"protocol": protocol, "selection": "test" if ranking.published else "valid"}
         if isinstance(model, Scorer):
             facts["device"] = "cpu"
         row = runs.make_row(cfg, data, metrics, **facts, command=command, scores_digest=digest)

@@ -63,6 +63,9 @@ class RunConfig(Frozen):
         "honest",
         description="of rankings: how the epoch is chosen, and what is fitted (see rankruns.py)",
     )
+    rare: int = Field(0, ge=0, description=(
+        "of tests among judged items: items of at most so many training pairs are rare, and tested apart "
+        "too; 0: of no more than the median item has"))
 
     def resolved(self) -> RunConfig:
         """The same with every default of the model written out."""
@@ -284,7 +287,7 @@ def valid_is_test(data: Prepared) -> bool:
 def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     """All that decides a run: resolved settings and the digest of the data."""
     settings = cfg.model_dump(mode="json")
-    for name in ("choice", "protocol"):  # rows and run folders older than these settings have none
+    for name in ("choice", "protocol", "rare"):  # rows and run folders older than these settings have none
         if getattr(cfg, name) == RunConfig.model_fields[name].default:
             settings.pop(name)
     return {**settings, "data_digest": data_digest}

@@ -34,7 +34,8 @@ class Column(NamedTuple):
 _METRICS = (("test.auc", "", 5, True), ("test.auc_unseen_pairs", "AUC, unseen pairs", 4, True),
             ("test.gauc", "gAUC", 5, True), ("test.logloss", "logloss", 5, False), ("valid.auc", "", 5, True),
             ("test.recall@20", "", 5, True), ("test.ndcg@20", "", 5, True), ("test.recall@50", "", 5, True),
-            ("test.ndcg@50", "", 5, True), ("valid.recall@20", "", 5, True))
+            ("test.ndcg@50", "", 5, True), ("valid.recall@20", "", 5, True), ("test.rare_dcg@5", "", 5, True),
+            ("test.recall@5", "", 5, True), ("test.map@5", "", 5, True), ("valid.snips_dcg@5", "", 5, True))
 
 
 def columns(ranking: Ranking, rankings: Sequence[Ranking]) -> list[Column]:

@@ -15,7 +15,7 @@ from .draws import Bank
 from .rank import Entry, Ranking, lower_is_better, main_pair, worded_metric
 from .ties import pair_test
 
-METRICS = ("test.auc", "test.gauc", "test.logloss", "test.recall@20", "test.ndcg@20")
+METRICS = ("test.auc", "test.gauc", "test.logloss", "test.recall@20", "test.ndcg@20", "test.dcg@5")
 
 
 class Effect(NamedTuple):

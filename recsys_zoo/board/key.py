@@ -25,11 +25,16 @@ RANKING = {
     "honest": "full ranking: best epoch on valid, fitted again on train and valid, tested once",
     "published": "full ranking: best epoch on test, as published",
 }
+JUDGED = "ranking of judged items: best epoch on valid, fitted again on train and valid, tested once"
 _LISTS = Protocol("train and valid", "items that the user has in train or valid are no candidates",
                   "all other items of the catalogue", "the mean over all their orders",
                   "means over users with a test item, per user as in metrics/ranking.py")
 PROTOCOLS = {
     **dict.fromkeys(RANKING.values(), _LISTS),
+    JUDGED: _LISTS._replace(
+        seen="judged items that the user has in train or valid are candidates too",
+        candidates="the items that were judged for the user, relevant or not",
+        metrics="means over users with a judged item, 0 without a relevant one, as in evaluation/judged.py"),
     CTR: Protocol("train", "nothing is masked", "the rows of the test split, as they are", "half a pair",
                   "AUC exact over all rows; gAUC: mean over users with both classes, weighted by their rows; "
                   "logloss: probabilities clipped at 1e-7")}  # fmt: skip

@@ -167,18 +167,22 @@ def rank(rows: Iterable[Row], metric: str = "test.auc", quoted: Sequence[Quoted]
 
 def main_metric(rows: Iterable[Row]) -> str:
     """What the rows of a board are ranked by, unless somebody says otherwise."""
-    return "test.recall@20" if any("test.recall@20" in row.metrics for row in rows) else "test.auc"
+    known = {name for row in rows for name in row.metrics}
+    return next((name for name in ("test.recall@20", "test.dcg@5") if name in known), "test.auc")
 
 
 def main_pair(metric: str) -> tuple[str, str]:
     """The two metrics that stand side by side on a board that is ranked by this one."""
+    if "dcg@" in metric and "ndcg@" not in metric:
+        return "test.dcg@5", "test.rare_dcg@5"
     return ("test.recall@20", "test.ndcg@20") if "@" in metric else ("test.auc", "test.logloss")
 
 
 def worded_metric(metric: str) -> str:
     """ "test.auc" as "test AUC"."""
     words = {"auc": "AUC", "gauc": "gAUC", "avg_auc": "avg AUC", "auc_unseen_pairs": "AUC on unseen pairs",
-             "ndcg": "NDCG", "map": "MAP", "mrr": "MRR"}
+             "ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "dcg": "DCG", "rare_dcg": "DCG of rare items",
+             "snips_dcg": "SNIPS DCG"}
     split, _, name = metric.rpartition(".")
     name, at, k = name.partition("@")
     return f"{split} {words.get(name, name.replace('_', ' '))}{at}{k}".strip()

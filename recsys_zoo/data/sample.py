@@ -75,6 +75,33 @@ class Negatives:
         return place if self.cdf is None else torch.searchsorted(self.cdf, place, right=True)
 
 
+class UnlabelledPairs:
+    """Draws pairs of a user and an item that have no interaction, each pair alike."""
+
+    def __init__(self, positives: ItemLists, items: int) -> None:
+        """InputError where every user has everything."""
+        self.negatives = Negatives(positives.shorter_than(items), items)
+        self.until = (items - positives.counts).cumsum(0)
+        if not len(self.until) or not int(self.until[-1]):
+            raise InputError("every user has an interaction with every item: there is no unlabelled pair")
+
+    def to(self, device: torch.device | str) -> UnlabelledPairs:
+        """The same on another device."""
+        there = copy.copy(self)
+        there.negatives, there.until = self.negatives.to(device), self.until.to(device)
+        return there
+
+    def draw(self, rows: int, count: int) -> tuple[Tensor, Tensor]:
+        """Users and items int64 [rows, count], from torch's generator."""
+        total = self.until[-1]
+        unit = torch.rand(rows * count, dtype=torch.float64, device=self.until.device)
+        place = (unit * total).long().clamp(max=total - 1)
+        user = torch.searchsorted(self.until, place, right=True)
+        before = self.until[user] - self.negatives.left[user]
+        item = self.negatives.at((place - before)[:, None], user)
+        return user.view(rows, count), item.view(rows, count)
+
+
 def popularity(train: ItemLists, items: int, power: float = 1.0) -> Tensor:
     """Number of users of each item to some power: weights [items] of `Negatives`."""
     return torch.bincount(train.items, minlength=items).double() ** power

@@ -26,21 +26,24 @@ class NotFinite(InputError):
 class FullRanking:
     """The ranks of the relevant items of `users` [U]: those that have one that they have not seen.
 
-    On the CPU, wherever the scores are.
+    items [N]: whose ranks they are, in the order of the ranks. On the CPU, wherever the scores are.
     """
 
     users: Tensor
     ranks: Ranks
+    items: Tensor
 
 
 def full_ranking(
-    score: Scorer, relevant: ItemLists, seen: ItemLists, items: int, block_mib: int = BLOCK_MIB
+    score: Scorer, relevant: ItemLists, seen: ItemLists, items: int, block_mib: int = BLOCK_MIB,
+    only: ItemLists | None = None,
 ) -> FullRanking:
     """Rank all `items` for every user who has relevant ones; what the user has seen is no candidate.
 
     score: users [B] -> scores [B, items], called for one block of users after the other, of block_mib MiB of
     scores in fp32 (one user at least); memory beside the model's is a small multiple of that. The scores are
-    changed. InputError for scores that are NaN or infinite.
+    changed. only: the candidates of each user, where these are not all items. InputError for scores that are
+    NaN or infinite.
     """
     wanted = relevant.without(seen)
     users = wanted.counts.nonzero().squeeze(1)
@@ -49,10 +52,16 @@ def full_ranking(
     places: list[tuple[Tensor, Tensor, Tensor]] = []
     for start, block in _blocks(users, items, block_mib):
         scores = _masked(score(block), block, seen, items)
+        if only is not None:
+            scores = _alone(scores, block, only)
         row, item = (t.to(scores.device) for t in wanted.of_users(block))
-        places.append((row.cpu() + start, *(t.cpu() for t in count_above(scores, row, scores[row, item]))))
-    columns = [torch.cat(column) for column in zip(*places, strict=True)]
-    return FullRanking(users.cpu(), Ranks.of(*columns, (items - seen.counts[users]).cpu()))
+        above, tied = count_above(scores, row, scores[row, item])
+        places.append(tuple(t.cpu() for t in (row + start, above, tied, item)))
+    user, above, tied, item = (torch.cat(column) for column in zip(*places, strict=True))
+    order = torch.argsort(user * (items + 1) + above, stable=True)  # that of `Ranks.of`
+    candidates = (items - seen.counts if only is None else only.without(seen).counts)[users]
+    ranks = Ranks.of(*(t[order] for t in (user, above, tied)), candidates.cpu())
+    return FullRanking(users.cpu(), ranks, item[order])
 
 
 def top_items(
@@ -91,6 +100,14 @@ def _masked(scores: Tensor, users: Tensor, seen: ItemLists, items: int) -> Tenso
         raise NotFinite("scores are NaN or infinite; the training diverged or an input is broken")
     scores[tuple(t.to(scores.device) for t in seen.of_users(users))] = -torch.inf
     return scores
+
+
+def _alone(scores: Tensor, users: Tensor, only: ItemLists) -> Tensor:
+    """Scores with those of all other items at -inf."""
+    kept = torch.full_like(scores, -torch.inf)
+    place = tuple(t.to(scores.device) for t in only.of_users(users))
+    kept[place] = scores[place]
+    return kept
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -90,17 +90,17 @@ class Ranks:
 
 def recall(ranks: Ranks, k: int) -> Tensor:
     """Hits / |T|."""
-    return _hits(ranks, k) / ranks.relevant
+    return hits(ranks, k) / ranks.relevant
 
 
 def recall_capped(ranks: Ranks, k: int) -> Tensor:
     """Hits / min(k, |T|)."""
-    return _hits(ranks, k) / ranks.relevant.clamp(max=k)
+    return hits(ranks, k) / ranks.relevant.clamp(max=k)
 
 
 def precision(ranks: Ranks, k: int) -> Tensor:
     """Hits / k."""
-    return _hits(ranks, k) / k
+    return hits(ranks, k) / k
 
 
 def hit_rate(ranks: Ranks, k: int) -> Tensor:
@@ -136,7 +136,12 @@ def mrr(ranks: Ranks, k: int) -> Tensor:
 
 
 def average_precision(ranks: Ranks, k: int) -> Tensor:
-    """Mean over min(k, |T|) of the precision at each hit.
+    """Mean over min(k, |T|) of the precision at each hit."""
+    return precision_sum(ranks, k) / ranks.relevant.clamp(max=k)
+
+
+def precision_sum(ranks: Ranks, k: int) -> Tensor:
+    """Sum of the precision at each hit.
 
     At place j of n equal scores with h relevant, behind H of the user's items, a hit has H + 1 + j (h - 1) /
     (n - 1) hits up to it.
@@ -147,7 +152,23 @@ def average_precision(ranks: Ranks, k: int) -> Tensor:
     inverse = ranks_sum[hi] - ranks_sum[lo]  # sum of 1 / rank over the places in the list
     among = (size - 1).double() / (ranks.tied - 1).clamp(min=1)
     value = (before + 1) * inverse + among * ((hi - lo) - (ranks.above + 1) * inverse)
-    return _by_user(ranks, value / ranks.tied) / ranks.relevant.clamp(max=k)
+    return _by_user(ranks, value / ranks.tied)
+
+
+def dcg(ranks: Ranks, k: int) -> Tensor:
+    """Sum over hits of 1 at rank 1 and 1 / log2(rank) beyond, so that rank 2 is not discounted
+    (Jarvelin & Kekalainen, TOIS 2002)."""
+    return _by_user(ranks, _gains(ranks, k))
+
+
+def snips_dcg(ranks: Ranks, k: int, propensity: Tensor) -> Tensor:
+    """`dcg` of items that were seen with chances `propensity` [N] in (0, 1], in the order of the ranks.
+
+    Each counts by 1 / propensity, over the sum of these: self-normalised inverse propensity scores
+    (Swaminathan & Joachims, NIPS 2015). Equal propensities give dcg / |T|.
+    """
+    weight = 1 / propensity.double()
+    return _by_user(ranks, weight * _gains(ranks, k)) / _by_user(ranks, weight)
 
 
 METRICS: dict[str, Callable[[Ranks, int], Tensor]] = {
@@ -175,9 +196,18 @@ def _span(ranks: Ranks, k: int) -> tuple[Tensor, Tensor]:
     return ranks.above.clamp(max=k), (ranks.above + ranks.tied).clamp(max=k)
 
 
-def _hits(ranks: Ranks, k: int) -> Tensor:
+def hits(ranks: Ranks, k: int) -> Tensor:
+    """Relevant items in the list."""
     lo, hi = _span(ranks, k)
     return _by_user(ranks, (hi - lo).double() / ranks.tied)
+
+
+def _gains(ranks: Ranks, k: int) -> Tensor:
+    """What each item adds to `dcg`: [N]."""
+    place = torch.arange(1, k + 1, dtype=torch.float64, device=ranks.user.device)
+    gains = _sums(1 / place.log2().clamp(min=1))
+    lo, hi = _span(ranks, k)
+    return (gains[hi] - gains[lo]) / ranks.tied
 
 
 def _by_user(ranks: Ranks, values: Tensor) -> Tensor:

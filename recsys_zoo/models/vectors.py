@@ -91,6 +91,7 @@ class VectorModel(Model):
         "plateau_factor": 1.0,
         "epochs": 1000,
     }
+    negatives_of: ClassVar[Literal["user", "all"]] = "user"  # of whose unlabelled items negatives are drawn
 
     def __init__(self, cfg: VectorConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)

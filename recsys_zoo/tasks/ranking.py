@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ..batch import Pairs
-from ..data.sample import Negatives
+from ..batch import Pairs, PairsOfAll
+from ..data.sample import Negatives, UnlabelledPairs
 from ..data.store import Prepared
-from ..evaluation.full_rank import FullRanking, NotFinite, full_ranking
+from ..evaluation.full_rank import FullRanking, NotFinite, Scorer, full_ranking
+from ..evaluation.judged import JudgedRanking, judged_ranking
 from ..itemlists import ItemLists
-from ..metrics.ranking import evaluate_ranking
+from ..losses.propensity import popularity_propensities
+from ..metrics.ranking import evaluate_ranking, snips_dcg
 from .base import Evaluation, Loss
 
 KS = (20, 50)
+PROPENSITY_CLIP = 0.01
 
 
 class Ranks(Protocol):
@@ -71,6 +75,28 @@ class PairExamples:
         return part
 
 
+class FreePairExamples(PairExamples):
+    """Pairs drawn with replacement, and beside each some that are drawn from all users' pairs without an
+    interaction."""
+
+    def __init__(self, lists: ItemLists, items: int, count: int) -> None:
+        super().__init__(lists, None, count)
+        self.unlabelled = UnlabelledPairs(lists, items)
+
+    def batch(self, rows: Tensor) -> PairsOfAll:
+        """As many pairs as there are numbers [B]."""
+        rows = torch.randint(len(self), rows.shape, device=self.device)
+        other, neg = self.unlabelled.draw(len(rows), self.count)
+        weight = torch.ones(len(rows), device=self.device)
+        return PairsOfAll(self.user[rows], self.item[rows], neg, weight, other)
+
+    def on(self, device: torch.device) -> FreePairExamples:
+        """The same on a device."""
+        there = super().on(device)
+        there.unlabelled = self.unlabelled.to(device)
+        return there
+
+
 class RankedExamples:
     """Every user with a relevant item is an example; what was seen before is no candidate."""
 
@@ -105,7 +131,10 @@ class RankingTask:
 
     train: the splits to learn from, together; valid: the split that picks the best epoch, or "" for none.
     negatives: as many a pair, drawn by `weight` [items] (None: all alike) from what the user has not in the
-    training splits; of a user who has everything there is none, and no pair either.
+    training splits; of a user who has everything there is none, and no pair either. of_all: they are drawn
+    from the pairs of all users, all alike.
+    snips: cut-offs of snips_dcg, by propensities (n_i / max n)^0.5 of n_i training pairs, not below
+    `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here are all).
     """
 
     def __init__(
@@ -116,13 +145,18 @@ class RankingTask:
         train: Sequence[str] = ("train",),
         valid: str = "valid",
         ks: Sequence[int] = KS,
+        of_all: bool = False,
+        snips: Sequence[int] = (),
     ) -> None:
-        self.data, self.ks = data, tuple(ks)
+        self.data, self.ks, self.snips = data, tuple(ks), tuple(snips)
         self.items = data.schema.size("item")
         seen = data.lists(*train)
-        learnt = seen.shorter_than(self.items) if negatives else seen
-        drawn = Negatives(learnt, self.items, weight) if negatives else None
-        self.train = PairExamples(learnt, drawn, negatives)
+        if of_all:
+            self.train: PairExamples = FreePairExamples(seen, self.items, negatives)
+        else:
+            learnt = seen.shorter_than(self.items) if negatives else seen
+            drawn = Negatives(learnt, self.items, weight) if negatives else None
+            self.train = PairExamples(learnt, drawn, negatives)
         self.valid = RankedExamples(data.lists(*[valid] * bool(valid)), seen)
 
     def loss(self, model: Any, batch: Pairs) -> Loss:
@@ -130,15 +164,15 @@ class RankingTask:
         parts = model.losses(batch)
         return Loss(sum(parts.values()), parts)
 
-    @torch.no_grad()
     def ranking(self, model: Any, examples: RankedExamples) -> FullRanking:
         """Places of the relevant items among all that the user has not seen."""
-        training = model.training
-        model.eval()
-        try:
-            return full_ranking(model.scoring(), examples.relevant, examples.seen, self.items)
-        finally:
-            model.train(training)
+        with _scoring(model) as score:
+            return full_ranking(score, examples.relevant, examples.seen, self.items)
+
+    def judged(self, model: Any, relevant: ItemLists, judged: ItemLists) -> JudgedRanking:
+        """Places of the relevant items among those that were judged for the user."""
+        with _scoring(model) as score:
+            return judged_ranking(score, relevant, judged, self.items)
 
     def evaluate(
         self, model: Any, examples: RankedExamples, batch_size: int, precision: str = "fp32"
@@ -149,4 +183,20 @@ class RankingTask:
         except NotFinite:
             return Evaluation({}, None)
         metrics = evaluate_ranking(found.ranks, self.ks)
+        if self.snips:
+            counts = torch.bincount(examples.seen.items.cpu(), minlength=self.items)
+            theta = popularity_propensities(counts).clamp(min=PROPENSITY_CLIP)[found.items]
+            metrics |= {f"snips_dcg@{k}": snips_dcg(found.ranks, k, theta) for k in self.snips}
         return Evaluation({name: float(values.mean()) for name, values in metrics.items()}, None)
+
+
+@contextlib.contextmanager
+def _scoring(model: Any) -> Iterator[Scorer]:
+    """The scores of a model as it is, in evaluation mode and without gradients."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model.scoring()
+    finally:
+        model.train(training)
