@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_zoo.data.interactions import InteractionSpec
-from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec
+from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec, rejected_of
 from recsys_zoo.errors import InputError
-from recsys_zoo.evaluation.judged import rejected_of
 
 from .item_lists import cut_valid
 from .recipe import Expected, Raw, Recipe, Say

@@ -22,6 +22,7 @@ from torch import Tensor
 from .board.draws import FILE, Draws, of_users, write_draws
 from .board.key import JUDGED, RANKING
 from .board.rows import Row
+from .data.spec import rejected_of
 from .data.store import Prepared
 from .errors import InputError
 from .evaluation import judged
@@ -170,7 +171,7 @@ def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
                          "row; no model here takes it yet, so divide the data by another rule")
     for name in ("train", "test", *["valid"] * (cfg.protocol == "honest")):
         data.split(name)
-    if judged.rejected_of("test") in data.names and cfg.protocol == "published":
+    if rejected_of("test") in data.names and cfg.protocol == "published":
         raise InputError(f"{data.schema.dataset}: a test of judged items never picks the epoch; set "
                          "protocol=honest")
     if len(cfg.train.stages) > 1:
@@ -189,7 +190,7 @@ def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
 def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare: int = 0) -> Measured:
     """A fitted model on a split: among all items that are not in the splits `seen`, or among those that were
     judged, where the data know them; then also among the rare ones of these (`RunConfig.rare`)."""
-    task, rejected = RankingTask(data, 0, train=seen, valid=split), judged.rejected_of(split)
+    task, rejected = RankingTask(data, 0, train=seen, valid=split), rejected_of(split)
     if rejected not in data.names:
         found = task.ranking(model, task.valid)
         return Measured(found, found.users, evaluate_ranking(found.ranks, KS), {}, MAIN)
@@ -251,7 +252,7 @@ def train(
             if draws is not None:
                 write_draws(out / FILE, draws)
         facts = runs.facts_of(cfg, replace(ranking.fit, seconds=ranking.seconds), model)
-        protocol = JUDGED if judged.rejected_of("test") in data.names else RANKING[cfg.protocol]
+        protocol = JUDGED if rejected_of("test") in data.names else RANKING[cfg.protocol]
         facts |= {"protocol": protocol, "selection": "test" if ranking.published else "valid"}
         if isinstance(model, Scorer):
             facts["device"] = "cpu"

@@ -34,6 +34,11 @@ def given_of(split: str) -> str:
     return f"{split}_given"
 
 
+def rejected_of(split: str) -> str:
+    """The split with the pairs that were judged beside those of this one, and are not relevant."""
+    return f"{split}_rejected"
+
+
 def _without_defaults(values: dict[str, Any], spec: Frozen, names: tuple[str, ...]) -> dict[str, Any]:
     """Settings younger than data that were prepared without them: left out where they have their default, so
     that digests stay."""

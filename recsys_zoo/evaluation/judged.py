@@ -23,11 +23,6 @@ METRICS = {"dcg": dcg, "hits": hits, "precision_sum": precision_sum, "recall": r
            "map": average_precision, "ndcg": ndcg}
 
 
-def rejected_of(split: str) -> str:
-    """The split with the pairs that were judged beside those of this one, and are not relevant."""
-    return f"{split}_rejected"
-
-
 @dataclass(frozen=True)
 class JudgedRanking:
     """found: places of the relevant items among those that were judged. users [U]: all with a judged item."""
