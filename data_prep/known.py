@@ -35,7 +35,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     adult.RECIPE, *criteo_x4.RECIPES, *avazu_x4.RECIPES, kkbox_x1.RECIPE,
     *amazonelectronics_x1.RECIPES, *taobaoad_x1.RECIPES, *kuaivideo_x1.RECIPES, *microvideo17m_x1.RECIPES,
     *item_lists.RECIPES, *citeulike.RECIPES,
-    coat.RECIPE)}
+    *coat.RECIPES)}
 
 
 def run(name: str, *, raw: Path | None, out: Path, downloads: Path | None = None) -> Prepared:

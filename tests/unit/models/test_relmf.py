@@ -1,0 +1,104 @@
+"""Rel-MF and WMF against sums by hand, and what their batches are made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recsys_zoo import create
+from recsys_zoo.batch import Pairs, PairsOfAll
+from recsys_zoo.errors import InputError
+from recsys_zoo.itemlists import ItemLists
+from recsys_zoo.tasks.ranking import RankingTask
+from tests import toys
+from tests.unit.tasks.test_ranking import data
+
+USERS, ITEMS = 6, 5
+TRAIN = ItemLists.of(torch.tensor([0, 1, 2, 3, 0, 1, 4]), torch.tensor([0, 0, 0, 0, 1, 3, 3]), USERS, ITEMS)
+BATCH = PairsOfAll(torch.tensor([0, 1]), torch.tensor([1, 3]), torch.tensor([[2, 4], [1, 0]]), torch.ones(2),
+                   torch.tensor([[3, 5], [2, 4]]))
+
+
+def model(name: str, **settings):
+    made = create(name, toys.ranking(USERS, ITEMS), seed=1, embedding={"dim": 4, "init_std": 0.5},
+                  **settings)
+    made.prepare(TRAIN)
+    return made
+
+
+def loss(made, pairs: Pairs = BATCH) -> float:
+    terms = made.losses(pairs)
+    assert list(terms) == ["pointwise"]
+    return float(terms["pointwise"].detach())
+
+
+def by_hand(made, theta: dict[tuple[int, int], float], weight: float) -> float:
+    """Over the clicks (0, 1) and (1, 3), and the unlabelled pairs of BATCH."""
+    users, items = made.vectors()
+    p = torch.sigmoid(users @ items.t()).detach().double()
+    total = 0.0
+    for pair in ((0, 1), (1, 3)):
+        inverse = 1 / theta[pair]
+        total += float(inverse * (1 - p[pair]) ** 2 + weight * (1 - inverse) * p[pair] ** 2)
+    total += sum(weight * float(p[pair] ** 2) for pair in ((3, 2), (5, 4), (2, 1), (4, 0)))
+    return total / (2 + weight * 4)
+
+
+def test_the_loss_of_a_batch_by_hand():
+    theta = {(0, 1): 0.5, (1, 3): 0.5**0.5}  # items with 4, 1, 0, 2 and 0 clicks
+    for clip in (0.0, 0.6):
+        made = model("relmf", clip=clip)
+        clipped = {pair: max(value, clip) for pair, value in theta.items()}
+        assert loss(made) == pytest.approx(by_hand(made, clipped, 1.0), rel=1e-5)
+    weighted = model("wmf", unlabelled_weight=0.3)
+    assert loss(weighted) == pytest.approx(by_hand(weighted, {(0, 1): 1.0, (1, 3): 1.0}, 0.3), rel=1e-5)
+
+
+@pytest.mark.parametrize("error", ["squared", "log"])
+def test_clipping_at_one_no_power_and_wmf_of_weight_one_are_the_same_model(error):
+    plain = loss(model("wmf", error=error))
+    assert loss(model("relmf.naive", error=error)) == pytest.approx(plain)
+    assert loss(model("relmf.rmf", power=0.0, error=error)) == pytest.approx(plain)
+    assert loss(model("relmf.rmf", error=error)) != pytest.approx(plain)
+
+
+def test_an_item_without_a_click_shifts_nothing():
+    made = model("relmf")
+    assert made.theta.tolist() == pytest.approx([1, 0.5, 0.5, 0.5**0.5, 0.5])
+
+
+def test_negatives_without_users_of_their_own_are_of_the_rows_user():
+    pairs = Pairs(BATCH.user, BATCH.pos, BATCH.neg, BATCH.weight)
+    same = PairsOfAll(BATCH.user, BATCH.pos, BATCH.neg, BATCH.weight, torch.tensor([[0, 0], [1, 1]]))
+    made = model("relmf")
+    assert loss(made, pairs) == loss(made, same) != loss(made)
+
+
+def test_own_propensities_of_items_and_of_pairs():
+    made = model("relmf.rmf")
+    table = 0.1 + 0.8 * torch.rand(USERS, ITEMS, generator=torch.Generator().manual_seed(0))
+    made.use_propensities(table)
+    theta = {pair: float(table[pair]) for pair in ((0, 1), (1, 3))}
+    assert loss(made) == pytest.approx(by_hand(made, theta, 1.0), rel=1e-5)
+    made.use_propensities(table[0])
+    theta = {pair: float(table[0, pair[1]]) for pair in theta}
+    assert loss(made) == pytest.approx(by_hand(made, theta, 1.0), rel=1e-5)
+    for wrong, said in ((table[:, :2], "propensities of the shape"), (table * 0, "above 0 and at most 1")):
+        with pytest.raises(InputError, match=said):
+            made.use_propensities(wrong)
+
+
+def test_batches_hold_clicks_with_replacement_and_unlabelled_pairs_of_all_users():
+    held = data()
+    task = RankingTask(held, 2, of_all=True)
+    clicks = set(zip(*(t.tolist() for t in held.lists("train").pairs()), strict=True))
+    torch.manual_seed(0)
+    batch = task.train.on(torch.device("cpu")).batch(torch.arange(400))
+    drawn = list(zip(batch.user.tolist(), batch.pos.tolist(), strict=True))
+    assert set(drawn) <= clicks
+    assert len(set(drawn)) < 400
+    free = list(zip(batch.neg_users().flatten().tolist(), batch.neg.flatten().tolist(), strict=True))
+    assert len(free) == 800
+    assert not clicks & set(free)
+    assert bool((batch.neg_users() != batch.user[:, None]).any())
+    assert torch.equal(batch.rows(3, 5).neg_users(), batch.neg_users()[3:5])
