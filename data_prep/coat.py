@@ -2,7 +2,8 @@
 
 As interactions: a rating of 4 or 5 is a positive (in coat_3 one of 3 too). A tenth of the training positives
 is validation (by a hash of the pair). The test keeps all 16 coats that each user was shown: the positives in
-`test`, the others in `test_rejected`, so that models can be compared on what was judged, which no choice of the user has selected.
+`test`, the others in `test_rejected`, so that models can be compared on what was judged, which no choice of
+the user has selected.
 Attributes of users and coats are not read: benchmarks/schemas/coat.toml has them, for click models.
 """
 

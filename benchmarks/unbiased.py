@@ -1,0 +1,300 @@
+"""Coat: MF, WMF, Rel-MF and ExpoMF on the randomised test, each tuned by as many trials on the SNIPS metric.
+
+    python benchmarks/unbiased.py tune --data prepared/coat --out tuning/coat
+    python benchmarks/unbiased.py run --data prepared/coat --studies tuning/coat --out runs/coat \\
+        --rows benchmarks/results/coat.jsonl
+    python benchmarks/unbiased.py ablate --data prepared/coat --raw COAT --studies tuning/coat \\
+        --out benchmarks/results/studies/coat.csv
+    python benchmarks/unbiased.py table --rows benchmarks/results/coat.jsonl \\
+        --ablations benchmarks/results/studies/coat.csv --out benchmarks/results/coat.md
+
+tune, run and ablate go on where they were stopped. No setting and no epoch is chosen on the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from data_prep.coat import ITEMS, USERS
+from recsys_zoo import create
+from recsys_zoo.board.rows import Row, append_row, read_rows
+from recsys_zoo.config import write_toml
+from recsys_zoo.data.encode import Encoder
+from recsys_zoo.data.store import Prepared
+from recsys_zoo.files import write_whole
+from recsys_zoo.losses.propensity import popularity_propensities
+from recsys_zoo.rankruns import measured
+from recsys_zoo.runs import RunConfig, model_settings, read_recipe, train
+from recsys_zoo.schema import FIRST
+from recsys_zoo.space import space_of
+from recsys_zoo.tasks.ranking import RankingTask
+from recsys_zoo.train.callbacks import Callback
+from recsys_zoo.train.trainer import Trainer
+from recsys_zoo.tuning import Study
+
+MODELS = {"MF": "relmf.naive", "WMF": "wmf", "Rel-MF": "relmf", "ExpoMF": "expomf"}
+TRIALS = 40
+SEEDS = tuple(range(2, 12))  # none of them that of the trials, 1
+METRICS = tuple(f"{metric}@{k}" for metric in ("dcg", "recall", "map", "ndcg") for k in (1, 3, 5))
+TRAINING = {"batch_size": 512, "patience": 30, "epochs": 300, "save_every_s": 3600.0}
+WIDTHS = {"choices": [10, 30, 50, 100, 200]}
+SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given, it is the setting's own
+    "MF": {}, "WMF": {"model.unlabelled_weight": {}}, "Rel-MF": {"model.clip": {}, "model.power": {}},
+    "ExpoMF": {"model.dim": WIDTHS, "model.l2": {}, "model.precision": {}, "model.exposure": {},
+               "model.epochs": {}},
+}
+TRAINED = {"model.embedding.dim": WIDTHS, "train.lr": {"low": 1e-3, "high": 2e-2, "log": True},
+           "train.table_l2": {"low": 1e-6, "high": 1e-2, "log": True}}  # of all but ExpoMF
+FIGURES = {  # digitised from the README of usaito/unbiased-implicit-rec-real: one run, +-0.0002
+    "all": {"WMF": (0.0117, 0.0275, 0.0361), "ExpoMF": (0.0156, 0.0318, 0.0403),
+            "Rel-MF": (0.0190, 0.0396, 0.0486)},
+    "rare": {"WMF": (0.0097, 0.0253, 0.0340), "ExpoMF": (0.0162, 0.0325, 0.0402),
+             "Rel-MF": (0.0158, 0.0361, 0.0450)},
+}
+
+
+def base(model: str, **more: Any) -> RunConfig:
+    """The recipe that is tuned."""
+    settings = {"board": "coat", "data": "coat", "model": {"name": model}, "train": TRAINING, **more}
+    return RunConfig.parse(settings, "unbiased").resolved()
+
+
+def study(name: str, data: Prepared, folder: Path) -> Study:
+    """The study of a model. Nothing is pruned: the first epochs say little here."""
+    tuned = SPACES[name] | (TRAINED if name != "ExpoMF" else {})
+    ranges = folder / "ranges.toml"
+    write_whole(ranges, write_toml(nested({key: search for key, search in tuned.items() if search})))
+    space = space_of(base(MODELS[name]), only=list(tuned), file=ranges)
+    return Study(name, space, data, folder, TRIALS, pruner="none")
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """Tables of dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        *groups, last = name.split(".")
+        at = found
+        for group in groups:
+            at = at.setdefault(group, {})
+        at[last] = value
+    return found
+
+
+def tune(options: argparse.Namespace) -> None:
+    """As many trials for each model."""
+    data = Prepared.open(options.data)
+    for name in MODELS:
+        study(name, data, options.out / name).run()
+
+
+def run(options: argparse.Namespace) -> None:
+    """The chosen settings over the seeds, each tested once."""
+    data, have = Prepared.open(options.data), set()
+    if options.rows.is_file():
+        have = {(row.label, row.seed) for row in read_rows(options.rows)}
+    for name in MODELS:
+        cfg = read_recipe(options.studies / name / "recipe.toml")
+        for seed in SEEDS:
+            if (MODELS[name], seed) in have:
+                continue
+            seeded = cfg.model_copy(update={"train": cfg.train.model_copy(update={"seed": seed})})
+            out = options.out / f"{name}-{seed}"
+            row = train(seeded, data, out, say=lambda line: None, callbacks=[Callback()])
+            append_row(options.rows, row)
+            print(name, seed, f"dcg@5 {row.metrics['test.dcg@5']:.4f}", flush=True)
+
+
+class Ablation(NamedTuple):
+    """One variant, of one hypothesis: settings, and propensities [I] or [U, I] of the user's own, or none."""
+
+    hypothesis: str
+    variant: str
+    cfg: RunConfig
+    theta: Tensor | None = None
+
+
+def ablations(studies: Path, raw: Path, data: Prepared) -> Iterator[Ablation]:
+    """Every variant has the settings that were chosen for MF, but for what its name says."""
+    chosen = read_recipe(studies / "MF" / "recipe.toml").resolved()
+
+    def variant(**settings: Any) -> RunConfig:
+        return chosen.model_copy(update={"model": {**chosen.model, "name": "relmf", **settings}})
+
+    for clip in (1.0, 0.5, 0.35, 0.25, 0.0):
+        yield Ablation("variance", f"M = {clip:g}", variant(clip=clip))
+    rated, shipped = exposures(raw, data)
+    for clip in (0.5, 0.0):
+        yield Ablation("propensity", f"by ratings of any value, M = {clip:g}", variant(clip=clip), rated)
+        yield Ablation("propensity", f"shipped with the data, M = {clip:g}", variant(clip=clip), shipped)
+    yield Ablation("errors", "log, M = 1", variant(clip=1.0, error="log"))
+    yield Ablation("errors", "log, M = 0", variant(clip=0.0, error="log"))
+    yield Ablation("unbounded", "1 - Y / theta cut at 0, M = 0", variant(clip=0.0, non_negative=True))
+    yield Ablation("popularity", "popularity alone", RunConfig(model={"name": "popularity"}).resolved())
+
+
+def exposures(raw: Path, data: Prepared) -> tuple[Tensor, Tensor]:
+    """By how often an item was rated at all in training [I]; and the estimates shipped with Coat [U, I], the
+    largest of them 1, as those by popularity are."""
+    ratings = pl.read_parquet(raw / "train.parquet")
+    counts = torch.bincount(numbers(data, "item", ratings["item"]), minlength=ITEMS)
+    pairs = pl.read_parquet(raw / "propensities.parquet")
+    table = torch.zeros(USERS, ITEMS)
+    table[numbers(data, "user", pairs["user"]), numbers(data, "item", pairs["item"])] = torch.from_numpy(
+        pairs["propensity"].to_numpy().copy())
+    return popularity_propensities(counts, 1.0).float(), table / table.max()
+
+
+def numbers(data: Prepared, column: str, ids: pl.Series) -> Tensor:
+    """Numbers from 0 of raw ids."""
+    encoder = Encoder.open(data.folder / "encoding")
+    return torch.from_numpy(encoder.vocabularies[column].encode(ids.cast(pl.String))).long() - FIRST
+
+
+def tested(ablation: Ablation, data: Prepared, seed: int) -> dict[str, float]:
+    """Metrics on test, fitted as a run of the honest protocol is."""
+    cfg = ablation.cfg.train.model_copy(update={"seed": seed})
+    name, settings = ablation.cfg.model["name"], model_settings(ablation.cfg)
+
+    def fitted(splits: tuple[str, ...], rates: tuple[float, ...] | None = None) -> tuple[Any, Any]:
+        model = create(name, data.schema, seed=seed, **settings)
+        model.prepare(data.lists(*splits))
+        if ablation.theta is not None:
+            model.use_propensities(ablation.theta)
+        task = RankingTask(data, model.negatives, train=splits, valid="" if rates else "valid", of_all=True,
+                           snips=(5,))
+        return model, Trainer(task, cfg, schedule=rates).fit(model)
+
+    both = ("train", "valid")
+    if name == "popularity":
+        model = create(name, data.schema)
+        model.fit(data.lists(*both))
+    else:
+        fit = fitted(("train",))[1]
+        model, _ = fitted(both, fit.rates[: fit.best_epoch])
+    return measured(model, data, both, "test").means
+
+
+FIELDS = ("hypothesis", "variant", "seed", *METRICS, *(f"rare_{metric}" for metric in METRICS))
+
+
+def ablate(options: argparse.Namespace) -> None:
+    """One line a variant and seed."""
+    data = Prepared.open(options.data)
+    done = read_lines(options.out) if options.out.is_file() else []
+    for ablation in ablations(options.studies, options.raw, data):
+        for seed in SEEDS[:1] if ablation.hypothesis == "popularity" else SEEDS[:5]:
+            if any((line["variant"], line["seed"]) == (ablation.variant, str(seed)) for line in done):
+                continue
+            found = tested(ablation, data, seed)
+            line = {"hypothesis": ablation.hypothesis, "variant": ablation.variant, "seed": str(seed)}
+            done.append(line | {name: f"{found[name]:.6f}" for name in FIELDS[3:]})
+            out = io.StringIO()
+            writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(done)
+            write_whole(options.out, out.getvalue())
+            print(ablation.variant, seed, f"dcg@5 {found['dcg@5']:.4f}", flush=True)
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    """The lines of the CSV file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def spread(values: list[float]) -> str:
+    """Mean and deviation over seeds."""
+    return f"{fmean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+
+
+def table(options: argparse.Namespace) -> None:
+    """Both tables, the ratios beside those of the figures, and the ablations."""
+    rows: dict[str, list[Row]] = {name: [] for name in MODELS}
+    names = {label: name for name, label in MODELS.items()}
+    for row in read_rows(options.rows):
+        rows[names[row.label]].append(row)
+    lines: list[str] = []
+    for part, title in (("", "All judged items"), ("rare_", "Rare items")):
+        lines += [f"## {title}", "", f"| model | {' | '.join(METRICS)} |", "|---" * (len(METRICS) + 1) + "|"]
+        for name, own in rows.items():
+            cells = [spread([row.metrics[f"test.{part}{metric}"] for row in own]) for metric in METRICS]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines += ["", *ratios(rows, part), ""]
+    lines += ["## Chosen settings", "", *settings(rows), "", "## Ablations", ""]
+    lines += ["| hypothesis | variant | seeds | DCG@5 | DCG@5, rare |", "|---|---|---|---|---|"]
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for line in read_lines(options.ablations):
+        groups.setdefault((line["hypothesis"], line["variant"]), []).append(line)
+    for (hypothesis, variant), own in groups.items():
+        cells = [spread([float(line[name]) for line in own]) for name in ("dcg@5", "rare_dcg@5")]
+        lines.append(f"| {hypothesis} | {variant} | {len(own)} | {' | '.join(cells)} |")
+    write_whole(options.out, "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def ratios(rows: dict[str, list[Row]], part: str) -> list[str]:
+    """Rel-MF's DCG over that of the others, beside the same of the digitised figures."""
+    lines = ["| Rel-MF over | DCG@1 | DCG@3 | DCG@5 | figures, DCG@1 | DCG@3 | DCG@5 |", "|---" * 7 + "|"]
+    figures = FIGURES["rare" if part else "all"]
+    for name in ("MF", "WMF", "ExpoMF"):
+        ours, theirs = [], []
+        for place, k in enumerate((1, 3, 5)):
+            one, other = (fmean(row.metrics[f"test.{part}dcg@{k}"] for row in rows[n])
+                          for n in ("Rel-MF", name))
+            ours.append(f"{one / other:.3f}")
+            printed = figures["Rel-MF"][place] / figures[name][place] if name in figures else None
+            theirs.append("-" if printed is None else f"{printed:.3f}")
+        lines.append(f"| {name} | {' | '.join(ours + theirs)} |")
+    return lines
+
+
+def settings(rows: dict[str, list[Row]]) -> list[str]:
+    """What was tuned, as it was chosen, and its value on valid over the seeds."""
+    lines = ["| model | chosen | trials | valid SNIPS DCG@5 over seeds |", "|---|---|---|---|"]
+    for name, own in rows.items():
+        config = own[0].config
+        chosen = []
+        for key in (*SPACES[name], *(TRAINED if name != "ExpoMF" else ())):
+            value: Any = config
+            for part in key.split("."):
+                value = value[part]
+            chosen.append(f"{key.rpartition('.')[2]} {value:g}")
+        valid = spread([row.metrics["valid.snips_dcg@5"] for row in own])
+        lines.append(f"| {name} | {', '.join(chosen)} | {own[0].trials} | {valid} |")
+    return lines
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    for name, function in (("tune", tune), ("run", run), ("ablate", ablate), ("table", table)):
+        command = commands.add_parser(name, help=function.__doc__)
+        command.set_defaults(run=function)
+        command.add_argument("--out", type=Path, required=True)
+        if name != "table":
+            command.add_argument("--data", type=Path, required=True, help="prepared folder of coat")
+        if name in ("run", "ablate"):
+            command.add_argument("--studies", type=Path, required=True, help="the --out of tune")
+        if name in ("run", "table"):
+            command.add_argument("--rows", type=Path, required=True)
+        if name == "ablate":
+            command.add_argument("--raw", type=Path, required=True, help="raw Parquet files of Coat")
+        if name == "table":
+            command.add_argument("--ablations", type=Path, required=True, help="the --out of ablate")
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
