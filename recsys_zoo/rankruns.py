@@ -189,7 +189,8 @@ def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
 
 def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare: int = 0) -> Measured:
     """A fitted model on a split: among all items that are not in the splits `seen`, or among those that were
-    judged, where the data know them; then also among the rare ones of these (`RunConfig.rare`)."""
+    judged, where the data know them; then also among the rare ones of these (`RunConfig.rare`), where some of
+    them are relevant."""
     task, rejected = RankingTask(data, 0, train=seen, valid=split), rejected_of(split)
     if rejected not in data.names:
         found = task.ranking(model, task.valid)
@@ -197,8 +198,10 @@ def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare
     relevant, shown = data.lists(split), data.lists(split, rejected)
     test = task.judged(model, relevant, shown)
     kept = judged.rare_items(data.lists(*seen), task.items, rare)
-    few = task.judged(model, relevant.among(kept), shown.among(kept)).metrics()
-    more = {f"rare_{name}": float(value.mean()) for name, value in few.items()}
+    more: dict[str, float] = {}
+    if len((few := relevant.among(kept)).items):
+        values = task.judged(model, few, shown.among(kept)).metrics()
+        more = {f"rare_{name}": float(value.mean()) for name, value in values.items()}
     return Measured(test.found, test.users, test.metrics(), more, judged.MAIN)
 
 

@@ -17,7 +17,7 @@ from recsys_zoo.data.store import Prepared, Split
 from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation.judged import judged_ranking, rare_items
 from recsys_zoo.losses.propensity import popularity_propensities
-from recsys_zoo.rankruns import evaluate, fitted_on
+from recsys_zoo.rankruns import evaluate, fitted_on, measured
 from recsys_zoo.runs import RunConfig, identity, train
 from recsys_zoo.tasks.ranking import RankingTask
 from recsys_zoo.train.callbacks import Callback
@@ -69,6 +69,15 @@ def test_the_test_ranks_judged_items_and_rare_ones_apart(tmp_path):
     assert row.metrics["test.dcg@5_low"] < row.metrics["test.dcg@5"] < row.metrics["test.dcg@5_high"]
     assert "dcg@5" in read_draws(tmp_path / FILE).metrics
     assert evaluate(model, held, "test")["dcg@5"] == pytest.approx(row.metrics["test.dcg@5"], abs=1e-12)
+
+
+def test_without_a_relevant_rare_item_there_is_no_such_metric():
+    held = judged()
+    model = create("popularity", held.schema)
+    model.fit(held.lists("train"))
+    least = int(torch.bincount(held.lists("train").items, minlength=ITEMS).min())
+    for most, there in ((least - 1, False), (least + 30, True)):
+        assert ("rare_dcg@5" in measured(model, held, ("train",), "test", most).means) is there
 
 
 def test_such_rows_have_a_protocol_of_their_own(tmp_path):
