@@ -249,6 +249,9 @@ class Study:
         more = {"train": cfg.train.model_copy(update={"seed": seed}), "hparams": "valid",
                 "trials": len(trials), "choice": self.choice(trials)}
         settings = cfg.model_copy(update=more).model_dump(mode="json", exclude_defaults=True)
+        own = type(cfg)(model={"name": cfg.model["name"]}).resolved().train  # the model's defaults, not all's
+        settings["train"] = {key: value for key, value in more["train"].model_dump(mode="json").items()
+                             if value != own.model_dump(mode="json")[key]}
         write_whole(self.folder / "recipe.toml", write_toml(settings))
         for trial in trials:  # ended, so nobody claims them again; a larger budget elsewhere has others
             place = self._place(trial.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation.judged import judged_ranking, rare_items
 from recsys_zoo.losses.propensity import popularity_propensities
 from recsys_zoo.rankruns import evaluate, fitted_on, measured
-from recsys_zoo.runs import RunConfig, identity, train
+from recsys_zoo.runs import RunConfig, identity, read_recipe, train
+from recsys_zoo.space import space_of
 from recsys_zoo.tasks.ranking import RankingTask
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
+from recsys_zoo.tuning import Study
 from tests.unit.tasks.test_ranking import ITEMS, USERS, data
 
 TRAIN = {"batch_size": 256, "lr": 0.05, "epochs": 6, "patience": 4, "device": "cpu"}
@@ -126,6 +129,18 @@ def test_the_models_of_the_study_are_chosen_by_it(tmp_path, name):
     cfg = config(name).resolved()
     assert cfg.train.monitor == "snips_dcg@5"
     assert 0 < run(tmp_path, cfg).metrics["valid.snips_dcg@5"] <= 1
+
+
+def test_a_chosen_setting_that_is_the_default_of_others_stays_chosen(tmp_path):
+    """The model's own table_l2 is not 0."""
+    base = RunConfig.parse({"model": {"name": "wmf"}, "data": "x", "train": {**TRAIN, "epochs": 1}}, "run")
+    base = base.resolved()
+    space = replace(space_of(base, only=["train.lr"]), base=base.model_copy(
+        update={"train": base.train.model_copy(update={"table_l2": 0.0})}))
+    Study("wmf", space, judged(), tmp_path, 1, say=lambda line: None).run()
+    found = read_recipe(tmp_path / "recipe.toml").resolved().train
+    assert base.train.table_l2 > 0 == found.table_l2
+    assert found == space.base.train
 
 
 def test_what_makes_no_such_run_is_refused():
