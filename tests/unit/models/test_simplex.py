@@ -10,8 +10,11 @@ import torch.nn.functional as F
 
 from recsys_zoo import create
 from recsys_zoo.batch import Pairs
+from recsys_zoo.catalog import recipes
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models import vectors
+from recsys_zoo.runs import read_recipe
+from recsys_zoo.schema import FIRST
 from tests import toys
 
 USERS, ITEMS = 6, 8
@@ -39,6 +42,8 @@ def by_loop(model, user: int, history: list[int]) -> torch.Tensor:
     """h_u by the formulas, without the batch."""
     cfg, own = model.cfg, model.user_rows(torch.tensor([user]))[0].detach()
     items = model.item_rows(torch.arange(ITEMS)).detach()
+    if cfg.history_vectors == "own":
+        items = model.history_table.matrix("item")[FIRST:].detach()
     history = history[: cfg.history]
     pooled = torch.zeros(3)
     if cfg.pooling == "mean":
@@ -55,7 +60,8 @@ def by_loop(model, user: int, history: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("more", [{}, {"history": 3}, {"history": 10, "count_padding": True}])
+@pytest.mark.parametrize("more", [{}, {"history": 3}, {"history": 10, "count_padding": True},
+                                  {"history_vectors": "own"}])
 def test_vectors_of_users_are_those_of_loops(pooling, more):
     train = histories()
     model = made(train, pooling=pooling, own=0.3, **more)
@@ -104,6 +110,24 @@ def test_without_a_history_it_is_mf_with_this_loss():
         torch.testing.assert_close(model.losses(batch())[name], value)
     users = torch.arange(USERS)
     torch.testing.assert_close(model.scoring()(users), mf.scoring()(users))
+
+
+def test_a_table_of_histories_moves_by_users_alone():
+    model = made(histories(), history_vectors="own")
+    sum(model.losses(batch()).values()).backward()
+    gradient = next(model.history_table.parameters()).grad
+    moved = (gradient.abs().sum(1).nonzero().flatten() - FIRST).tolist()
+    assert moved == [0, 1, 3, 4, 5, 7]  # 0, 1, 4 of user 0 and 3, 5, 7 of user 4, without the pairs' items
+
+
+@pytest.mark.parametrize(("recipe", "users", "items", "count", "padding"), [
+    ("gowalla_m1/simplex", 29858, 40981, 7_164_992, 64),  # one more row: padding of the histories
+    ("gowalla_m1/simplex_mf_ccl", 29858, 40981, 4_533_824, 0),
+])
+def test_parameters_of_recipes_are_those_in_the_logs_of_the_authors(recipe, users, items, count, padding):
+    settings = dict(read_recipe(recipes()[recipe]).model)
+    model = create(settings.pop("name"), toys.ranking(users, items), **settings)
+    assert model.num_parameters() + padding == count
 
 
 def test_dropout_is_of_training_alone():
