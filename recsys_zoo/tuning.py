@@ -29,7 +29,7 @@ from .files import locked, write_whole
 from .launch import configure
 from .machine import git_commit
 from .models.base import Scorer
-from .runs import begin, identity, valid_is_test, with_label
+from .runs import RunConfig, begin, identity, valid_is_test, with_label
 from .space import Space
 from .suite import Task
 from .suite import plan as plan_recipes
@@ -249,9 +249,10 @@ class Study:
         more = {"train": cfg.train.model_copy(update={"seed": seed}), "hparams": "valid",
                 "trials": len(trials), "choice": self.choice(trials)}
         settings = cfg.model_copy(update=more).model_dump(mode="json", exclude_defaults=True)
-        own = type(cfg)(model={"name": cfg.model["name"]}).resolved().train  # the model's defaults, not all's
-        settings["train"] = {key: value for key, value in more["train"].model_dump(mode="json").items()
-                             if value != own.model_dump(mode="json")[key]}
+        # a recipe says what differs from the defaults of its model, which are not those of every training
+        defaults = RunConfig(model={"name": cfg.model["name"]}).resolved().train.model_dump(mode="json")
+        chosen = more["train"].model_dump(mode="json")
+        settings["train"] = {key: value for key, value in chosen.items() if value != defaults[key]}
         write_whole(self.folder / "recipe.toml", write_toml(settings))
         for trial in trials:  # ended, so nobody claims them again; a larger budget elsewhere has others
             place = self._place(trial.number)
