@@ -28,7 +28,7 @@ from torch import Tensor
 from data_prep.coat import ITEMS, USERS
 from recsys_zoo import create
 from recsys_zoo.board.rows import Row, append_row, read_rows
-from recsys_zoo.config import write_toml
+from recsys_zoo.config import nested, write_toml
 from recsys_zoo.data.encode import Encoder
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.files import write_whole
@@ -76,18 +76,6 @@ def study(name: str, data: Prepared, folder: Path) -> Study:
     write_whole(ranges, write_toml(nested({key: search for key, search in tuned.items() if search})))
     space = space_of(base(MODELS[name]), only=list(tuned), file=ranges)
     return Study(name, space, data, folder, TRIALS, pruner="none")
-
-
-def nested(values: dict[str, Any]) -> dict[str, Any]:
-    """Tables of dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        *groups, last = name.split(".")
-        at = found
-        for group in groups:
-            at = at.setdefault(group, {})
-        at[last] = value
-    return found
 
 
 def tune(options: argparse.Namespace) -> None:

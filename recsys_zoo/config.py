@@ -215,3 +215,19 @@ def set_dotted(values: dict[str, Any], assignment: str) -> None:
         if not isinstance(values, dict):
             raise InputError(f"--set {assignment}: {part!r} is not a group of settings")
     values[last] = value
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name as tables of tables.
+
+    >>> nested({"model.dim": 8, "train.lr": 0.1})
+    {'model': {'dim': 8}, 'train': {'lr': 0.1}}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        *groups, last = name.split(".")
+        at = found
+        for group in groups:
+            at = at.setdefault(group, {})
+        at[last] = value
+    return found

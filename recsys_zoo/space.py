@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from .config import Search, read_toml, toml_value
+from .config import Search, nested, read_toml, toml_value
 from .errors import InputError, unknown_name
 from .models.base import Scorer
 from .registry import merge, preset_settings
@@ -86,14 +86,7 @@ class Space:
 
     def configure(self, values: dict[str, Any]) -> RunConfig:
         """The recipe with these values; InputError where they do not go together."""
-        nested: dict[str, Any] = {}
-        for name, value in values.items():
-            at = nested
-            *groups, last = name.split(".")
-            for group in groups:
-                at = at.setdefault(group, {})
-            at[last] = value
-        settings = merge(self.base.model_dump(mode="json"), nested)
+        settings = merge(self.base.model_dump(mode="json"), nested(values))
         return RunConfig.parse(settings, "tune").resolved()
 
     def record(self) -> dict[str, Any]:

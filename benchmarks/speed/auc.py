@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 from ctr import AUC_LOSS, contender
+from driver import options, parse
 from machine import append, commit, machine, write_report
 
 HERE = Path(__file__).parent
@@ -57,8 +57,8 @@ def report(lines: list[dict[str, Any]]) -> str:
                 gap = statistics.fmean(values) - statistics.fmean(peer)
                 words = f"{gap:+.5f} +- {math.sqrt(_error(values) + _error(peer)):.5f}"
             mean, deviation = statistics.fmean(values), math.sqrt(_error(values) * len(values))
-            cells_of = [*cell, name, len(values), f"{mean:.5f} ({deviation:.5f})", words]
-            text.append(f"| {' | '.join(map(str, cells_of))} |")
+            line = [*cell, name, len(values), f"{mean:.5f} ({deviation:.5f})", words]
+            text.append(f"| {' | '.join(map(str, line))} |")
     return "\n".join(text) + "\n"
 
 
@@ -69,27 +69,17 @@ def _error(values: list[float]) -> float:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, peer=True)
     add = parser.add_argument
-    add("--report", type=Path, help="only write FILE.md from the lines of FILE.jsonl")
-    add("--fuxictr", type=Path, help="git checkout of FuxiCTR")
-    add("--peer-python", help="interpreter of FuxiCTR's environment")
     add("--shape", default="criteo1m")
     add("--model", default="AutoInt")
     add("--batch", type=int, default=4096)
     add("--steps", type=int, default=200, help="a multiple of 10")
     add("--seeds", default="1,2,3,4,5")
     add("--contenders", default="fuxictr tuned,ours exact,ours rows")
-    add("--log", default=os.devnull, help="file for the contenders' messages")
-    add("--out", type=Path, help="JSON lines, appended")
-    args = parser.parse_args()
-    if args.report:
-        write_report(args.report, report)
-        return
-    if not (args.fuxictr and args.peer_python and args.out) or args.steps % 10:
-        parser.error("--fuxictr, --peer-python and --out are needed, and --steps in tens")
+    args = parse(parser, report)
+    if args.steps % 10:
+        parser.error(f"--steps {args.steps}: give a multiple of 10")
     text = args.out.read_text(encoding="utf-8") if args.out.exists() else ""
     held = [json.loads(line) for line in text.splitlines()]
     key = [args.shape, args.model, args.batch, args.steps]

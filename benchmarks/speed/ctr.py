@@ -22,14 +22,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from driver import Worker, step_times, take_turns
-from machine import append, commit, machine, write_report
+from driver import Worker, options, parse, step_times, take_turns
+from machine import append, commit, machine
 
 HERE = Path(__file__).parent
 OURS: dict[str, dict[str, Any]] = {
@@ -166,13 +165,8 @@ def report(lines: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, peer=True)
     add = parser.add_argument
-    add("--report", type=Path, help="only write FILE.md from the lines of FILE.jsonl")
-    add("--fuxictr", type=Path, help="git checkout of FuxiCTR")
-    add("--peer-python", help="interpreter of FuxiCTR's environment")
     add("--shapes", default=",".join(SHAPES))
     add("--models", default=",".join(MODELS))
     add("--batches", default="4096,10000")
@@ -182,14 +176,7 @@ def main() -> None:
     add("--steps", type=int, default=5, help="steps a round")
     add("--warm", type=int, default=5, help="steps before the first round")
     add("--total", type=int, default=200, help="steps before the AUC is taken")
-    add("--log", default=os.devnull, help="file for the contenders' messages")
-    add("--out", type=Path, help="JSON lines, appended")
-    args = parser.parse_args()
-    if args.report:
-        write_report(args.report, report)
-        return
-    if not (args.fuxictr and args.peer_python and args.out):
-        parser.error("--fuxictr, --peer-python and --out are needed")
+    args = parse(parser, report)
     args.contenders = args.contenders.split(",")
     for shape in args.shapes.split(","):
         for model in args.models.split(","):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from machine import write_report
 
 PARTS = ("loading", "forward_backward", "optimiser")
 
@@ -66,3 +71,31 @@ def step_times(rounds: list[dict[str, Any]], steps: int) -> dict[str, float]:
         "median_ms": round(statistics.median(each), 2),
         **{f"{k}_ms": round(1e3 * best[k] / steps, 2) for k in PARTS},
     }
+
+
+def options(doc: str, peer: bool = False) -> argparse.ArgumentParser:
+    """Options of every script whose workers take turns; with a peer, also where FuxiCTR is."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--report", type=Path, help="only write FILE.md from the lines of FILE.jsonl")
+    if peer:
+        add("--fuxictr", type=Path, help="git checkout of FuxiCTR")
+        add("--peer-python", help="interpreter of FuxiCTR's environment")
+    add("--log", default=os.devnull, help="file for the workers' messages")
+    add("--out", type=Path, help="JSON lines, appended")
+    return parser
+
+
+def parse(
+    parser: argparse.ArgumentParser, report: Callable[[list[dict[str, Any]]], str]
+) -> argparse.Namespace:
+    """The arguments, all that say where things are given; with --report, write it and end."""
+    args = parser.parse_args()
+    if args.report:
+        write_report(args.report, report)
+        raise SystemExit(0)
+    places = [name for name in ("fuxictr", "peer_python", "out") if name in args]
+    missing = [f"--{name.replace('_', '-')}" for name in places if not getattr(args, name)]
+    if missing:
+        parser.error(f"needed: {', '.join(missing)}")
+    return args

@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from driver import Worker, step_times, take_turns
-from machine import append, commit, machine, write_report
+from driver import Worker, options, parse, step_times, take_turns
+from machine import append, commit, machine
 from shapes import SIZES
 
 HERE = Path(__file__).parent
@@ -120,11 +119,8 @@ def on_paper(found: dict[tuple[str, str, str], dict[str, Any]], batch: int) -> l
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     add = parser.add_argument
-    add("--report", type=Path, help="only write FILE.md from the lines of FILE.jsonl")
     add("--models", default=",".join(MODELS))
     add("--cells", default=",".join(f"{way}:{shape}" for way, shape in CELLS), help="WAY:SHAPE, ...")
     add("--batch", type=int, default=4096)
@@ -132,14 +128,7 @@ def main() -> None:
     add("--rounds", type=int, default=7)
     add("--steps", type=int, default=5, help="steps a round")
     add("--warm", type=int, default=3, help="steps before the first round")
-    add("--log", default=os.devnull, help="file for the workers' messages")
-    add("--out", type=Path, help="JSON lines, appended")
-    args = parser.parse_args()
-    if args.report:
-        write_report(args.report, report)
-        return
-    if not args.out:
-        parser.error("--out is needed")
+    args = parse(parser, report)
     cells = [tuple(cell.split(":")) for cell in args.cells.split(",")]
     for model in args.models.split(","):
         append(args.out, measure(args, model, cells))
