@@ -58,7 +58,7 @@ def leaves_bias(linear: nn.Linear, x: Tensor) -> bool:
 
 
 def _call(name: str, tensors: tuple[Tensor, ...], seed: Tensor, rate: float) -> None:
-    """A function of the kernel over blocks of 16 numbers of its tensors."""
+    """A function of the kernel over blocks of LANES numbers of its tensors."""
     function = getattr(kernels.library("relu_dropout"), name)
     pointers = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
     count, settings = ctypes.c_int64(tensors[0].numel()), kernels.dropout_settings(seed, rate)
@@ -106,7 +106,7 @@ _relu_dropout.register_autograd(_differentiate, setup_context=_remember)
 
 
 def _call_columns(name: str, tensors: tuple[Tensor, ...], seed: Tensor, rate: float) -> None:
-    """A function of the kernel over vectors of 16 columns; the first tensor is [B, width]."""
+    """A function of the kernel over vectors of LANES columns; the first tensor is [B, width]."""
     function = getattr(kernels.library("relu_dropout"), name)
     kernels.over_columns(function, tensors, kernels.dropout_settings(seed, rate))
 

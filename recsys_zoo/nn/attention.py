@@ -10,7 +10,6 @@ from torch import Tensor
 
 from . import kernels
 
-_LANES = 16  # of a vector in native/field_attention.cpp
 _MOST_FIELDS, _MOST_NUMBERS = 128, 1 << 16  # the kernel keeps a row (F x 3 W) and its scores on the stack
 
 
@@ -106,8 +105,8 @@ def _has_layer(x: Tensor, weight: Tensor, heads: int, scale: float, blocks: int,
         and scale >= 0
         and fields <= _MOST_FIELDS
         and fields * columns <= _MOST_NUMBERS
-        and x.shape[2] % _LANES == 0
-        and columns // blocks % _LANES == 0
+        and x.shape[2] % kernels.LANES == 0
+        and columns // blocks % kernels.LANES == 0
         and kernels.built("field_attention", **_layer_macros(x, weight, heads, blocks, relu))
     )
 
@@ -145,7 +144,7 @@ def _call(
 def _outputs(projected: Tensor, heads: int, blocks: int) -> tuple[Tensor, Tensor]:
     rows, fields, columns = projected.shape
     out = projected.new_empty(rows, fields, columns // blocks)
-    return out, projected.new_empty(rows, heads, fields, -(-fields // _LANES) * _LANES)
+    return out, projected.new_empty(rows, heads, fields, -(-fields // kernels.LANES) * kernels.LANES)
 
 
 @torch.library.custom_op("recsys_zoo::field_attention", mutates_args=(), device_types="cpu")

@@ -29,8 +29,9 @@ enabled = False
 called = False  # whether a kernel has run since `enable`
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC")
 _ROWS_A_THREAD = 128  # fewer are not worth a thread
-_VECTORS_A_THREAD = 4  # of columns; of fewer, rows are read in pieces too short
-LANES = 16  # of a vector in native/dropout.h
+_GROUP = 4  # vectors of columns that native/columns.h takes together; fewer: rows read in pieces too short
+# numbers in a vector of the kernels (native/vectors.h), as many as the widest registers hold
+LANES = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 4)
 
 
 def compiler() -> str | None:
@@ -100,7 +101,7 @@ def library(name: str, **macros: int) -> ctypes.CDLL:
     source, tool = Path(__file__).parent / "native" / f"{name}.cpp", compiler()
     if tool is None:
         raise RuntimeError("no C++ compiler here")
-    options = [*_FLAGS, *(f"-D{key}={value}" for key, value in macros.items())]
+    options = [*_FLAGS, f"-DLANES={LANES}", *(f"-D{key}={value}" for key, value in macros.items())]
     sources = b"".join(path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h"))))
     text = sources + "\n".join([*options, tool, _processor()]).encode()
     path = cache_folder() / f"{name}-{hashlib.sha256(text).hexdigest()[:16]}.so"
@@ -159,14 +160,20 @@ def over_rows(rows: int, part: Callable[[int, int], object], least: int = _ROWS_
 def over_columns(
     function: Callable[..., object], tensors: tuple[Tensor, ...], settings: tuple[object, ...]
 ) -> None:
-    """A function of a kernel over vectors of 16 columns of its tensors, of which the first is [B, width]."""
+    """A function of a kernel over vectors of columns of its tensors, of which the first is [B, width].
+
+    Threads get whole groups of vectors: a vector without a group is rounded by other instructions.
+    """
     rows, width = tensors[0].shape
     given = (*(ctypes.c_void_p(t.data_ptr()) for t in tensors), ctypes.c_int64(rows), ctypes.c_int64(width))
-    over_rows(
-        -(-width // LANES),
-        lambda first, last: function(*given, ctypes.c_int64(first), ctypes.c_int64(last), *settings),
-        least=max(_VECTORS_A_THREAD, _ROWS_A_THREAD // max(rows, 1)),
-    )
+    vectors = -(-width // LANES)
+
+    def part(first: int, last: int) -> None:
+        ends = (ctypes.c_int64(min(group * _GROUP, vectors)) for group in (first, last))
+        function(*given, *ends, *settings)
+
+    least = -(-_ROWS_A_THREAD // (max(rows, 1) * _GROUP))
+    over_rows(-(-vectors // _GROUP), part, least)
 
 
 def seed(rate: float = 1.0) -> Tensor:

@@ -82,7 +82,7 @@ def batch_norm_relu_dropout(width: int, rate: float) -> list[nn.Module]:
 
 
 def _call(name: str, tensors: tuple[Tensor, ...], eps: float, seed: Tensor, rate: float, relu: bool) -> None:
-    """A function of the kernel over vectors of 16 columns; the first tensor is [B, width]."""
+    """A function of the kernel over vectors of columns; the first tensor is [B, width]."""
     function = getattr(kernels.library("batch_norm", RELU=int(relu)), name)
     kernels.over_columns(function, tensors, (*kernels.dropout_settings(seed, rate), ctypes.c_double(eps)))
 

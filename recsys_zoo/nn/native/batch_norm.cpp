@@ -1,7 +1,7 @@
 // Batch normalisation: y = gamma (x - mean) / sqrt(var + eps) + beta. With RELU (macro: 0 or 1) ReLU and
 // dropout follow: max(y, 0) * factor.
 //
-// x [rows, width], its vectors of 16 columns first..last-1. Both directions read their inputs twice, the
+// x [rows, width], its vectors of LANES columns first..last-1. Both directions read their inputs twice, the
 // first time for the sums. Where the gradient passes a ReLU is where y is not zero, so no mask is kept.
 #include <cmath>
 #include <vector>

@@ -1,4 +1,4 @@
-// Sums over the rows of a matrix [rows, width]: a thread has all rows of some vectors of 16 columns, so
+// Sums over the rows of a matrix [rows, width]: a thread has all rows of some vectors of LANES columns, so
 // that no sum crosses threads.
 #pragma once
 #include <cstring>
@@ -8,16 +8,17 @@
 
 namespace {
 
-typedef double Doubles __attribute__((vector_size(128)));
+typedef double Doubles __attribute__((vector_size(8 * LANES)));
 
 // rows summed in float32, before double takes the sums; few enough for the first cache
 constexpr int64_t BLOCK = 64;
-constexpr int GROUP = 4;  // vectors of columns side by side: sums that do not wait for each other
+// vectors of columns side by side: sums that do not wait for each other; kernels.py divides threads by it
+constexpr int GROUP = 4;
 
 inline Doubles wide(const Floats& x) { return __builtin_convertvector(x, Doubles); }
 inline Floats narrow(const Doubles& x) { return __builtin_convertvector(x, Floats); }
 
-// The last vector of a row may have fewer than 16 numbers left; 0 stands for those beyond.
+// The last vector of a row may have fewer than LANES numbers left; 0 stands for those beyond.
 template <class Vector, class Number>
 inline Vector load(const Number* from, int64_t left) {
     Vector value = {};

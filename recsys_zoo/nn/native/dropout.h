@@ -1,4 +1,4 @@
-// Random factors of dropout, 16 at a time, as a function of a seed and a place.
+// Random factors of dropout, LANES at a time, as a function of a seed and a place.
 #pragma once
 #include "vectors.h"
 
@@ -20,7 +20,8 @@ struct Dropout {
     // 0 with the rate of dropout, else 1 / (1 - rate); a function of seed and place, so backward repeats
     // it.
     Floats factors(int64_t place) const {
-        const Words lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        Words lane;
+        for (int i = 0; i < LANES; ++i) lane[i] = i;
         const uint64_t first = static_cast<uint64_t>(place) * LANES;
         const uint64_t key = seed + (first >> 32) * 0x9e3779b97f4a7c15u;
         const Words low = lane + static_cast<uint32_t>(first) + static_cast<uint32_t>(key);

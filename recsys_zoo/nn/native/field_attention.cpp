@@ -22,8 +22,9 @@ constexpr bool FOURTH = BLOCKS == 4;
 constexpr int QV = (F + LANES - 1) / LANES;  // vectors that hold one number a query
 constexpr int DV = (D + LANES - 1) / LANES;  // vectors that hold one number a column of the head
 constexpr int QUERIES = QV * LANES;
-// vectors of sums at once: enough to hide the latency of an addition; more was not faster
-constexpr int SUMS = 16;
+// vectors of sums at once: enough to hide the latency of an addition; more was not faster, and registers of
+// 16 numbers are twice as many as others
+constexpr int SUMS = LANES == 16 ? 16 : 8;
 
 typedef Floats Columns[F][DV];  // a head's part of queries, keys, values or their gradients
 typedef Floats Scores[F][QV];   // one number a key and query
@@ -79,7 +80,7 @@ inline float scalar(const Floats* vectors, int place) {
     return reinterpret_cast<const float*>(vectors)[place];
 }
 
-// One stage of a 16 x 16 transposition: the lanes with bit S of a and those without it of b change places.
+// One stage of a LANES x LANES transposition: the lanes with bit S of a and those without it of b change places.
 template <int S, int... LANE>
 inline void exchange(Floats& a, Floats& b, std::integer_sequence<int, LANE...>) {
     const Floats low = __builtin_shufflevector(a, b, ((LANE & S) ? LANES + LANE - S : LANE)...);
@@ -99,8 +100,8 @@ inline void transpose(const Columns& in, Floats (&out)[DV * LANES][QV]) {
         for (int e = 0; e < DV; ++e) {
             Floats block[LANES];
             for (int i = 0; i < LANES; ++i) block[i] = c * LANES + i < F ? in[c * LANES + i][e] : Floats{};
-            stage<8>(block);
-            stage<4>(block);
+            if constexpr (LANES > 8) stage<8>(block);
+            if constexpr (LANES > 4) stage<4>(block);
             stage<2>(block);
             stage<1>(block);
             for (int t = 0; t < LANES; ++t) out[e * LANES + t][c] = block[t];
@@ -291,9 +292,9 @@ static_assert(IN % LANES == 0 && STRIDE % LANES == 0, "products have no narrower
 // Rows together: projections and their gradients fill a MiB.
 constexpr int TOGETHER = F * STRIDE < (1 << 17) ? (1 << 17) / (F * STRIDE) : 1;
 
-typedef float Loose __attribute__((vector_size(64), aligned(4), may_alias));  // at any address
+typedef float Loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));  // at any address
 
-// c[i][n] = (add ? c[i][n] : 0) + sum over t of a[i * a_row + t * a_step] * b[t][n], i < ROWS, n < 16
+// c[i][n] = (add ? c[i][n] : 0) + sum over t of a[i * a_row + t * a_step] * b[t][n], i < ROWS, n < LANES
 // VECTORS
 template <int ROWS, int VECTORS>
 inline void tile(const float* a, int a_row, int a_step, const float* b, int b_row, float* c, int c_row,
@@ -311,11 +312,11 @@ inline void tile(const float* a, int a_row, int a_step, const float* b, int b_ro
         UNROLL for (int v = 0; v < VECTORS; ++v) reinterpret_cast<Loose*>(c + i * c_row)[v] = sum[i][v];
 }
 
-// `tile` over all rows and COLUMNS columns; 6 x 4 sums leave registers for their factors.
+// `tile` over all rows and COLUMNS columns; 6 x ACROSS sums leave registers for their factors.
 template <int COLUMNS>
 inline void product(const float* a, int a_row, int a_step, const float* b, float* c, int rows, int terms,
                     bool add) {
-    constexpr int WIDE = 4 * LANES, REST = COLUMNS % WIDE / LANES;
+    constexpr int ACROSS = LANES == 16 ? 4 : 2, WIDE = ACROSS * LANES, REST = COLUMNS % WIDE / LANES;
     const auto strip = [&](int column, auto vectors) {
         const int even = rows - rows % 6;
         for (int i = 0; i < even; i += 6)
@@ -326,7 +327,7 @@ inline void product(const float* a, int a_row, int a_step, const float* b, float
                              COLUMNS, terms, add);
     };
     for (int column = 0; column + WIDE <= COLUMNS; column += WIDE)
-        strip(column, std::integral_constant<int, 4>{});
+        strip(column, std::integral_constant<int, ACROSS>{});
     if constexpr (REST > 0) strip(COLUMNS - REST * LANES, std::integral_constant<int, REST>{});
 }
 

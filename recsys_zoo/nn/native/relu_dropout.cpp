@@ -4,7 +4,7 @@
 
 #include "columns.h"
 
-// x, y [n]: the blocks of 16 numbers first..last-1; a last shorter block is the last one.
+// x, y [n]: the blocks of LANES numbers first..last-1; a last shorter block is the last one.
 extern "C" void forward(const float* x, float* y, int64_t n, int64_t first, int64_t last, uint64_t seed,
                         uint32_t threshold, float kept) {
     const Dropout dropout{seed, threshold, kept};
@@ -23,7 +23,7 @@ extern "C" void backward(const float* y, const float* gradient, float* dx, int64
     for (int64_t i = first * LANES; i < end; ++i) dx[i] = y[i] <= 0.0f ? 0.0f : gradient[i] * kept;
 }
 
-// y [rows, width], bias [width]: y = max(y + bias, 0) * factor in the vectors of 16 columns first..last-1.
+// y [rows, width], bias [width]: y = max(y + bias, 0) * factor in the vectors of LANES columns first..last-1.
 extern "C" void forward_biased(float* y, const float* bias, int64_t rows, int64_t width, int64_t first,
                                int64_t last, uint64_t seed, uint32_t threshold, float kept) {
     const Dropout dropout{seed, threshold, kept};
