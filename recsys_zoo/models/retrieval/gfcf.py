@@ -32,8 +32,52 @@ class GFCFConfig(Frozen):
     )
 
 
+class ItemFilters(Scorer):
+    """Base of scorers by filters on the graph of items: N = D_U^-1/2 R D_I^-1/2, V its top singular vectors.
+
+    A column of [I, B] holds what is filtered of a user, at first R_u.
+    """
+
+    def __init__(self, cfg: Frozen, schema: Schema) -> None:
+        super().__init__(cfg, schema)
+        self.by_user = SparseMatrix(self.num_items)  # N [U, I]
+        self.by_item = SparseMatrix(self.num_users)  # N transposed: products with rows in order are faster
+        self.register_buffer("inner", torch.zeros(self.num_items, 0))  # D_I^-1/2 V
+        self.register_buffer("outer", torch.zeros(0, self.num_items))  # weight V^T D_I^1/2
+
+    def _fit_filters(self, train: ItemLists, vectors: int, weight: float) -> None:
+        """Both filters; weight: of the ideal one, 0 leaves it out."""
+        import numpy as np
+        from scipy.sparse import diags
+
+        counts = scipy_csr(train, self.num_items)
+        of_user, of_item = (np.asarray(counts.sum(axis)).ravel() for axis in (1, 0))
+        inverse = [np.divide(1, np.sqrt(d), out=np.zeros_like(d), where=d > 0) for d in (of_user, of_item)]
+        graph = (diags(inverse[0]) @ counts @ diags(inverse[1])).tocsr().astype(np.float32)
+        self.by_user.assign(graph)
+        self.by_item.assign(graph.T.tocsr())
+        v = _right_singular_vectors(graph, vectors if weight else 0)  # [I, vectors]
+        device = train.items.device
+        inner, outer = inverse[1][:, None] * v, weight * (np.sqrt(of_item)[:, None] * v).T
+        self.inner, self.outer = (
+            torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
+            for array in (inner, outer)
+        )
+
+    def _own(self, users: Tensor) -> Tensor:
+        """R_u as columns [I, B]."""
+        place, item, _ = self.by_user.rows(users)
+        own = self.inner.new_zeros(self.num_items, len(users))
+        own[item, place] = 1
+        return own
+
+    def _linear(self, columns: Tensor) -> Tensor:
+        """N^T N columns."""
+        return self.by_item.tensor() @ (self.by_user.tensor() @ columns)
+
+
 @register
-class GFCF(Scorer):
+class GFCF(ItemFilters):
     """s_u = R_u (N^T N + alpha D_I^-1/2 V V^T D_I^1/2), N = D_U^-1/2 R D_I^-1/2, V its top singular vectors.
 
     Memory: N in both orders, 24 bytes an interaction, and 4 I bytes for each vector; a block of B users takes
@@ -74,38 +118,12 @@ class GFCF(Scorer):
     )
     Config = GFCFConfig
 
-    def __init__(self, cfg: GFCFConfig, schema: Schema) -> None:
-        super().__init__(cfg, schema)
-        self.by_user = SparseMatrix(self.num_items)  # N [U, I]
-        self.by_item = SparseMatrix(self.num_users)  # N transposed: products with rows in order are faster
-        self.register_buffer("inner", torch.zeros(self.num_items, 0))  # D_I^-1/2 V
-        self.register_buffer("outer", torch.zeros(0, self.num_items))  # alpha V^T D_I^1/2
-
     def _fit(self, train: ItemLists) -> None:
-        import numpy as np
-        from scipy.sparse import diags
-
-        counts = scipy_csr(train, self.num_items)
-        of_user, of_item = (np.asarray(counts.sum(axis)).ravel() for axis in (1, 0))
-        inverse = [np.divide(1, np.sqrt(d), out=np.zeros_like(d), where=d > 0) for d in (of_user, of_item)]
-        graph = (diags(inverse[0]) @ counts @ diags(inverse[1])).tocsr().astype(np.float32)
-        self.by_user.assign(graph)
-        self.by_item.assign(graph.T.tocsr())
-        width = self.cfg.vectors if self.cfg.alpha else 0
-        v = _right_singular_vectors(graph, width)  # [I, vectors]
-        device = train.items.device
-        inner, outer = inverse[1][:, None] * v, self.cfg.alpha * (np.sqrt(of_item)[:, None] * v).T
-        self.inner, self.outer = (
-            torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
-            for array in (inner, outer)
-        )
+        self._fit_filters(train, self.cfg.vectors, self.cfg.alpha)
 
     def _score(self, users: Tensor) -> Tensor:
-        place, item, _ = self.by_user.rows(users)
-        own = self.inner.new_zeros(self.num_items, len(users))
-        own[item, place] = 1  # R_u, a column a user
-        through = self.by_user.tensor() @ own  # [U, B]
-        linear = (self.by_item.tensor() @ through).T
+        own = self._own(users)
+        linear = self._linear(own).T
         if not self.outer.numel():
             return linear.contiguous()
         return torch.addmm(linear, own.T @ self.inner, self.outer)
