@@ -88,3 +88,15 @@ class PairsOfAll(Pairs):
     def neg_users(self) -> Tensor:
         """Whose negatives these are: [B, N]."""
         return self.neg_user
+
+
+@_register
+@dataclass
+class UserLists(_Tensors):
+    """All items of B users, numbered from 0, each row filled up with -1: items [B, L]; weight [B]."""
+
+    items: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return self.items.shape[0]

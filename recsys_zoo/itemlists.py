@@ -69,6 +69,14 @@ class ItemLists:
         counts = self.counts[users]
         return ItemLists(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), self.of_users(users)[1])
 
+    def padded(self) -> Tensor:
+        """The lists as rows that are filled up with -1: int64 [U, length of the longest]."""
+        row, item = self.pairs()
+        counts = self.counts
+        found = item.new_full((len(self), int(counts.max()) if len(self) else 0), -1)
+        found[row, torch.arange(len(row), device=row.device) - self.offsets[row]] = item
+        return found
+
     def pairs(self) -> tuple[Tensor, Tensor]:
         """All pairs: user [n], item [n]."""
         return self.of_users(torch.arange(len(self), device=self.offsets.device))

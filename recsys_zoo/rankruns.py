@@ -31,8 +31,7 @@ from .files import locked, write_whole
 from .itemlists import ItemLists
 from .metrics.bootstrap import interval_of
 from .metrics.ranking import METRICS, evaluate_ranking
-from .models.base import Scorer
-from .models.vectors import VectorModel
+from .models.base import RankingModel, Scorer
 from .nn.embedding import load_vectors
 from .tasks.ranking import KS, RankingTask
 from .train.backend import device_of
@@ -76,11 +75,11 @@ class RankingRun:
         self.fit = Fit("done", "", 0, 0, {}, 0.0, 0.0, 0.0)
         self.seconds = 0.0  # of all fits
 
-    def model(self) -> Scorer | VectorModel:
+    def model(self) -> Scorer | RankingModel:
         """The model with its initial weights; InputError for one that does not rank."""
         return _create(self.cfg, self.data, self.say)
 
-    def run(self) -> tuple[Scorer | VectorModel, dict[str, float], Measured | None]:
+    def run(self) -> tuple[Scorer | RankingModel, dict[str, float], Measured | None]:
         """The fitted model, metrics of valid and test, and what was found on test (None of a dead run)."""
         model = self.model()
         fitted = self._scorer if isinstance(model, Scorer) else self._trained
@@ -97,7 +96,7 @@ class RankingRun:
         self.seconds = time.perf_counter() - began
         return self._tested(model, metrics)
 
-    def _trained(self, model: VectorModel) -> tuple[VectorModel, dict[str, float], Measured | None]:
+    def _trained(self, model: RankingModel) -> tuple[RankingModel, dict[str, float], Measured | None]:
         if self.published:
             task = self._task(model, self.both, "test")
             self.fit = self._train(model, task, self.both, "state", "log.jsonl")
@@ -116,10 +115,10 @@ class RankingRun:
             return again, _named("valid", self.fit.valid), None
         return self._tested(again, _named("valid", self.fit.valid))
 
-    def _task(self, model: Scorer | VectorModel, train: tuple[str, ...], valid: str) -> RankingTask:
+    def _task(self, model: Scorer | RankingModel, train: tuple[str, ...], valid: str) -> RankingTask:
         return _task(self.cfg, self.data, model, train, valid)
 
-    def _train(self, model: VectorModel, task: RankingTask, train: tuple[str, ...], state: str, log: str,
+    def _train(self, model: RankingModel, task: RankingTask, train: tuple[str, ...], state: str, log: str,
                schedule: tuple[float, ...] | None = None) -> Fit:
         model.prepare(self.data.lists(*train))
         watchers = [JsonLines(self.out / log), TensorBoard(self.out / f"tb/{state}"), *self.callbacks]
@@ -143,22 +142,23 @@ class RankingRun:
         return digest, ends, draws
 
 
-def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, Scorer | VectorModel]:
+def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, Scorer | RankingModel]:
     """Task and unfitted model of the fit that chooses settings and epoch on valid."""
     train = fitted_on(cfg, data)
     model = _create(cfg, data, lambda line: None)
     train, valid = (train, "test") if cfg.protocol == "published" else (("train",), "valid")
-    if isinstance(model, VectorModel):
+    if isinstance(model, RankingModel):
         model.prepare(data.lists(*train))
     return _task(cfg, data, model, train, valid), model
 
 
-def _task(cfg: RunConfig, data: Prepared, model: Scorer | VectorModel, train: tuple[str, ...],
+def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: tuple[str, ...],
           valid: str) -> RankingTask:
     monitor, _, k = cfg.train.monitor.partition("@")
     snips = (int(k),) if monitor == "snips_dcg" else ()
-    if isinstance(model, Scorer):
-        return RankingTask(data, 0, train=train, valid=valid, snips=snips)
+    if isinstance(model, Scorer) or model.learns_lists:
+        return RankingTask(data, 0, train=train, valid=valid, snips=snips,
+                           lists=not isinstance(model, Scorer))
     return RankingTask(data, model.negatives, train=train, valid=valid, snips=snips,
                        of_all=model.negatives_of == "all")
 
@@ -205,15 +205,15 @@ def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare
     return Measured(test.found, test.users, test.metrics(), more, judged.MAIN)
 
 
-def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | VectorModel:
+def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
     from .runs import model_settings
 
     name = cfg.model["name"]
     model = create(name, data.schema, seed=cfg.train.seed, **model_settings(cfg))
-    if not isinstance(model, Scorer | VectorModel):
+    if not isinstance(model, Scorer | RankingModel):
         raise InputError(f"model {name}: learns from labels, and {data.schema.dataset} holds interactions; "
                          "choose one of `recsys-zoo list --family retrieval`")
-    if isinstance(model, VectorModel):
+    if isinstance(model, RankingModel):
         monitors = [f"{metric}@{k}" for metric in METRICS for k in KS]
         monitors += [f"snips_dcg@{k}" for k in judged.KS]
         if cfg.train.monitor not in monitors:

@@ -125,6 +125,8 @@ def space_of(
     declared = model.searches("model.")
     if not issubclass(cls, Scorer):  # which is fitted without a training
         declared |= cfg.train.searches("train.")
+        if "embedding" not in cfg.model:  # no table to decay
+            del declared["train.table_l2"]
     preset = _flat(preset_settings(cls, cfg.model["name"]), "model.")
     values = _flat(cfg.model, "model.") | _flat(cfg.train.model_dump(mode="json"), "train.")
     given = _read(file, values, declared) if file else {}

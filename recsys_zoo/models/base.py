@@ -95,6 +95,36 @@ class CTRModel(Model):
     Config = ModelConfig
 
 
+class RankingModel(Model):
+    """Base of what ranks items for users and learns by gradients: `losses` of batches, then `scoring`."""
+
+    # rankings creep up: a rate cut after one epoch without a gain, the rule of click models, would end that
+    train_defaults: ClassVar[dict[str, Any]] = {
+        "monitor": "recall@20",
+        "batch_size": 2048,
+        "patience": 10,
+        "plateau_factor": 1.0,
+        "epochs": 1000,
+    }
+    learns_lists: ClassVar[bool] = False  # True: of batches of users with all their items; else of pairs
+
+    def __init__(self, cfg: Frozen, schema: Schema) -> None:
+        super().__init__(cfg, schema)
+        _ = self.num_users, self.num_items  # InputError without such columns
+
+    def prepare(self, train: ItemLists) -> None:
+        """Take from the training lists what the model needs beside its weights."""
+        raise NotImplementedError
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """Terms of the loss of a batch by name; their sum is descended."""
+        raise NotImplementedError
+
+    def scoring(self) -> Callable[[Tensor], Tensor]:
+        """users [B] -> scores [B, I] by the weights as they are now."""
+        raise NotImplementedError
+
+
 class Scorer(Fitted, Model):
     """Base of what ranks items without gradients: `fit` on lists of items once, then `score` users.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from ..itemlists import ItemLists
 from ..losses import ranking
 from ..nn.embedding import Embedding, EmbeddingConfig
 from ..schema import FIRST, Schema
-from .base import Model, ModelConfig
+from .base import ModelConfig, RankingModel
 
 LossName = Literal[
     "bpr",
@@ -78,23 +78,14 @@ class VectorConfig(ModelConfig):
         return self
 
 
-class VectorModel(Model):
+class VectorModel(RankingModel):
     """Tables of users and items; a subclass may make other vectors of them (`vectors`, `of_pairs`)."""
 
     Config = VectorConfig
-    # rankings creep up: a rate cut after one epoch without a gain, the rule of click models, would end that
-    train_defaults: ClassVar[dict[str, Any]] = {
-        "monitor": "recall@20",
-        "batch_size": 2048,
-        "patience": 10,
-        "plateau_factor": 1.0,
-        "epochs": 1000,
-    }
     negatives_of: ClassVar[Literal["user", "all"]] = "user"  # of whose unlabelled items negatives are drawn
 
     def __init__(self, cfg: VectorConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
-        _ = self.num_users, self.num_items  # InputError without such columns
         self.splits = type(self).splits and getattr(cfg, "loss", "") not in IN_BATCH
         self.register_buffer("log_q", torch.zeros(self.num_items), persistent=False)
         tables = self.tables_of(cfg)

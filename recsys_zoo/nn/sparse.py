@@ -67,6 +67,10 @@ class SparseMatrix(Fitted):
         at = torch.arange(len(place), device=index.device) + start[place]
         return place, self.col[at], self.values[at]
 
+    def lists(self, index: Tensor) -> ItemLists:
+        """The columns of some rows, as lists."""
+        return ItemLists(self.crow, self.col).rows(index)
+
     def weighted_rows(self, place: Tensor, row: Tensor, weight: Tensor, count: int) -> Tensor:
         """Sums of rows, dense [count, columns]: result p has weight * row over the entries of place p.
 

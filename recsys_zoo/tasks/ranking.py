@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..batch import Pairs, PairsOfAll
+from ..batch import Pairs, PairsOfAll, UserLists
 from ..data.sample import Negatives, UnlabelledPairs
 from ..data.store import Prepared
 from ..evaluation.full_rank import FullRanking, NotFinite, Scorer, full_ranking
@@ -27,7 +27,7 @@ PROPENSITY_CLIP = 0.01
 class Ranks(Protocol):
     """What this task wants of a model."""
 
-    def losses(self, pairs: Pairs) -> dict[str, Tensor]:
+    def losses(self, batch: Any) -> dict[str, Tensor]:
         """Terms of the loss by name; their sum is descended."""
 
     def scoring(self) -> Callable[[Tensor], Tensor]:
@@ -97,6 +97,41 @@ class FreePairExamples(PairExamples):
         return there
 
 
+class ListExamples:
+    """Every user with an item is an example: all of the items."""
+
+    def __init__(self, lists: ItemLists) -> None:
+        self.lists, self.users = lists, lists.counts.nonzero().squeeze(1)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def mib(self) -> float:
+        """Size of the lists in memory."""
+        return self.lists.mib
+
+    @property
+    def device(self) -> torch.device:
+        """Where the lists are."""
+        return self.users.device
+
+    def batch(self, rows: Tensor) -> UserLists:
+        """The users of these numbers [B]."""
+        users = self.users[rows]
+        return UserLists(self.lists.rows(users).padded(), torch.ones(len(users), device=users.device))
+
+    def on(self, device: torch.device) -> ListExamples:
+        """The same on a device."""
+        return ListExamples(self.lists.to(device))
+
+    def first(self, rows: int) -> ListExamples:
+        """The first users."""
+        part = copy.copy(self)
+        part.users = self.users[:rows]
+        return part
+
+
 class RankedExamples:
     """Every user with a relevant item is an example; what was seen before is no candidate."""
 
@@ -132,7 +167,7 @@ class RankingTask:
     train: the splits to learn from, together; valid: the split that picks the best epoch, or "" for none.
     negatives: as many a pair, drawn by `weight` [items] (None: all alike) from what the user has not in the
     training splits; of a user who has everything there is none, and no pair either. of_all: they are drawn
-    from the pairs of all users, all alike.
+    from the pairs of all users, all alike. lists: an example is a user with all items, not a pair.
     snips: cut-offs of snips_dcg, by propensities (n_i / max n)^0.5 of n_i training pairs, not below
     `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here are all).
     """
@@ -147,19 +182,22 @@ class RankingTask:
         ks: Sequence[int] = KS,
         of_all: bool = False,
         snips: Sequence[int] = (),
+        lists: bool = False,
     ) -> None:
         self.data, self.ks, self.snips = data, tuple(ks), tuple(snips)
         self.items = data.schema.size("item")
         seen = data.lists(*train)
-        if of_all:
-            self.train: PairExamples = FreePairExamples(seen, self.items, negatives)
+        if lists:
+            self.train: PairExamples | ListExamples = ListExamples(seen)
+        elif of_all:
+            self.train = FreePairExamples(seen, self.items, negatives)
         else:
             learnt = seen.shorter_than(self.items) if negatives else seen
             drawn = Negatives(learnt, self.items, weight) if negatives else None
             self.train = PairExamples(learnt, drawn, negatives)
         self.valid = RankedExamples(data.lists(*[valid] * bool(valid)), seen)
 
-    def loss(self, model: Any, batch: Pairs) -> Loss:
+    def loss(self, model: Any, batch: Pairs | UserLists) -> Loss:
         """The sum of the model's terms."""
         parts = model.losses(batch)
         return Loss(sum(parts.values()), parts)

@@ -15,7 +15,8 @@ from tests.contract import harness
 
 def main() -> None:
     names = {name: harness.shapes(harness.make(name)) for name in harness.CTR}
-    names |= {name: harness.shapes(create(name, toys.ranking(12, 9))) for name in harness.SCORERS}
+    ranking = [*harness.SCORERS, *harness.LISTS]
+    names |= {name: harness.shapes(create(name, toys.ranking(12, 9))) for name in ranking}
     write_whole(harness.NUMERICS / "state_names.json", json.dumps(names, indent=1) + "\n")
     path = harness.NUMERICS / "golden.json"
     golden = json.loads(path.read_text()) if path.exists() else {}

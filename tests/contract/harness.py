@@ -22,6 +22,7 @@ CTR = list_models(family="ctr")
 RETRIEVAL = list_models(family="retrieval")
 SCORERS = [name for name in RETRIEVAL if issubclass(model_class(name), Scorer)]
 VECTORS = [name for name in RETRIEVAL if issubclass(model_class(name), VectorModel)]
+LISTS = [name for name in RETRIEVAL if getattr(model_class(name), "learns_lists", False)]
 ROWS = 64
 NUMERICS = Path(__file__).parent.parent / "numerics"
 

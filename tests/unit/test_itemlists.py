@@ -34,6 +34,16 @@ def test_items_of_some_users_in_their_order(values, users):
     assert list(zip(row.tolist(), item.tolist(), strict=True)) == expected
 
 
+@given(pairs)
+def test_padded_rows_hold_the_items_in_front(values):
+    padded = made(values).padded()
+    longest = max((len({i for u, i in values if u == user}) for user in range(USERS)), default=0)
+    assert padded.shape == (USERS, longest)
+    for user, row in enumerate(padded.tolist()):
+        own = sorted({i for u, i in values if u == user})
+        assert row == own + [-1] * (longest - len(own))
+
+
 @given(pairs, pairs)
 def test_lists_less_others(values, others):
     left = made(values).without(made(others))

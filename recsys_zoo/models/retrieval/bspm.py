@@ -14,7 +14,10 @@ from ...itemlists import ItemLists
 from ...registry import register
 from .gfcf import ItemFilters
 
-_ORDER = {"euler": 1, "rk4": 4}
+Solver = Literal["euler", "rk4"]
+Merge = Literal["early", "late"]
+
+_ORDER: dict[Solver, int] = {"euler": 1, "rk4": 4}
 
 
 class BSPMConfig(Frozen):
@@ -29,16 +32,16 @@ class BSPMConfig(Frozen):
     )
     blur_time: float = Field(1.0, gt=0, description="T_b, how long is blurred; authors: 1")
     blur_steps: int = Field(1, ge=1, description="K_b, Euler steps of the blurring; authors: 1")
-    sharpen_time: Annotated[float, Search(low=0.2, high=3)] = Field(
+    sharpen_time: Annotated[float, Search(low=0.2, high=3, when="sharpen_steps")] = Field(
         1.2, gt=0, description="T_s, how long is sharpened; authors: 2.5 Gowalla, 1.2 Yelp18, 2.2 Amazon-Book"
     )
     sharpen_steps: int = Field(
         1, ge=0, description="K_s, steps of the sharpening, 0: none; authors: 1, 2 on Amazon-Book"
     )
-    solver: Annotated[Literal["euler", "rk4"], Search(choices=("euler", "rk4"))] = Field(
+    solver: Annotated[Solver, Search(choices=("euler", "rk4"), when="sharpen_steps")] = Field(
         "euler", description="of the sharpening: Euler's or Runge and Kutta's steps; authors: rk4 elsewhere"
     )
-    merge: Annotated[Literal["early", "late"], Search(choices=("early", "late"))] = Field(
+    merge: Annotated[Merge, Search(choices=("early", "late"), when="sharpen_steps")] = Field(
         "early", description="where the ideal filter's result joins: before the sharpening or behind it"
     )
     average: Flag = Field(
@@ -48,7 +51,7 @@ class BSPMConfig(Frozen):
 
 @register
 class BSPM(ItemFilters):
-    """s_u = x(T_s), or the mean over the steps; dx/dt = -P x from what is blurred, P R_u + beta F R_u; P = N^T N.
+    """s_u = x(T_s), or the mean over the steps; dx/dt = -P x from the blurred P R_u + beta F R_u; P = N^T N.
 
     N and its ideal filter F are those of GF-CF, and memory too: a block of B users takes 4 B (U + 5 I) bytes.
     """

@@ -29,6 +29,12 @@ def test_entries_of_rows_in_any_order():
     assert (place.tolist(), col.tolist(), value.tolist()) == ([0, 0, 2, 2], [1, 2, 1, 2], [3, 4, 3, 4])
 
 
+def test_columns_of_rows_as_lists():
+    lists = example().lists(torch.tensor([2, 1, 0]))
+    assert lists.offsets.tolist() == [0, 2, 2, 4]
+    assert lists.items.tolist() == [1, 2, 0, 2]
+
+
 @pytest.mark.parametrize("entries", [1, 2, 3, 1 << 18])
 def test_weighted_rows_hand_example(monkeypatch, entries):
     """Result 0: 10 x row 0 + row 2; result 1: nothing; result 2: -1 x row 2; some entries at a time."""

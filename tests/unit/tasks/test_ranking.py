@@ -17,7 +17,7 @@ from recsys_zoo.metrics.ranking import METRICS
 from recsys_zoo.models.base import Model, ModelConfig
 from recsys_zoo.nn.embedding import Embedding
 from recsys_zoo.schema import Column, Schema
-from recsys_zoo.tasks.ranking import PairExamples, RankedExamples, RankingTask
+from recsys_zoo.tasks.ranking import ListExamples, PairExamples, RankedExamples, RankingTask
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.trainer import Trainer
@@ -91,6 +91,21 @@ def test_a_batch_holds_the_pairs_asked_for_and_negatives_that_are_none_of_the_us
     assert batch.weight.tolist() == [1.0] * 4
     assert len(batch.rows(1, 3)) == 2
     assert len(examples.first(7)) == 7
+
+
+def test_a_list_holds_all_items_of_a_user():
+    lists = ItemLists.of(torch.tensor([0, 2, 2, 2, 3]), torch.tensor([4, 7, 0, 3, 1]), 5, 8)
+    examples = ListExamples(lists)
+    assert len(examples) == 3
+    assert examples.mib == lists.mib
+    batch = examples.batch(torch.tensor([1, 2, 0]))
+    assert batch.items.tolist() == [[0, 3, 7], [1, -1, -1], [4, -1, -1]]
+    assert batch.weight.tolist() == [1.0] * 3
+    assert batch.rows(1, 3).items.tolist() == [[1, -1, -1], [4, -1, -1]]
+    assert examples.first(2).batch(torch.tensor([0, 1])).items.tolist() == [[4, -1, -1], [0, 3, 7]]
+    held = data()
+    drawn = task(held, lists=True).train
+    assert drawn.lists.items.tolist() == held.lists("train").items.tolist()
 
 
 def test_without_negatives_there_are_none():
