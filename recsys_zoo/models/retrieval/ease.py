@@ -14,6 +14,7 @@ from ...config import Frozen, Search
 from ...errors import InputError
 from ...itemlists import ItemLists
 from ...machine import memory_bytes
+from ...nn.inverse import negative_inverse_
 from ...nn.sparse import SparseMatrix, scipy_csr
 from ...registry import register
 from ...schema import Schema
@@ -34,8 +35,8 @@ class EASEConfig(Frozen):
 class EASE(Scorer):
     """s_u = R_u B with B = argmin |R - R B|^2 + l2 |B|^2, diag B = 0.
 
-    Memory: 4 I^2 bytes for B, in whose place the Gram matrix is factorised and inverted, and 12 KiB an item;
-    7.2 GB for 40,981 items. Time grows with I^3.
+    Memory: 4 I^2 bytes for B, in whose place the Gram matrix is inverted, and 12 KiB an item; 7.2 GB
+    for 40,981 items. Time grows with I^3.
     """
 
     card = Card(
@@ -46,7 +47,7 @@ class EASE(Scorer):
         year=2019,
         url="https://arxiv.org/abs/1905.03375",
         equations="P = (R^T R + lambda I)^-1; B_ij = -P_ij / P_jj, B_ii = 0; s_u = R_u B",
-        notes=("The Gram matrix is factorised in single precision; its counts are exact up to 2^24 users.",),
+        notes=("The Gram matrix is inverted in single precision; its counts are exact up to 2^24 users.",),
         published=(
             Published(
                 board="gowalla_m1",
@@ -73,31 +74,19 @@ class EASE(Scorer):
         self.register_buffer("weight", torch.zeros(0, self.num_items))  # B [I, I]
 
     def _fit(self, train: ItemLists) -> None:
-        import numpy as np
-        from scipy.linalg import lapack
-
         items = self.num_items
         self._check_memory(items)
         history = scipy_csr(train, items)
-        by_item, matrix = history.T.tocsr(), np.empty((items, items), np.float32)
-        blocks = [slice(start, min(start + _ROWS, items)) for start in range(0, items, _ROWS)]
-        for rows in blocks:
-            (by_item[rows] @ history).toarray(out=matrix[rows])
-        matrix.flat[:: items + 1] += self.cfg.l2
-        # LAPACK counts columns first: the transpose is the array that it overwrites, here above the diagonal
-        factor, failed = lapack.spotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
-        if failed:
+        by_item, matrix = history.T.tocsr(), torch.empty(items, items)
+        for start in range(0, items, _ROWS):
+            rows = slice(start, start + _ROWS)
+            (by_item[rows] @ history).toarray(out=matrix[rows].numpy())
+        matrix.diagonal().add_(self.cfg.l2)
+        if not negative_inverse_(matrix):  # its sign does not matter: it is divided by its own diagonal
             raise InputError(f"ease: l2 = {self.cfg.l2} is too small to invert these items; raise it")
-        lapack.spotri(factor, lower=1, overwrite_c=1)
-        scale = -1 / matrix.diagonal()
-        for rows in blocks:
-            matrix[rows, : rows.start] = matrix[: rows.start, rows].T
-            corner = np.triu(matrix[rows, rows])
-            matrix[rows, rows] = corner + np.triu(corner, 1).T
-        matrix *= scale
-        np.fill_diagonal(matrix, 0)
+        matrix.mul_(-1 / matrix.diagonal()).fill_diagonal_(0)
         self.history.assign(history)
-        self.weight = torch.from_numpy(matrix).to(train.items.device)
+        self.weight = matrix.to(train.items.device)
 
     def _score(self, users: Tensor) -> Tensor:
         place, item, _ = self.history.rows(users)

@@ -57,8 +57,8 @@ def test_hand_example():
 
 def test_too_many_items_for_the_memory_are_refused_before_it_is_taken(monkeypatch):
     monkeypatch.setattr(ease, "memory_bytes", lambda: 3 * 10**9)
-    monkeypatch.setattr(np, "empty", None)
     model = create("ease", toys.ranking(1, 40_981))
+    monkeypatch.setattr(torch, "empty", None)
     with pytest.raises(InputError, match=r"40981 items need 7.2 GB, and this machine has 3.0 GB; keep fewer"):
         model.fit(toys.lists([[1]]))
 
