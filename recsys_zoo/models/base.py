@@ -95,8 +95,40 @@ class CTRModel(Model):
     Config = ModelConfig
 
 
-class RankingModel(Model):
-    """Base of what ranks items for users and learns by gradients: `losses` of batches, then `scoring`."""
+class Ranking(Model):
+    """Base of what ranks items: for users of training and, where it `folds`, for anybody by their items."""
+
+    folds: ClassVar[bool] = False
+
+    def __init__(self, cfg: Frozen, schema: Schema) -> None:
+        super().__init__(cfg, schema)
+        _ = self.num_users, self.num_items  # InputError without such columns
+
+    def scoring(self) -> Callable[[Tensor], Tensor]:
+        """users [B] -> scores [B, I] by the weights as they are now."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def score_lists(self, lists: ItemLists) -> Tensor:
+        """Scores [B, I], float32, of all items for anybody who has these items: one list a row (fold-in).
+
+        They are those of a user of training with the same items. InputError for a model that learns something
+        of each user beside the items, and for lists of other items.
+        """
+        if not self.folds:
+            raise InputError(f"{self.name}: ranks for the users of its training alone, and not for others by "
+                             "a list of their items")
+        if len(lists.items) and not 0 <= int(lists.items.min()) <= int(lists.items.max()) < self.num_items:
+            raise InputError(f"{self.name}: the lists name items up to {int(lists.items.max())}, but the "
+                             f"schema counts {self.num_items}: number items from 0 to {self.num_items - 1}")
+        return self._score_lists(lists)
+
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        raise NotImplementedError
+
+
+class RankingModel(Ranking):
+    """Base of what ranks items and learns by gradients: `losses` of batches, then `scoring`."""
 
     # rankings creep up: a rate cut after one epoch without a gain, the rule of click models, would end that
     train_defaults: ClassVar[dict[str, Any]] = {
@@ -108,10 +140,6 @@ class RankingModel(Model):
     }
     learns_lists: ClassVar[bool] = False  # True: of batches of users with all their items; else of pairs
 
-    def __init__(self, cfg: Frozen, schema: Schema) -> None:
-        super().__init__(cfg, schema)
-        _ = self.num_users, self.num_items  # InputError without such columns
-
     def prepare(self, train: ItemLists) -> None:
         """Take from the training lists what the model needs beside its weights."""
         raise NotImplementedError
@@ -120,16 +148,12 @@ class RankingModel(Model):
         """Terms of the loss of a batch by name; their sum is descended."""
         raise NotImplementedError
 
-    def scoring(self) -> Callable[[Tensor], Tensor]:
-        """users [B] -> scores [B, I] by the weights as they are now."""
-        raise NotImplementedError
 
-
-class Scorer(Fitted, Model):
+class Scorer(Fitted, Ranking):
     """Base of what ranks items without gradients: `fit` on lists of items once, then `score` users.
 
     All state is buffers, on the device of the lists; the state dict of a fitted scorer loads into a new one
-    of the same settings and schema. A scorer fills in `_fit` and `_score`.
+    of the same settings and schema. A scorer fills in `_fit`, `_score` and, where it folds, `_score_lists`.
     """
 
     train_defaults: ClassVar[dict[str, Any]] = {"monitor": "recall@20"}  # decides between settings
@@ -138,7 +162,6 @@ class Scorer(Fitted, Model):
     def __init__(self, cfg: Frozen, schema: Schema) -> None:
         super().__init__(cfg, schema)
         self.register_buffer("size", torch.tensor([-1, -1]))
-        _ = self.num_users, self.num_items  # InputError without such columns
 
     @torch.no_grad()
     def fit(self, train: ItemLists) -> None:
@@ -167,12 +190,16 @@ class Scorer(Fitted, Model):
         But for rounding, a user's scores do not depend on who else is in the batch. InputError before `fit`,
         and for numbers of no user.
         """
-        if self.size.tolist() != [self.num_users, self.num_items]:
-            raise InputError(f"{self.name} is not fitted: call fit or load a fitted state before score")
+        self._check_fitted()
         if len(users) and not 0 <= int(users.min()) <= int(users.max()) < self.num_users:
             found = f"{int(users.min())} to {int(users.max())}"
             raise InputError(f"{self.name}: user numbers {found} are not all among 0 to {self.num_users - 1}")
         return self._score(users)
+
+    def score_lists(self, lists: ItemLists) -> Tensor:
+        """As every ranking model; InputError before `fit`."""
+        self._check_fitted()
+        return super().score_lists(lists)
 
     def num_parameters(self) -> int:
         """Numbers that the fit has found and scoring needs: the floating-point ones of the state."""
@@ -181,6 +208,10 @@ class Scorer(Fitted, Model):
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """`score`, under the name by which every ranking model gives its scores."""
         return self.score
+
+    def _check_fitted(self) -> None:
+        if self.size.tolist() != [self.num_users, self.num_items]:
+            raise InputError(f"{self.name} is not fitted: call fit or load a fitted state before score")
 
     def _fit(self, train: ItemLists) -> None:
         raise NotImplementedError

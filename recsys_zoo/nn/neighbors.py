@@ -36,6 +36,22 @@ def weighted(x: csr_matrix, weights: Weights) -> csr_matrix:
     return found
 
 
+def weights_of_lists(lists: ItemLists, lengths: Tensor, weights: Weights) -> Tensor:
+    """What `weighted` would give the entries of further columns, one a list of rows: float64 [n].
+
+    lengths: entries that each row has in the x of `weighted`.
+    """
+    place, item = lists.pairs()
+    found = lists.items.new_ones(len(item)).double()
+    if weights != "none":
+        found = (len(lengths) / (1 + lists.counts.double())).log().clamp(min=0)[place]
+    if weights == "bm25":
+        length = lengths.double()
+        norm = _K1 * (1 - _B + _B * length / length.mean().clamp(min=1e-12)) + 1
+        found = found * ((_K1 + 1) / norm)[item]
+    return found
+
+
 def nearest(x: csr_matrix, similarity: Similarity, shrink: float, k: int) -> csr_matrix:
     """The k most similar other rows of each row and their similarities above 0: [rows, rows].
 

@@ -15,7 +15,7 @@ from recsys_zoo.evaluation.full_rank import full_ranking
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.metrics.ranking import recall
 from recsys_zoo.models.base import Scorer
-from recsys_zoo.zoo import resolve
+from recsys_zoo.zoo import model_class, resolve
 from tests import toys
 from tests.contract import harness
 
@@ -85,6 +85,35 @@ def test_a_state_of_other_sizes_is_refused(name):
     state = fitted(name).state_dict()
     with pytest.raises(RuntimeError, match=r"fitted on \[24, 15\] users and items; .* counts 9 and 8"):
         create(name, toys.ranking(9, 8)).load_state_dict(state)
+
+
+@each
+def test_lists_of_anybody_are_scored_as_those_of_users_of_the_fit(name):
+    train = toys.random_lists(USERS, ITEMS, 0.3)
+    settings = {"block": 256} if name == "ials" else {}  # smaller ones leave its users not solved wholly
+    model = create(name, SCHEMA, seed=1, **settings)
+    with pytest.raises(InputError, match=f"{name} is not fitted"):
+        model.score_lists(train)
+    model.fit(train)
+    if not model.folds:
+        with pytest.raises(InputError, match=f"{name}: ranks for the users of its training alone"):
+            model.score_lists(train)
+        return
+    before, users = scores(model), torch.tensor([5, 0, 7])
+    found = model.score_lists(train.rows(users))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, before[users], rtol=1e-4, atol=1e-5)
+    other = toys.lists([[0] * ITEMS, [1] + [0] * (ITEMS - 1), [1] * ITEMS])
+    assert model.score_lists(other).isfinite().all()
+    assert model.score_lists(train.rows(users[:0])).shape == (0, ITEMS)
+    with pytest.raises(InputError, match=f"{name}: the lists name items up to 15, but the schema counts 15"):
+        model.score_lists(ItemLists.of(torch.tensor([0]), torch.tensor([15]), 1, 16))
+    assert torch.equal(scores(model), before)
+
+
+def test_most_scorers_fold():
+    able = {name for name in harness.SCORERS if model_class(name).folds}
+    assert able >= {"popularity", "itemknn", "slim", "ease", "gfcf", "bspm", "ials"}
 
 
 @each

@@ -111,6 +111,13 @@ def test_scores_do_not_depend_on_batch_mates(name):
 
 
 @each
+def test_lists_of_others_are_refused_in_a_sentence(name):
+    train, _ = blocks()
+    with pytest.raises(InputError, match="ranks for the users of its training alone, and not for others by"):
+        made(name, train).score_lists(train)
+
+
+@each
 def test_save_and_load_give_equal_scores(name, tmp_path):
     train, _ = blocks()
     model, _ = trained(name, train, 5)

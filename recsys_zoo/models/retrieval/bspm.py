@@ -85,8 +85,8 @@ class BSPM(ItemFilters):
     def _fit(self, train: ItemLists) -> None:
         self._fit_filters(train, self.cfg.vectors, self.cfg.beta)
 
-    def _score(self, users: Tensor) -> Tensor:
-        cfg, own = self.cfg, self._own(users)
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        cfg, own = self.cfg, self._own(lists)
         ideal = own.new_zeros(()) if not self.outer.numel() else self.outer.T @ (self.inner.T @ own)
         step, now, total = cfg.blur_time / cfg.blur_steps, own, own.new_zeros(())
         for _ in range(cfg.blur_steps):

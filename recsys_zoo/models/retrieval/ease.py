@@ -67,6 +67,7 @@ class EASE(Scorer):
         ),
     )
     Config = EASEConfig
+    folds = True
 
     def __init__(self, cfg: EASEConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
@@ -89,9 +90,10 @@ class EASE(Scorer):
         self.weight = matrix.to(train.items.device)
 
     def _score(self, users: Tensor) -> Tensor:
-        place, item, _ = self.history.rows(users)
-        counts = torch.bincount(place, minlength=len(users))
-        return F.embedding_bag(item, self.weight, counts.cumsum(0) - counts, mode="sum")
+        return self._score_lists(self.history.lists(users))
+
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        return F.embedding_bag(lists.items, self.weight, lists.offsets[:-1], mode="sum")
 
     def _check_memory(self, items: int) -> None:
         needed, there = 4 * items**2 + 12 * _ROWS * items, memory_bytes()

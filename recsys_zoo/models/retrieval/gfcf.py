@@ -38,6 +38,8 @@ class ItemFilters(Scorer):
     A column of [I, B] holds what is filtered of a user, at first R_u.
     """
 
+    folds = True
+
     def __init__(self, cfg: Frozen, schema: Schema) -> None:
         super().__init__(cfg, schema)
         self.by_user = SparseMatrix(self.num_items)  # N [U, I]
@@ -64,12 +66,15 @@ class ItemFilters(Scorer):
             for array in (inner, outer)
         )
 
-    def _own(self, users: Tensor) -> Tensor:
+    def _own(self, lists: ItemLists) -> Tensor:
         """R_u as columns [I, B]."""
-        place, item, _ = self.by_user.rows(users)
-        own = self.inner.new_zeros(self.num_items, len(users))
+        place, item = lists.pairs()
+        own = self.inner.new_zeros(self.num_items, len(lists))
         own[item, place] = 1
         return own
+
+    def _score(self, users: Tensor) -> Tensor:
+        return self._score_lists(self.by_user.lists(users))
 
     def _linear(self, columns: Tensor) -> Tensor:
         """N^T N columns."""
@@ -121,8 +126,8 @@ class GFCF(ItemFilters):
     def _fit(self, train: ItemLists) -> None:
         self._fit_filters(train, self.cfg.vectors, self.cfg.alpha)
 
-    def _score(self, users: Tensor) -> Tensor:
-        own = self._own(users)
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        own = self._own(lists)
         linear = self._linear(own).T
         if not self.outer.numel():
             return linear.contiguous()

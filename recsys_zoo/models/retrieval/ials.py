@@ -61,11 +61,13 @@ class IALS(Scorer):
         notes=(
             "Blocks of coordinates are solved one after the other as in iALS++ (Rendle et al., "
             "arXiv:2110.14044); block = dim is the solution of all at once.",
-            "Users are solved once more for the final items, as the authors do for users who are held out.",
+            "Users are solved once more for the final items, as the authors do for users who are held out; "
+            "lists of others are solved for all coordinates at once, whatever block is.",
             "Its authors' numbers are of other protocols than the boards of this zoo and not printed here.",
         ),
     )
     Config = IALSConfig
+    folds = True
 
     def __init__(self, cfg: IALSConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
@@ -95,6 +97,11 @@ class IALS(Scorer):
 
     def _score(self, users: Tensor) -> Tensor:
         return self.users[users] @ self.items.T
+
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        p = self.items.new_zeros(len(lists), self.cfg.dim)
+        half_step(p, self.items, lists, self.cfg.model_copy(update={"block": self.cfg.dim}))
+        return p @ self.items.T
 
 
 def half_step(p: Tensor, q: Tensor, lists: ItemLists, cfg: IALSConfig) -> None:

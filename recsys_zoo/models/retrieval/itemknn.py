@@ -11,7 +11,7 @@ from torch import Tensor
 from ...card import Card, Published
 from ...config import Flag, Frozen, Search
 from ...itemlists import ItemLists
-from ...nn.neighbors import Similarity, Weights, nearest, weighted
+from ...nn.neighbors import Similarity, Weights, nearest, weighted, weights_of_lists
 from ...nn.sparse import SparseMatrix, scipy_csr
 from ...registry import register
 from ...schema import Schema
@@ -88,6 +88,7 @@ class ItemKNN(Scorer):
         faithful="code",
     )
     Config = ItemKNNConfig
+    folds = True
 
     def __init__(self, cfg: ItemKNNConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
@@ -109,6 +110,11 @@ class ItemKNN(Scorer):
 
     def _score(self, users: Tensor) -> Tensor:
         return self.votes.weighted_rows(*self.history.rows(users), len(users)) + self.bias
+
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        lengths = torch.bincount(self.history.col, minlength=self.num_items)
+        weight = weights_of_lists(lists, lengths, self.cfg.weights).to(self.bias)
+        return self.votes.weighted_rows(*lists.pairs(), weight, len(lists)) + self.bias
 
 
 def _rows_sum_to_1(matrix: csr_matrix) -> csr_matrix:

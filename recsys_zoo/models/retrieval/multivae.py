@@ -91,6 +91,7 @@ class MultiVAE(RankingModel):
     train_defaults: ClassVar[dict[str, Any]] = {
         **RankingModel.train_defaults, "batch_size": 500, "epochs": 200}
     learns_lists = True
+    folds = True
     steps: Tensor
 
     def __init__(self, cfg: MultiVAEConfig, schema: Schema) -> None:
@@ -153,9 +154,8 @@ class MultiVAE(RankingModel):
         """The step is counted."""
         self.steps += 1
 
-    @torch.no_grad()
-    def score_lists(self, lists: ItemLists) -> Tensor:
-        """Scores [B, I] for anybody with these items, by the mean of the code."""
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        """By the mean of the code."""
         return self.decode(self.code(lists.items, lists.counts)[0])
 
     def scoring(self) -> Callable[[Tensor], Tensor]:

@@ -31,6 +31,8 @@ class Popularity(Scorer):
         notes=("The paper takes it as its TopPop baseline; it prints no number on a board of this zoo.",),
     )
 
+    folds = True
+
     def __init__(self, cfg: Frozen, schema: Schema) -> None:
         super().__init__(cfg, schema)
         self.register_buffer("counts", torch.zeros(self.num_items))
@@ -40,3 +42,6 @@ class Popularity(Scorer):
 
     def _score(self, users: Tensor) -> Tensor:
         return self.counts.repeat(len(users), 1)
+
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        return self.counts.repeat(len(lists), 1)

@@ -78,6 +78,7 @@ class SLIM(Scorer):
         ),
     )
     Config = SLIMConfig
+    folds = True
 
     def __init__(self, cfg: SLIMConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
@@ -133,4 +134,9 @@ class SLIM(Scorer):
         return others[kept], weights[kept], net.n_iter_ < _SWEEPS
 
     def _score(self, users: Tensor) -> Tensor:
-        return self.weight.weighted_rows(*self.history.rows(users), len(users))
+        return self._score_lists(self.history.lists(users))
+
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        place, item = lists.pairs()
+        ones = self.weight.values.new_ones(len(item))
+        return self.weight.weighted_rows(place, item, ones, len(lists))

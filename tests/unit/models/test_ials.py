@@ -116,3 +116,17 @@ def test_fit_is_the_alternation_of_half_steps():
     other = create("ials", toys.ranking(USERS, ITEMS), seed=2, dim=6, epochs=2)
     other.fit(TRAIN)
     assert not torch.equal(other.items, model.items)
+
+
+def test_others_are_folded_in_by_the_dense_solution():
+    """By (Q_u^T Q_u + alpha0 Q^T Q + ridge)^-1 Q_u^T 1, although the fit has solved block after block."""
+    model = create("ials", toys.ranking(USERS, ITEMS), seed=1, dim=6, block=2, epochs=3)
+    model.fit(TRAIN)
+    q, cfg, lists = model.items.double(), model.cfg, toys.random_lists(5, ITEMS, 0.4, seed=7)
+    expected = []
+    for row in toys.matrix(lists, ITEMS):
+        own = q[row > 0]
+        ridge = cfg.l2 * (len(own) + cfg.alpha0 * ITEMS) ** cfg.nu
+        matrix = own.T @ own + cfg.alpha0 * q.T @ q + ridge * torch.eye(6, dtype=torch.float64)
+        expected.append(q @ torch.linalg.solve(matrix, own.sum(0)))
+    torch.testing.assert_close(model.score_lists(lists).double(), torch.stack(expected), rtol=1e-4, atol=1e-5)

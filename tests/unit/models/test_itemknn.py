@@ -69,3 +69,11 @@ def test_weights_replace_r_in_similarities_and_profiles():
     with_third = light / math.sqrt(light**2 + heavy**2)  # of item 2 and item 0
     found = scores(train, 2, 5, weights="tfidf", item_mean=False, normalize=False)
     assert found[0].tolist() == pytest.approx([heavy, heavy, 2 * with_third * heavy, 0, 0])
+
+
+@pytest.mark.parametrize("weights", ["none", "tfidf", "bm25"])
+def test_lists_of_others_have_the_weights_of_users_of_the_fit(weights):
+    train = toys.random_lists(12, 10, 0.35)
+    model = create("itemknn", toys.ranking(12, 10), weights=weights, neighbors=4)
+    model.fit(train)
+    torch.testing.assert_close(model.score_lists(train), model.score(torch.arange(12)))
