@@ -177,6 +177,7 @@ class Ranker:
     def _numbers(self, users: pl.Series, unknown: Unknown) -> Tensor:
         """The number of each user, that of all users together for one who is not known: int64 [B]."""
         numbers = self._codes("user", users)
+        numbers = torch.where(numbers < self.model.num_users, numbers, -1)  # others were held out of training
         if self._lists is not None:
             numbers = torch.where(self._lists.counts[numbers] > 0, numbers, -1)
         if unknown != "popular":

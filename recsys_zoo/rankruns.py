@@ -3,6 +3,8 @@
 honest: settings and epoch are chosen on valid; then the model is fitted anew on train and valid together, for
 as many epochs at the same learning rates, and tested once. published: as the papers on these splits did, the
 epoch is picked on the test split itself; such rows are marked and never stand beside honest ones.
+Where users are held out of training (evaluation/heldout.py), models are fitted on the others alone: settings
+and epoch are chosen on the users of valid, and those of test are asked once. Such runs are honest.
 Where the data say which test items were judged, and not relevant (evaluation/judged.py), these are the
 candidates, and rare items are tested apart too.
 """
@@ -20,12 +22,12 @@ import torch
 from torch import Tensor
 
 from .board.draws import FILE, Draws, of_users, write_draws
-from .board.key import JUDGED, RANKING
+from .board.key import HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
-from .data.spec import rejected_of
+from .data.spec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
-from .evaluation import judged
+from .evaluation import heldout, judged
 from .evaluation.full_rank import FullRanking
 from .files import locked, write_whole
 from .itemlists import ItemLists
@@ -39,7 +41,7 @@ from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
 from .train.checkpoint import save_checkpoint
 from .train.position import Fit
 from .train.trainer import Trainer, check_stages
-from .zoo import create
+from .zoo import create, list_models, model_class
 
 if TYPE_CHECKING:
     from .runs import RunConfig
@@ -89,10 +91,11 @@ class RankingRun:
         metrics: dict[str, float] = {}
         began = time.perf_counter()
         if not self.published:
-            model.fit(self.data.lists("train"))
             task = self._task(model, ("train",), "valid")
+            model.fit(task.learnt)
             metrics = _named("valid", task.evaluate(model, task.valid, 0).metrics)
-        model.fit(self.data.lists(*self.both))
+        if self.published or self.both != ("train",):
+            model.fit(self.data.lists(*self.both))
         self.seconds = time.perf_counter() - began
         return self._tested(model, metrics)
 
@@ -105,6 +108,8 @@ class RankingRun:
         self.fit = self._train(model, task, ("train",), "state", "log.jsonl")
         if self.fit.status != "done":
             return model, _named("valid", self.fit.valid), None
+        if self.both == ("train",):
+            return self._tested(model, _named("valid", self.fit.valid))
         rates = self.fit.rates[: self.fit.best_epoch]
         self.say(f"fitting again on {' and '.join(self.both)} for {len(rates)} epochs")
         again = _create(self.cfg, self.data, lambda line: None)
@@ -120,7 +125,7 @@ class RankingRun:
 
     def _train(self, model: RankingModel, task: RankingTask, train: tuple[str, ...], state: str, log: str,
                schedule: tuple[float, ...] | None = None) -> Fit:
-        model.prepare(self.data.lists(*train))
+        model.prepare(task.learnt)
         watchers = [JsonLines(self.out / log), TensorBoard(self.out / f"tb/{state}"), *self.callbacks]
         trainer = Trainer(task, self.cfg.train, self.out / state, watchers, self.say, schedule)
         fit = trainer.fit(model, resume=self.resume)
@@ -147,9 +152,10 @@ def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, Scorer | Ranking
     train = fitted_on(cfg, data)
     model = _create(cfg, data, lambda line: None)
     train, valid = (train, "test") if cfg.protocol == "published" else (("train",), "valid")
+    task = _task(cfg, data, model, train, valid)
     if isinstance(model, RankingModel):
-        model.prepare(data.lists(*train))
-    return _task(cfg, data, model, train, valid), model
+        model.prepare(task.learnt)
+    return task, model
 
 
 def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: tuple[str, ...],
@@ -165,23 +171,29 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
 
 def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
     """The splits that the tested model is fitted on; InputError for data and settings that make no run."""
-    given = [name for name in data.names if name.endswith("_given")]
-    if given:
-        raise InputError(f"{data.schema.dataset}: {given[0]!r} is the history of users without a training "
-                         "row; no model here takes it yet, so divide the data by another rule")
+    held_out = heldout.holds_out(data)
+    if held_out and cfg.protocol == "published":
+        raise InputError(f"{data.schema.dataset}: users who are held out for test never pick the epoch; set "
+                         "protocol=honest")
     for name in ("train", "test", *["valid"] * (cfg.protocol == "honest")):
         data.split(name)
+        if held_out and name != "train":
+            data.split(given_of(name))
     if rejected_of("test") in data.names and cfg.protocol == "published":
         raise InputError(f"{data.schema.dataset}: a test of judged items never picks the epoch; set "
                          "protocol=honest")
     if len(cfg.train.stages) > 1:
         raise InputError("train.stages: a ranking is fitted again by the rates of one stage; leave one")
+    if held_out:
+        heldout.check(data)
+        return ("train",)
     return tuple(name for name in ("train", "valid") if name in data.names)
 
 
 def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
-    """Metrics of a fitted model on a split, what was seen in the splits before it masked."""
-    before = ("train",) if split == "valid" else ("train", "valid")
+    """Metrics of a fitted model on a split, what was seen in the splits before it masked; of users who are
+    held out what is given of them."""
+    before = ("train",) if split == "valid" or heldout.holds_out(data) else ("train", "valid")
     seen = tuple(name for name in before if name in data.names)
     data.split(split)
     return measured(model, data, seen, split).means
@@ -194,7 +206,8 @@ def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare
     task, rejected = RankingTask(data, 0, train=seen, valid=split), rejected_of(split)
     if rejected not in data.names:
         found = task.ranking(model, task.valid)
-        return Measured(found, found.users, evaluate_ranking(found.ranks, KS), {}, MAIN)
+        main = heldout.MAIN if heldout.holds_out(data) else MAIN
+        return Measured(found, found.users, evaluate_ranking(found.ranks, task.ks), {}, main)
     relevant, shown = data.lists(split), data.lists(split, rejected)
     test = task.judged(model, relevant, shown)
     kept = judged.rare_items(data.lists(*seen), task.items, rare)
@@ -208,14 +221,18 @@ def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare
 def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
     from .runs import model_settings
 
-    name = cfg.model["name"]
-    model = create(name, data.schema, seed=cfg.train.seed, **model_settings(cfg))
+    name, held_out = cfg.model["name"], heldout.holds_out(data)
+    model = create(name, heldout.schema_of(data), seed=cfg.train.seed, **model_settings(cfg))
     if not isinstance(model, Scorer | RankingModel):
         raise InputError(f"model {name}: learns from labels, and {data.schema.dataset} holds interactions; "
                          "choose one of `recsys-zoo list --family retrieval`")
+    if held_out and not model.folds:
+        able = [other for other in list_models(family="retrieval") if model_class(other).folds]
+        raise InputError(f"model {name}: learns something of each user, and {data.schema.dataset} asks about "
+                         f"users who are held out of training, by lists of their items; choose one of {able}")
     if isinstance(model, RankingModel):
-        monitors = [f"{metric}@{k}" for metric in METRICS for k in KS]
-        monitors += [f"snips_dcg@{k}" for k in judged.KS]
+        monitors = [f"{metric}@{k}" for metric in METRICS for k in (heldout.KS if held_out else KS)]
+        monitors += [] if held_out else [f"snips_dcg@{k}" for k in judged.KS]
         if cfg.train.monitor not in monitors:
             raise InputError(f"train.monitor={cfg.train.monitor!r}: rankings are watched by one of "
                              f"{monitors}")
@@ -256,6 +273,7 @@ def train(
                 write_draws(out / FILE, draws)
         facts = runs.facts_of(cfg, replace(ranking.fit, seconds=ranking.seconds), model)
         protocol = JUDGED if rejected_of("test") in data.names else RANKING[cfg.protocol]
+        protocol = HELD_OUT if heldout.holds_out(data) else protocol
         facts |= {"protocol": protocol, "selection": "test" if ranking.published else "valid"}
         if isinstance(model, Scorer):
             facts["device"] = "cpu"
@@ -264,7 +282,7 @@ def train(
         encoding = (data.folder / "encoding").absolute() if data.folder else None
         facts = {"data_digest": data.data_digest, "precision": cfg.train.precision}
         settings = runs.model_settings(cfg)
-        seen = data.lists(*ranking.both)
+        seen = heldout.learnt(data, *ranking.both)
         save_checkpoint(out / "checkpoint", model, cfg.model["name"], settings, encoding, facts, seen)
         write_whole(out / "row.json", row.model_dump_json(indent=1))
     return row

@@ -21,6 +21,7 @@ from .config import Frozen, read_toml, write_toml
 from .data.spec import SplitSpec
 from .data.store import Prepared, Split
 from .errors import InputError
+from .evaluation.heldout import schema_of
 from .files import locked, sha256_file, write_whole
 from .machine import device_name, git_commit, peak_mib, processor, reset_peak
 from .metrics.binary import auc
@@ -384,7 +385,7 @@ def evaluate(run: Path, data: Prepared, split: str = "test", label: str = "") ->
 
 def check_same_encoding(config: dict[str, Any], schema: Schema, data: Prepared) -> None:
     """InputError unless the data were encoded with the vocabularies and numeric rules of the checkpoint."""
-    same = schema.columns == data.schema.columns
+    same = schema.columns == schema_of(data).columns
     if same and data.data_digest != config.get("data_digest") and data.folder is not None:
         same = all(
             sha256_file(data.folder / "encoding" / Path(name).name) == digest

@@ -284,7 +284,7 @@ class _Watch(Callback):
 
 def _fitted(model: Scorer, task: Any, watch: _Watch) -> Fit:
     """What is fitted without a training, looked at once: one epoch for the record."""
-    model.fit(task.valid.seen)
+    model.fit(task.learnt)
     valid = task.evaluate(model, task.valid, 0).metrics
     if not valid:
         return Fit("dead", "its scores are not finite", 0, 0, {}, 0.0, 0.0, 0.0)

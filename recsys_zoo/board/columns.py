@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from .compare import costs
+from .key import HELD_OUT
 from .plot import named
 from .rank import Entry, Ranking, worded_metric
 
@@ -37,6 +38,10 @@ _METRICS = (("test.auc", "", 5, True), ("test.auc_unseen_pairs", "AUC, unseen pa
             ("test.ndcg@50", "", 5, True), ("valid.recall@20", "", 5, True), ("test.rare_dcg@5", "", 5, True),
             ("test.recall@5", "", 5, True), ("test.map@5", "", 5, True), ("valid.snips_dcg@5", "", 5, True))
 
+_OF_HELD_OUT = (("test.recall_capped@20", "", 5, True), ("test.recall_capped@50", "", 5, True),
+                ("test.recall@20", "", 5, True), ("test.recall@50", "", 5, True),
+                ("test.ndcg@20", "", 5, True), ("valid.ndcg@100", "", 5, True))
+
 
 def columns(ranking: Ranking, rankings: Sequence[Ranking]) -> list[Column]:
     """Those with something to say; `rankings` are all of the page, for the other selection of the epoch."""
@@ -47,10 +52,11 @@ def columns(ranking: Ranking, rankings: Sequence[Ranking]) -> list[Column]:
         first = "descending" if down else "ascending"
         return Column(name, title, kind, first, style, [cell(entry) for entry in shown])
 
+    asked = _OF_HELD_OUT if ranking.key.protocol == HELD_OUT else _METRICS
     ranked, other = worded_metric(ranking.metric), "valid" if ranking.key.selection == "test" else "test"
     metrics = [column(name, title or worded_metric(name),
                       lambda e, name=name, digits=digits: _number(e.mean(name), digits), down=down)
-               for name, title, digits, down in _METRICS if name != ranking.metric]
+               for name, title, digits, down in asked if name != ranking.metric]
     found = [
         column("rank", "#", _rank, "left"),
         column("model", "model", lambda e: Cell(named(e), named(e)), "left name", kind="text"),

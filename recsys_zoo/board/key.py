@@ -26,6 +26,7 @@ RANKING = {
     "published": "full ranking: best epoch on test, as published",
 }
 JUDGED = "ranking of judged items: best epoch on valid, fitted again on train and valid, tested once"
+HELD_OUT = "full ranking for held-out users: best epoch on users of valid, those of test asked once"
 _LISTS = Protocol("train and valid", "items that the user has in train or valid are no candidates",
                   "all other items of the catalogue", "the mean over all their orders",
                   "means over users with a test item, per user as in metrics/ranking.py")
@@ -35,6 +36,9 @@ PROTOCOLS = {
         seen="judged items that the user has in train or valid are candidates too",
         candidates="the items that were judged for the user, relevant or not",
         metrics="means over users with a judged item, 0 without a relevant one, as in evaluation/judged.py"),
+    HELD_OUT: _LISTS._replace(
+        fit="train; users of valid and test have no row in it, and are ranked for by what is given of them",
+        seen="items that are given of the user are no candidates"),
     CTR: Protocol("train", "nothing is masked", "the rows of the test split, as they are", "half a pair",
                   "AUC exact over all rows; gAUC: mean over users with both classes, weighted by their rows; "
                   "logloss: probabilities clipped at 1e-7")}  # fmt: skip

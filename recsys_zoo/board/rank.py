@@ -168,13 +168,16 @@ def rank(rows: Iterable[Row], metric: str = "test.auc", quoted: Sequence[Quoted]
 def main_metric(rows: Iterable[Row]) -> str:
     """What the rows of a board are ranked by, unless somebody says otherwise."""
     known = {name for row in rows for name in row.metrics}
-    return next((name for name in ("test.recall@20", "test.dcg@5") if name in known), "test.auc")
+    main = ("test.ndcg@100", "test.recall@20", "test.dcg@5")  # the first of held-out users alone
+    return next((name for name in main if name in known), "test.auc")
 
 
 def main_pair(metric: str) -> tuple[str, str]:
     """The two metrics that stand side by side on a board that is ranked by this one."""
     if "dcg@" in metric and "ndcg@" not in metric:
         return "test.dcg@5", "test.rare_dcg@5"
+    if metric == "test.ndcg@100":
+        return metric, "test.recall_capped@20"
     return ("test.recall@20", "test.ndcg@20") if "@" in metric else ("test.auc", "test.logloss")
 
 

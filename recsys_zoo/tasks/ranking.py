@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..batch import Pairs, PairsOfAll, UserLists
 from ..data.sample import Negatives, UnlabelledPairs
+from ..data.spec import given_of
 from ..data.store import Prepared
+from ..evaluation import heldout
 from ..evaluation.full_rank import FullRanking, NotFinite, Scorer, full_ranking
 from ..evaluation.judged import JudgedRanking, judged_ranking
 from ..itemlists import ItemLists
@@ -32,6 +34,9 @@ class Ranks(Protocol):
 
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> scores [B, items] by the weights as they are, whatever is computed once done once."""
+
+    def score_lists(self, lists: ItemLists) -> Tensor:
+        """The same by lists of items, where users are held out."""
 
 
 class PairExamples:
@@ -133,10 +138,13 @@ class ListExamples:
 
 
 class RankedExamples:
-    """Every user with a relevant item is an example; what was seen before is no candidate."""
+    """Every user with a relevant item is an example; what was seen before is no candidate.
 
-    def __init__(self, relevant: ItemLists, seen: ItemLists) -> None:
-        self.relevant, self.seen = relevant.without(seen), seen
+    held_out: no model has learnt of these users, so that they are ranked for by the items they have seen.
+    """
+
+    def __init__(self, relevant: ItemLists, seen: ItemLists, held_out: bool = False) -> None:
+        self.relevant, self.seen, self.held_out = relevant.without(seen), seen, held_out
 
     def __len__(self) -> int:
         return int((self.relevant.counts > 0).sum())
@@ -168,6 +176,7 @@ class RankingTask:
     negatives: as many a pair, drawn by `weight` [items] (None: all alike) from what the user has not in the
     training splits; of a user who has everything there is none, and no pair either. of_all: they are drawn
     from the pairs of all users, all alike. lists: an example is a user with all items, not a pair.
+    ks: cut-offs of the metrics; none: those of the protocol. learnt: the lists that models are fitted on.
     snips: cut-offs of snips_dcg, by propensities (n_i / max n)^0.5 of n_i training pairs, not below
     `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here are all).
     """
@@ -179,14 +188,16 @@ class RankingTask:
         weight: Tensor | None = None,
         train: Sequence[str] = ("train",),
         valid: str = "valid",
-        ks: Sequence[int] = KS,
+        ks: Sequence[int] = (),
         of_all: bool = False,
         snips: Sequence[int] = (),
         lists: bool = False,
     ) -> None:
-        self.data, self.ks, self.snips = data, tuple(ks), tuple(snips)
+        held_out = heldout.holds_out(data)
+        self.data, self.snips = data, tuple(snips)
+        self.ks = tuple(ks) or (heldout.KS if held_out else KS)
         self.items = data.schema.size("item")
-        seen = data.lists(*train)
+        self.learnt = seen = heldout.learnt(data, *train)
         if lists:
             self.train: PairExamples | ListExamples = ListExamples(seen)
         elif of_all:
@@ -195,7 +206,8 @@ class RankingTask:
             learnt = seen.shorter_than(self.items) if negatives else seen
             drawn = Negatives(learnt, self.items, weight) if negatives else None
             self.train = PairExamples(learnt, drawn, negatives)
-        self.valid = RankedExamples(data.lists(*[valid] * bool(valid)), seen)
+        given = data.lists(given_of(valid)) if held_out and valid else seen
+        self.valid = RankedExamples(data.lists(*[valid] * bool(valid)), given, held_out)
 
     def loss(self, model: Any, batch: Pairs | UserLists) -> Loss:
         """The sum of the model's terms."""
@@ -204,7 +216,7 @@ class RankingTask:
 
     def ranking(self, model: Any, examples: RankedExamples) -> FullRanking:
         """Places of the relevant items among all that the user has not seen."""
-        with _scoring(model) as score:
+        with _scoring(model, examples.seen if examples.held_out else None) as score:
             return full_ranking(score, examples.relevant, examples.seen, self.items)
 
     def judged(self, model: Any, relevant: ItemLists, judged: ItemLists) -> JudgedRanking:
@@ -229,12 +241,13 @@ class RankingTask:
 
 
 @contextlib.contextmanager
-def _scoring(model: Any) -> Iterator[Scorer]:
-    """The scores of a model as it is, in evaluation mode and without gradients."""
+def _scoring(model: Any, given: ItemLists | None = None) -> Iterator[Scorer]:
+    """The scores of a model as it is, in evaluation mode and without gradients; of users who are held out by
+    the lists that are given of them."""
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            yield model.scoring()
+            yield model.scoring() if given is None else lambda users: model.score_lists(given.rows(users))
     finally:
         model.train(training)
