@@ -1,8 +1,10 @@
 """CiteULike-t and -a: articles in the libraries of readers, with tags (and words) of the articles.
 
-Each in two divisions. citeulike_t, citeulike_a: of readers with five articles or more, a fifth of each one's
-articles is held out for validation and a fifth for test (the shares of Hsieh et al., WWW 2017, by our own
-hash). ..._cold: a tenth of all articles is held out for either, and nobody is seen with one in training.
+Each in three divisions. citeulike_t, citeulike_a: of readers with five articles or more, a fifth of each
+one's articles is held out for validation and a fifth for test (the shares of Hsieh et al., WWW 2017, by our
+own hash). ..._cold: a tenth of all articles is held out for either, and nobody is seen with one in training.
+..._users: a tenth of these readers is held out for either with all their articles, of which four fifths are
+given, as the users of Liang et al. (WWW 2018) are; which ones, a hash says.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from recsys_zoo.data.interactions import InteractionSpec
 from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec, TableSpec
 from recsys_zoo.errors import InputError
 
-from .recipe import Expected, Raw, Recipe, Say
+from .recipe import Expected, Raw, Recipe, Say, held_out_users
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,29 +44,32 @@ class Library:
         files = ["users.dat", self.tag_file, *["mult.dat"] * self.words]
         return f"get {' and '.join(files)} from https://github.com/js05212/{self.name}"
 
-    def recipes(self) -> tuple[Recipe, Recipe]:
-        """Held-out articles of every reader; held-out articles of all."""
+    def recipes(self) -> tuple[Recipe, Recipe, Recipe]:
+        """Held-out articles of every reader; held-out articles of all; held-out readers."""
         own = self.name.replace("-", "_")
         warm = SplitSpec(method="user", user="user", random=True, keys=("user", "item"), salt=own,
                          last={"valid": 0.2, "test": 0.2})
         cold = SplitSpec(method="hash", keys=("item",), salt=own,
                          fractions={"train": 0.8, "valid": 0.1, "test": 0.1})
-        return (self._recipe(own, warm, InteractionSpec(user_core=5), self.pairs_of_five),
-                self._recipe(f"{own}_cold", cold, InteractionSpec(), self.pairs))
+        of_five = InteractionSpec(user_core=5)
+        return (self._recipe(own, warm, of_five, self.pairs_of_five, "articles of every reader"),
+                self._recipe(f"{own}_cold", cold, InteractionSpec(), self.pairs,
+                             "articles in no training row"),
+                self._recipe(f"{own}_users", held_out_users(own), of_five, self.pairs_of_five,
+                             "readers in no training row"))
 
-    def _recipe(self, name: str, split: SplitSpec, rule: InteractionSpec, pairs: int) -> Recipe:
+    def _recipe(self, name: str, split: SplitSpec, rule: InteractionSpec, pairs: int, what: str) -> Recipe:
         features = ("tags", *["words"] * self.words)
         columns = (ColumnSpec(name="user", side="user"), ColumnSpec(name="item", side="item"),
                    *(ColumnSpec(name=c, side="item", kind="bag", min_count=5) for c in features))
         spec = DataSpec(dataset=name, user="user", item="item", columns=columns, split=split,
                         interactions=rule,
                         tables=(TableSpec(files=(_ITEMS,), key="item", columns=features),))
-        division = "articles in no training row" if name.endswith("_cold") else "articles of every reader"
         return Recipe(
-            name=name, title=f"{self.name}: articles in the libraries of readers; held out: {division}",
+            name=name, title=f"{self.name}: articles in the libraries of readers; held out: {what}",
             terms="no licence stated; research use; cite Wang, Chen and Li (2013)", by_hand=self.by_hand,
             sources=(), spec=spec, gather=self._gather,
-            expected=Expected(rows={"train+valid+test": pairs}, positives={}))
+            expected=Expected(rows={"+".join(split.splits): pairs}, positives={}))
 
     def _gather(self, raw: Path, scratch: Path, say: Say) -> Raw:
         """The published files, or the same as interactions.parquet and items.parquet."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_zoo.data.spec import DataSpec
+from recsys_zoo.data.spec import DataSpec, SplitSpec
 from recsys_zoo.errors import InputError
 from recsys_zoo.files import disk_errors, whole_folder
 
@@ -70,6 +70,13 @@ class Recipe:
     spec: DataSpec
     expected: Expected
     gather: Callable[[Path, Path, Say], Raw]  # raw folder, folder for scratch files, where remarks go
+
+
+def held_out_users(salt: str) -> SplitSpec:
+    """A tenth of the users held out for valid and one for test, by a hash; four fifths of their items, in the
+    order of another, are given."""
+    return SplitSpec(method="users", user="user", random=True, keys=("user", "item"), salt=salt,
+                     fractions={"train": 0.8, "valid": 0.1, "test": 0.1}, given=0.8)
 
 
 def run_recipe(recipe: Recipe, raw: Path | None, out: Path, downloads: Path | None = None,

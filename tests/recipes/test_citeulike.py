@@ -13,6 +13,7 @@ from data_prep import RECIPES, citeulike, run_recipe
 from data_prep.citeulike import SETS, Library
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
+from recsys_zoo.evaluation import heldout
 
 USERS, ITEMS = 25, 30
 
@@ -108,6 +109,24 @@ def test_cold_articles_are_in_no_training_row(tmp_path):
     items = {name: set(data.split(name).ids[:, 1].tolist()) for name in data.names}
     assert not items["train"] & (items["valid"] | items["test"])
     assert not items["valid"] & items["test"]
+
+
+def test_held_out_readers_have_all_their_articles_there(tmp_path):
+    data = run_recipe(small(SETS[0]).recipes()[2], parquet(tmp_path / "raw"), tmp_path / "out")
+    heldout.check(data)
+    names = pl.read_parquet(data.folder / "encoding/user.parquet")["value"].to_list()
+    own = {str(user): len(items) for user, items in enumerate(libraries()) if len(items) >= 5}
+    sizes = {}
+    for name in data.names:
+        for user, count in enumerate(data.lists(name).counts.tolist()):
+            sizes.setdefault(names[user], {})[name] = count
+    assert len(sizes) == len(own)
+    for user, parts in sizes.items():
+        there = {name: count for name, count in parts.items() if count}
+        split = next(name for name in ("train", "valid", "test") if name in there)
+        given = own[user] * 4 // 5
+        assert there == ({"train": own[user]} if split == "train" else
+                         {f"{split}_given": given, split: own[user] - given})
 
 
 @pytest.mark.parametrize(
