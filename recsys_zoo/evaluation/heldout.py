@@ -21,8 +21,8 @@ SPLITS = ("valid", "test")
 
 
 def holds_out(data: Prepared) -> bool:
-    """Whether users are held out of training."""
-    return any(given_of(name) in data.names for name in SPLITS)
+    """Whether they are interactions with users who are held out of training."""
+    return data.schema.interactions and any(given_of(name) in data.names for name in SPLITS)
 
 
 def schema_of(data: Prepared) -> Schema:

@@ -62,7 +62,7 @@ class MultiVAE(RankingModel):
         "L = mean over users of -sum_i x_ui ln softmax_i f(z) + beta KL(N(mu, sigma^2) || N(0, 1))",
         notes=(
             "The weight of the divergence is min(beta, step / anneal_steps), as in the authors' code; beta "
-            "= 0.2 is then reached after a fifth of the 200,000 steps.",
+            "= 0.2 is then reached after a fifth of the 200,000 steps, which small data never are.",
             "Preset dae is Mult-DAE with the same layers; the paper's has one layer of 200 and an L2 term "
             "(train.net_l2).",
             "Weights start from Xavier's normal distribution, biases at 0 (authors: N(0, 0.001^2)).",

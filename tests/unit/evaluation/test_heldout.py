@@ -56,6 +56,11 @@ def test_other_data_stay_as_they_are():
     assert not heldout.holds_out(plain)
     assert heldout.schema_of(plain) is plain.schema
     assert len(heldout.learnt(plain, "train", "valid")) == blocks.USERS
+    held = data()
+    clicks = held.schema.model_copy(update={"interactions": False})  # rows of clicks divided by users
+    of_clicks = Prepared.in_memory(clicks, {name: held.split(name) for name in held.names}, "clicks")
+    assert not heldout.holds_out(of_clicks)
+    assert heldout.schema_of(of_clicks) is clicks
 
 
 def naive(held: Prepared, split: str, l2: float) -> dict[str, list[float]]:
