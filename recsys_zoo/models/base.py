@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -121,7 +122,8 @@ class Ranking(Model):
         if len(lists.items) and not 0 <= int(lists.items.min()) <= int(lists.items.max()) < self.num_items:
             raise InputError(f"{self.name}: the lists name items up to {int(lists.items.max())}, but the "
                              f"schema counts {self.num_items}: number items from 0 to {self.num_items - 1}")
-        return self._score_lists(lists)
+        device = next(itertools.chain(self.parameters(), self.buffers())).device
+        return self._score_lists(lists.to(device))
 
     def _score_lists(self, lists: ItemLists) -> Tensor:
         raise NotImplementedError

@@ -160,4 +160,4 @@ class MultiVAE(RankingModel):
 
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> scores [B, I] by the weights as they are now."""
-        return lambda users: self.score_lists(self.history.lists(users))
+        return lambda users: self.score_lists(self.history.lists(users.to(self.first.device)))

@@ -131,3 +131,19 @@ def test_users_who_train_or_of_whom_nothing_is_given_are_refused():
     splits["valid_given"] = Split(held.schema, few, None, np.zeros((len(few), 0)))
     with pytest.raises(InputError, match="of a user of 'valid' nothing is given"):
         heldout.check(Prepared.in_memory(held.schema, splits))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("lists_on", ["cpu", "cuda"])
+def test_a_gpu_and_a_cpu_agree(lists_on):
+    held, found = data(), []
+    for device in ("cpu", "cuda"):
+        task = RankingTask(held, 0, valid="test", lists=True)
+        model = create("multivae", heldout.schema_of(held), seed=1, hidden=[16], latent=4).to(device)
+        model.prepare(task.learnt)
+        examples = task.valid if device == "cpu" else task.valid.on(torch.device(lists_on))
+        found.append(task.evaluate(model, examples, 0).metrics)
+        users = torch.arange(KNOWN)
+        found[-1]["scores"] = float(model.eval().scoring()(users).sum())
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
