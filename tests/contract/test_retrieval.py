@@ -46,7 +46,7 @@ def test_scores_have_a_row_a_user_and_a_column_an_item(name):
     assert found.dtype == torch.float32
     assert not found.requires_grad
     assert found.isfinite().all()
-    torch.testing.assert_close(found[0], found[2], rtol=1e-5, atol=1e-6)  # places in a batch round differently
+    torch.testing.assert_close(found[0], found[2], rtol=1e-5, atol=1e-6)
     assert model.score(torch.arange(0)).shape == (0, ITEMS)
     assert model.name == name
 
