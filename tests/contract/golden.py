@@ -21,6 +21,7 @@ def main() -> None:
     path = harness.NUMERICS / "golden.json"
     golden = json.loads(path.read_text()) if path.exists() else {}
     golden[harness.platform_key()] = {n: harness.golden_losses(n) for n in harness.CTR}
+    golden[harness.DESCENT] = {n: harness.losses_of_descent(n) for n in harness.CTR}
     write_whole(path, json.dumps(golden, indent=1) + "\n")
 
 

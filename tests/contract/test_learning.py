@@ -41,15 +41,15 @@ def test_same_seed_gives_the_same_losses_bit_for_bit(name):
 
 @each
 def test_losses_are_the_recorded_ones(name):
-    """Bit for bit on a recorded platform, to 1e-6 elsewhere."""
+    """By gradient steps to 1e-5 anywhere (with narrower instructions they moved by 4e-6), and bit for bit by
+    Adam's on a recorded platform."""
     golden = harness.read("golden.json")
-    recorded = {platform: losses[name] for platform, losses in golden.items() if name in losses}
-    assert recorded, "write them: python -m tests.contract.golden"
-    found, here = harness.golden_losses(name), recorded.get(harness.platform_key())
-    if here:
-        assert found == here
-    else:
-        assert found == pytest.approx(next(iter(recorded.values())), abs=1e-6)
+    assert name in golden[harness.DESCENT], "write them: python -m tests.contract.golden"
+    expected = pytest.approx(golden[harness.DESCENT][name], rel=1e-5, abs=1e-5)
+    assert harness.losses_of_descent(name) == expected
+    here = golden.get(harness.platform_key(), {})
+    if name in here:
+        assert harness.golden_losses(name) == here[name]
 
 
 @each
