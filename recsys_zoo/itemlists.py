@@ -91,5 +91,9 @@ class ItemLists:
         """Those that the same user has not in the other lists."""
         (user, item), (other_user, other_item) = self.pairs(), other.pairs()
         span = 1 + max((int(t.max()) for t in (item, other_item) if len(t)), default=0)
-        kept = ~torch.isin(user * span + item, other_user * span + other_item)
-        return ItemLists.of(user[kept], item[kept], len(self), span)
+        keys, others = user * span + item, other_user * span + other_item  # ascending
+        kept = torch.ones_like(keys, dtype=torch.bool)
+        if len(others):
+            kept = others[torch.searchsorted(others, keys).clamp(max=len(others) - 1)] != keys
+        counts = torch.bincount(user[kept], minlength=len(self))
+        return ItemLists(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), item[kept])

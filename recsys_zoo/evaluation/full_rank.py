@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..itemlists import ItemLists
 from ..metrics.ranking import Ranks
 from ..nn.counting import count_above
+from ..nn.products import Products
 
 BLOCK_MIB = 32  # of scores at once, in fp32
 Scorer = Callable[[Tensor], Tensor]
@@ -42,26 +43,38 @@ def full_ranking(
 
     score: users [B] -> scores [B, items], called for one block of users after the other, of block_mib MiB of
     scores in fp32 (one user at least); memory beside the model's is a small multiple of that. The scores are
-    changed. only: the candidates of each user, where these are not all items. InputError for scores that are
-    NaN or infinite.
+    changed. Those of `Products` are ranked without being kept, where its kernel does that. only: the
+    candidates of each user, where these are not all items. InputError for scores that are NaN or infinite.
     """
     wanted = relevant.without(seen)
     users = wanted.counts.nonzero().squeeze(1)
     if len(users) == 0:
         raise InputError("no user has a relevant item that was not seen before: there is nothing to rank")
-    places: list[tuple[Tensor, Tensor, Tensor]] = []
-    for start, block in _blocks(users, items, block_mib):
-        scores = _masked(score(block), block, seen, items)
-        if only is not None:
-            scores = _alone(scores, block, only)
-        row, item = (t.to(scores.device) for t in wanted.of_users(block))
-        above, tied = count_above(scores, row, scores[row, item])
-        places.append(tuple(t.cpu() for t in (row + start, above, tied, item)))
-    user, above, tied, item = (torch.cat(column) for column in zip(*places, strict=True))
+    user, item = (t.cpu() for t in wanted.of_users(users))
+    places = None
+    if isinstance(score, Products) and only is None and len(score.items) == items:
+        places = score.places(users, seen, wanted)
+    above, tied = places or _places(score, users, wanted, seen, items, block_mib, only)
     order = torch.argsort(user * (items + 1) + above, stable=True)  # that of `Ranks.of`
     candidates = (items - seen.counts if only is None else only.without(seen).counts)[users]
     ranks = Ranks.of(*(t[order] for t in (user, above, tied)), candidates.cpu())
     return FullRanking(users.cpu(), ranks, item[order])
+
+
+def _places(
+    score: Scorer, users: Tensor, wanted: ItemLists, seen: ItemLists, items: int, block_mib: int,
+    only: ItemLists | None,
+) -> tuple[Tensor, Tensor]:
+    """Of each wanted item of the users, one after the other: candidates with a larger score, and with the
+    same."""
+    found: list[tuple[Tensor, Tensor]] = []
+    for _, block in _blocks(users, items, block_mib):
+        scores = _masked(score(block), block, seen, items)
+        if only is not None:
+            scores = _alone(scores, block, only)
+        row, item = (t.to(scores.device) for t in wanted.of_users(block))
+        found.append(tuple(t.cpu() for t in count_above(scores, row, scores[row, item])))
+    return tuple(torch.cat(column) for column in zip(*found, strict=True))
 
 
 def top_items(

@@ -15,6 +15,7 @@ from ..config import Search
 from ..itemlists import ItemLists
 from ..losses import ranking
 from ..nn.embedding import Embedding, EmbeddingConfig
+from ..nn.products import Products
 from ..schema import FIRST, Schema
 from .base import ModelConfig, RankingModel
 
@@ -187,6 +188,5 @@ class VectorModel(RankingModel):
     @torch.no_grad()
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> scores [B, I] by the weights as they are now."""
-        users, items, _ = self.placed()
-        turned = items.t().contiguous()
-        return lambda index: users[index] @ turned
+        placed = self.placed()
+        return Products(placed.users, placed.items)
