@@ -77,9 +77,10 @@ def test_products_of_real_numbers_are_as_exact_as_theirs():
 
 
 def test_a_long_catalogue_is_counted_in_parts():
-    items = torch.arange(2**18 + 777).remainder(1000).float()[:, None]
-    wanted = ItemLists.of(torch.zeros(3).long(), torch.tensor([0, 500, 2**18 + 776]), 1, len(items))
-    seen = ItemLists.of(torch.zeros(2).long(), torch.tensor([999, 2**18 + 1]), 1, len(items))
+    """A million larger numbers: 65 thousand in each of 16 lanes, more than 16 bits hold."""
+    items = torch.arange(2**20 + 777).remainder(1000).float()[:, None]
+    wanted = ItemLists.of(torch.zeros(3).long(), torch.tensor([0, 500, 2**20 + 776]), 1, len(items))
+    seen = ItemLists.of(torch.zeros(2).long(), torch.tensor([999, 2**20 + 1]), 1, len(items))
     masked = items[:, 0].clone()
     masked[seen.items] = -1
     expected = [(int((masked > s).sum()), int((masked == s).sum())) for s in items[wanted.items, 0]]
