@@ -94,7 +94,8 @@ def parse(
     if args.report:
         write_report(args.report, report)
         raise SystemExit(0)
-    places = [name for name in ("fuxictr", "peer_python", "out") if name in args]
+    needed = ("fuxictr", "peer_python", "recbole_python", "implicit_python", "out")
+    places = [name for name in needed if name in args]
     missing = [f"--{name.replace('_', '-')}" for name in places if not getattr(args, name)]
     if missing:
         parser.error(f"needed: {', '.join(missing)}")

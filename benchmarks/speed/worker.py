@@ -1,4 +1,5 @@
-"""What both contenders of ctr.py share: read a command a line, answer a line of JSON; sleep in between."""
+"""What the contenders of ctr.py and topk.py share: read a command a line, answer a line of JSON; sleep in
+between."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from typing import Any
 
 
 def serve(contender: type) -> None:
-    """sys.argv[1] is JSON: shape, model, batch, settings. Commands: {"steps": N} and {"evaluate": true}.
+    """sys.argv[1] is JSON: what the contender takes. Commands: {"steps": N}, {"evaluate": true}, and {"call":
+    METHOD, ...} with its arguments; a method may know its seconds itself.
 
     Whatever the contender prints goes to standard error; answers go to the real standard output.
     """
@@ -26,8 +28,12 @@ def serve(contender: type) -> None:
     say(answers, {"facts": getattr(runner, "facts", {})})
     for line in sys.stdin:
         command = json.loads(line)
-        since = time.perf_counter()
-        if "steps" in command:
+        since, used = time.perf_counter(), time.process_time()
+        if "call" in command:
+            found = getattr(runner, command.pop("call"))(**command)
+            took = {"seconds": time.perf_counter() - since, "cpu_s": time.process_time() - used}
+            say(answers, {**took, "peak_mib": peak_mib(), **found})
+        elif "steps" in command:
             parts = runner.steps(command["steps"])
             say(answers, {"seconds": time.perf_counter() - since, **parts})
         else:
@@ -35,8 +41,13 @@ def serve(contender: type) -> None:
 
             scores, labels = runner.scores()
             seconds = time.perf_counter() - since
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            say(answers, {"seconds": seconds, "auc": float(roc_auc_score(labels, scores)), "peak_mib": peak})
+            auc = float(roc_auc_score(labels, scores))
+            say(answers, {"seconds": seconds, "auc": auc, "peak_mib": peak_mib()})
+
+
+def peak_mib() -> float:
+    """Most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def say(answers: Any, answer: dict[str, Any]) -> None:
