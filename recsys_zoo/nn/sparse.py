@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..itemlists import ItemLists
+from . import kernels
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -59,6 +61,39 @@ class SparseMatrix(Fitted):
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
             return torch.sparse_csr_tensor(self.crow, self.col, self.values, shape, check_invariants=False)
 
+    @torch.no_grad()
+    def product(self, x: Tensor) -> Tensor:
+        """The matrix times x [columns, D]; by a kernel where these are on, as the other two."""
+        if not _by_kernel(x):
+            return self.tensor() @ x
+        out = x.new_empty(len(self.crow) - 1, x.shape[1])
+        _run("sparse_product", (self.crow, self.col, self.values, x, out), (x.shape[1],), len(out))
+        return out
+
+    @torch.no_grad()
+    def product_of(self, rows: Tensor, x: Tensor) -> Tensor:
+        """Some rows of that product: [n, D]."""
+        if not _by_kernel(x):
+            place, col, values = self.rows(rows)
+            crow = torch.bincount(place, minlength=len(rows)).cumsum(0)
+            part = SparseMatrix(self.columns)
+            part.crow, part.col, part.values = torch.cat([crow.new_zeros(1), crow]), col, values
+            return part.tensor() @ x
+        out = x.new_empty(len(rows), x.shape[1])
+        tensors = (self.crow, self.col, self.values, rows, x, out)
+        _run("sparse_product_of", tensors, (x.shape[1],), len(rows))
+        return out
+
+    @torch.no_grad()
+    def symmetric_product_from(self, rows: Tensor, x: Tensor) -> Tensor:
+        """The matrix, equal to its transpose, times one that is x [n, D] in these different rows, else 0."""
+        out = x.new_zeros(self.columns, x.shape[1])
+        if not _by_kernel(x):
+            return self.tensor() @ out.index_copy_(0, rows, x)
+        tensors, width = (self.crow, self.col, self.values, rows, x, out), x.shape[1]
+        _run("sparse_product_from", tensors, (len(rows), width), width, least=16)
+        return out
+
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The entries of some rows, row by row: place of the row in `index` [n], column [n], value [n]."""
         counts = self.crow.diff()[index]
@@ -85,6 +120,22 @@ class SparseMatrix(Fitted):
             entry, col, value = self.rows(row[part])
             out.index_add_(0, place[part][entry] * self.columns + col, weight[part][entry] * value)
         return out.view(count, self.columns)
+
+
+def _by_kernel(x: Tensor) -> bool:
+    return kernels.takes(x) and kernels.built("sparse_product")
+
+
+def _run(
+    name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], parts: int, least: int = 128
+) -> None:
+    """A function of the kernel on tensors, of which the last is written, over `parts` rows or columns."""
+    held = [*(t.contiguous() for t in tensors[:-1]), tensors[-1]]
+    given = [ctypes.c_void_p(t.data_ptr()) for t in held] + [ctypes.c_int64(size) for size in sizes]
+    function = getattr(kernels.library("sparse_product"), name)
+    kernels.over_rows(
+        parts, lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)), least=least
+    )
 
 
 def scipy_csr(lists: ItemLists, items: int, dtype: str = "float32") -> csr_matrix:

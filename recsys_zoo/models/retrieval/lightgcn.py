@@ -23,13 +23,41 @@ class _Symmetric(torch.autograd.Function):
     """A x for a symmetric sparse A: the gradient is A g."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, x: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: SparseMatrix, x: Tensor) -> Tensor:
         ctx.matrix = matrix
-        return matrix @ x
+        return matrix.product(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.matrix @ gradient
+        return None, ctx.matrix.product(gradient)
+
+
+class _Propagated(torch.autograd.Function):
+    """Rows of the mean of A^k E_0 over k = 0..K for a symmetric A. The last product is made for these rows
+    alone, and the first one of the backward pass from their gradients alone: others would not be read."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: SparseMatrix, layers: int, rows: Tensor, e0: Tensor) -> Tensor:
+        ctx.matrix, ctx.layers, ctx.rows = matrix, layers, rows
+        found, layer = e0[rows], e0
+        for _ in range(layers - 1):
+            layer = matrix.product(layer)
+            found += layer[rows]
+        if layers:
+            found += matrix.product_of(rows, layer)
+        return found / (layers + 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, Tensor]:
+        own = gradient / (ctx.layers + 1)
+        total = None
+        for _ in range(ctx.layers):
+            first = total is None
+            total = ctx.matrix.symmetric_product_from(ctx.rows, own) if first else ctx.matrix.product(total)
+            total.index_add_(0, ctx.rows, own)
+        if total is None:
+            total = own.new_zeros(ctx.matrix.columns, own.shape[1]).index_copy_(0, ctx.rows, own)
+        return None, None, None, total
 
 
 def disturbed(x: Tensor, noise: float) -> Tensor:
@@ -92,14 +120,17 @@ class LightGCN(VectorModel):
         self.graph.crow = torch.cat([degrees.new_zeros(1), degrees.cumsum(0)])
         self.graph.col, self.graph.values = columns[order], values[order]
 
+    def initial(self) -> Tensor:
+        """E_0, users before items, [U + I, D]."""
+        users, items = self.user_table.matrix(self.schema.user), self.item_table.matrix(self.schema.item)
+        return torch.cat([users[FIRST:], items[FIRST:]])
+
     def graph_layers(self, noise: float = 0.0) -> list[Tensor]:
         """A^k E_0 for k = 0..K, users before items, [U + I, D] each; noise: see `disturbed`."""
-        users, items = self.user_table.matrix(self.schema.user), self.item_table.matrix(self.schema.item)
-        found = [torch.cat([users[FIRST:], items[FIRST:]])]
-        graph = self.graph.tensor()
+        found = [self.initial()]
         with torch.autocast(found[0].device.type, enabled=False):  # sparse products have no bfloat16
             for _ in range(self.cfg.layers):
-                layer = _Symmetric.apply(graph, found[-1])
+                layer = _Symmetric.apply(self.graph, found[-1])
                 found.append(disturbed(layer, noise) if noise else layer)
         return found
 
@@ -112,8 +143,13 @@ class LightGCN(VectorModel):
         return self.split(sum(self.graph_layers()) / (self.cfg.layers + 1))
 
     def of_pairs(self, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
-        users, items = self.vectors()
-        return users[pairs.user], items[pairs.pos], items[pairs.neg]
+        e0 = self.initial()
+        places = (pairs.user, self.num_users + pairs.pos, self.num_users + pairs.neg.flatten())
+        rows, at = torch.cat(places).unique(return_inverse=True)
+        with torch.autocast(e0.device.type, enabled=False):  # sparse products have no bfloat16
+            found = _Propagated.apply(self.graph, self.cfg.layers, rows, e0)
+        user, pos, neg = F.embedding(at, found).split([len(place) for place in places])
+        return user, pos, neg.view(*pairs.neg.shape, -1)
 
     def decayed(self, pairs: Pairs, vectors: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
         return super().of_pairs(pairs)

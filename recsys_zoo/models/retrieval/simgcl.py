@@ -56,6 +56,10 @@ class SimGCL(LightGCN):
         """Propagated vectors of all users [U, D] and items [I, D]."""
         return self.view(0.0)
 
+    def of_pairs(self, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
+        users, items = self.vectors()
+        return users[pairs.user], items[pairs.pos], items[pairs.neg]
+
     def view(self, noise: float) -> tuple[Tensor, Tensor]:
         """Vectors of all users and items, disturbed by some noise."""
         return self.split(sum(self.graph_layers(noise)[1:]) / self.cfg.layers)

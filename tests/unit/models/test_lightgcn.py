@@ -8,6 +8,7 @@ import torch
 from recsys_zoo import create
 from recsys_zoo.batch import Pairs
 from recsys_zoo.itemlists import ItemLists
+from recsys_zoo.nn import kernels
 from tests import toys
 
 USERS, ITEMS = 7, 9
@@ -63,6 +64,26 @@ def test_vectors_and_gradients_are_those_of_dense_matrices(layers):
     gradients = torch.cat([users[-USERS:], items[-ITEMS:]])
     (wanted,) = torch.autograd.grad(right, e0, up.double())
     torch.testing.assert_close(gradients.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("on", [False, True], ids=["torch", "kernels"])
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_vectors_of_a_batch_and_their_gradients_are_those_of_all(monkeypatch, layers, on):
+    """Users and items that stand in it twice, and an item that is positive and negative."""
+    if on and kernels.compiler() is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setattr(kernels, "enabled", on)
+    model = made(toys.random_lists(USERS, ITEMS, 0.3), layers=layers)
+    batch = Pairs(torch.tensor([0, 3, 0]), torch.tensor([1, 2, 1]), torch.tensor([[4, 2], [5, 5], [1, 8]]),
+                  torch.ones(3))
+    users, items = model.vectors()
+    tables, ups = list(model.parameters()), []
+    found, right = model.of_pairs(batch), (users[batch.user], items[batch.pos], items[batch.neg])
+    for one, other in zip(found, right, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        ups.append(torch.randn_like(one))
+    for one, other in zip(*(torch.autograd.grad(v, tables, ups) for v in (found, right)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_without_layers_it_is_mf():

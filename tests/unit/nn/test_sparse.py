@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from recsys_zoo.nn import sparse
+from recsys_zoo.nn import kernels, sparse
 from recsys_zoo.nn.sparse import SparseMatrix, scipy_csr
 from tests import toys
 
@@ -18,6 +18,44 @@ def example() -> SparseMatrix:
     matrix = SparseMatrix(3)
     matrix.assign(EXAMPLE)
     return matrix
+
+
+WAYS = [
+    pytest.param(True, marks=pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler")),
+    False,
+]
+
+
+@pytest.fixture(params=WAYS, ids=["kernel", "torch"])
+def way(request, monkeypatch) -> None:
+    monkeypatch.setattr(kernels, "enabled", request.param)
+    monkeypatch.setattr(kernels, "called", False)
+    yield
+    assert kernels.called == request.param
+
+
+@pytest.mark.parametrize("width", [1, 16, 23, 64, 150])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_are_those_of_dense_matrices(way, width, threads):
+    """A symmetric matrix with rows of no and of many entries, in whole numbers, whose sums are exact."""
+    torch.set_num_threads(threads)
+    whole = lambda *shape: torch.randint(-4, 5, shape).float()  # noqa: E731
+    dense = whole(300, 300) * (torch.rand(300, 300) < torch.rand(300, 1) ** 3)
+    dense = dense + dense.t()
+    dense[7] = dense[:, 7] = 0
+    matrix, x, rows = SparseMatrix(300), whole(300, width), torch.randperm(300)[:40]
+    matrix.assign(csr_matrix(dense.numpy()))
+    right = dense @ x
+    assert torch.equal(matrix.product(x), right)
+    assert torch.equal(matrix.product_of(rows, x), right[rows])
+    some = torch.zeros(300, width).index_copy_(0, rows, x[:40])
+    assert torch.equal(matrix.symmetric_product_from(rows, x[:40]), dense @ some)
+
+
+def test_products_of_strided_vectors(way):
+    x = torch.arange(6.0).view(2, 3).t()
+    assert example().product(x).tolist() == [[4, 13], [0, 0], [11, 32]]
+    assert example().product_of(torch.tensor([2, 0, 2]), x).tolist() == [[11, 32], [4, 13], [11, 32]]
 
 
 def test_tensor_is_the_matrix():
