@@ -8,6 +8,8 @@ L2 would move it ("exact"), without a dense gradient ever existing.
 
 from __future__ import annotations
 
+import ctypes
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..nn import kernels
 from ..nn.table import Table, record
 
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -72,6 +75,10 @@ class TableAdam:
         touched, weight = self.touched, self.table.weight
         assert touched is not None, "collect() comes before step()"
         rows = touched.rows
+        if not self.whole and _has_kernel(weight):
+            _adam_by_kernel(self, touched, lr, float(count), float(factor))
+            self.touched = None
+            return
         new = [weight[rows], self.mean[rows], self.square[rows]]
         _adam(new[0], touched.grad.mul_(factor), new[1], new[2], lr, count)
         if self.whole:
@@ -143,9 +150,40 @@ def join(table: Table) -> Touched:
         )
     if dist.is_initialized() and dist.get_world_size() > 1:
         rows, grad = _gather(rows, grad)
+    if _has_kernel(grad):
+        return sum_by_kernel(rows, grad)
     if rows.device.type == "cpu":
         return sum_duplicates(rows, grad, weight.shape[0])
     return sum_duplicates_in_slots(rows, grad)
+
+
+def _has_kernel(x: Tensor) -> bool:
+    return kernels.takes(x) and kernels.built("table_rows")
+
+
+def sum_by_kernel(rows: Tensor, grad: Tensor) -> Touched:
+    """As `sum_duplicates`, without the padding row; rows by hashing, in the order of their first lookups."""
+    rows, grad = rows.long().contiguous(), grad.contiguous()
+    distinct, sums = torch.empty_like(rows), torch.empty_like(grad)
+    sizes = [ctypes.c_int64(size) for size in grad.shape]
+    function = kernels.library("table_rows").sum_rows
+    function.restype = ctypes.c_int64
+    pointers = [ctypes.c_void_p(t.data_ptr()) for t in (rows, grad, distinct, sums)]
+    found = function(*pointers[:2], *sizes, *pointers[2:])
+    return Touched(distinct[:found], sums[:found])
+
+
+def _adam_by_kernel(adam: TableAdam, touched: Touched, lr: float, count: float, factor: float) -> None:
+    """The arithmetic of `_adam`, on the rows where they are."""
+    tensors = (touched.rows, touched.grad, adam.table.weight, adam.mean, adam.square)
+    pointers = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
+    step, root = lr / (1 - BETAS[0] ** count), math.sqrt(1 - BETAS[1] ** count)
+    numbers = [ctypes.c_float(x) for x in (factor, step, root, BETAS[1], 1 - BETAS[0], 1 - BETAS[1], EPS)]
+    width, function = ctypes.c_int64(touched.grad.shape[1]), kernels.library("table_rows").adam_rows
+    kernels.over_rows(
+        len(touched.rows),
+        lambda a, b: function(*pointers, width, *numbers, ctypes.c_int64(a), ctypes.c_int64(b)),
+    )
 
 
 def sum_duplicates(rows: Tensor, grad: Tensor, size: int) -> Touched:

@@ -8,12 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recsys_zoo.nn import kernels
 from recsys_zoo.nn.table import Table
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.optim import Optimizer
-from recsys_zoo.train.tables import sum_duplicates, sum_duplicates_in_slots
+from recsys_zoo.train.tables import sum_by_kernel, sum_duplicates, sum_duplicates_in_slots
 
 from . import toys
+
+needs_compiler = pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler")
 
 CLIPS = {"inactive": 10.0, "active": 0.05}
 
@@ -169,6 +172,39 @@ def test_sums_in_slots_equal_index_add(count, size):
     real = touched.rows[touched.rows != 0]
     assert torch.equal(real.sort().values, rows[rows != 0].unique())  # each once
     assert touched.grad[touched.rows == 0].abs().sum() == 0
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("count", "size"), [(0, 5), (1, 5), (64, 1), (65, 2), (400, 50), (5000, 3), (999, 10**6)]
+)
+def test_sums_by_the_kernel_equal_index_add(count, size):
+    g = torch.Generator().manual_seed(count)
+    rows = torch.randint(0, size, (count,), generator=g)
+    grad = torch.randint(-9, 10, (count, 5), generator=g).float()  # sums of whole numbers are exact
+    touched = sum_by_kernel(rows.int() if count % 2 else rows, grad)
+    dense = torch.zeros(size, 5).index_add_(0, rows, grad)
+    dense[0] = 0  # padding
+    assert torch.equal(torch.zeros(size, 5).index_copy_(0, touched.rows, touched.grad), dense)
+    assert torch.equal(touched.rows.sort().values, rows[rows != 0].unique())  # each once
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("mode", "l2"), [("exact", 0.1), ("rows", 0.1), ("rows", 0.0)])
+def test_training_by_the_kernel_equals_training_by_torch(mode, l2, threads, monkeypatch):
+    """The same arithmetic, added up in another order."""
+    torch.set_num_threads(threads)
+    model, twin = toys.twins()
+    settings = {"table_update": mode, "table_l2": l2, "clip_norm": 0.3, "lr": 0.01}
+    toys.ours(_seeded(twin), 20, **settings)
+    monkeypatch.setattr(kernels, "enabled", True)
+    monkeypatch.setattr(kernels, "called", False)
+    monkeypatch.setattr(kernels.over_rows, "__defaults__", (1,))  # rows a thread
+    toys.ours(_seeded(model), 20, **settings)
+    assert kernels.called == (mode == "rows")
+    assert toys.difference(model, twin) < 2e-6
+    assert all(t.weight[0].abs().sum() == 0 for t in model.embedding.tables())  # padding
 
 
 @pytest.mark.parametrize("mode", ["exact", "rows"])

@@ -1,0 +1,64 @@
+// Rows of tables in one step: the gradients of equal rows added up, and Adam on the rows that have one.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int64_t AHEAD = 4;  // rows between the fetch of one and its use
+constexpr int64_t LINE = 16;  // numbers of a cache line
+
+inline void fetch(const float* row, int64_t width) {
+    for (int64_t at = 0; at < width; at += LINE) __builtin_prefetch(row + at, 1);
+}
+
+}  // namespace
+
+// Different numbers among rows [count] in the order in which they come first, without 0, and the sums of
+// their gradients [count, width], added in order; returns how many. They are found by hashing.
+extern "C" int64_t sum_rows(const int64_t* rows, const float* gradients, int64_t count, int64_t width,
+                            int64_t* distinct, float* sums) {
+    int bits = 4;
+    while ((int64_t{1} << bits) < 2 * count) ++bits;
+    const std::size_t mask = (std::size_t{1} << bits) - 1;
+    std::vector<int32_t> places(mask + 1, -1);
+    int64_t found = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        if (!rows[i]) continue;
+        const float* gradient = gradients + i * width;
+        std::size_t slot = ((uint64_t)rows[i] * 0x9E3779B97F4A7C15u) >> (64 - bits);
+        while (places[slot] >= 0 && distinct[places[slot]] != rows[i]) slot = (slot + 1) & mask;
+        if (places[slot] < 0) {
+            places[slot] = (int32_t)found;
+            distinct[found] = rows[i];
+            std::memcpy(sums + found++ * width, gradient, width * sizeof(float));
+            continue;
+        }
+        float* __restrict sum = sums + places[slot] * width;
+        for (int64_t k = 0; k < width; ++k) sum[k] += gradient[k];
+    }
+    return found;
+}
+
+// Adam on these rows of a table, with gradients [..., width] times `factor`; step: lr / (1 - beta1^t), root:
+// sqrt(1 - beta2^t), rest1 and rest2: 1 - beta, which single precision would not give.
+extern "C" void adam_rows(const int64_t* rows, const float* gradients, float* weight, float* mean,
+                          float* square, int64_t width, float factor, float step, float root, float beta2,
+                          float rest1, float rest2, float eps, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+        if (i + AHEAD < last)
+            for (const float* table : {weight, mean, square}) fetch(table + rows[i + AHEAD] * width, width);
+        const float* __restrict gradient = gradients + i * width;
+        float* __restrict w = weight + rows[i] * width;
+        float* __restrict m = mean + rows[i] * width;
+        float* __restrict v = square + rows[i] * width;
+        for (int64_t k = 0; k < width; ++k) {
+            const float g = gradient[k] * factor;
+            m[k] += rest1 * (g - m[k]);
+            v[k] = v[k] * beta2 + rest2 * g * g;
+            w[k] -= step * m[k] / (std::sqrt(v[k]) / root + eps);
+        }
+    }
+}
