@@ -17,16 +17,17 @@
 
 namespace {
 
-#ifdef __AVX512BW__
-constexpr int BYTES = 64, ROWS = 12;  // of a register; users at once, whose sums fill the registers
+#ifdef __AVX2__
+constexpr int BYTES = 32;  // of a register; wider ones were not tried
 #else
-constexpr int BYTES = 32, ROWS = 6;
+constexpr int BYTES = 16;
 #endif
+constexpr int ROWS = 6;  // users at once, whose sums fill the registers
 typedef float Floats __attribute__((vector_size(BYTES)));
 typedef int32_t Ints __attribute__((vector_size(BYTES)));
 typedef int16_t Shorts __attribute__((vector_size(BYTES)));
 
-constexpr int LANES = BYTES / 4, PANEL = 2 * LANES;  // items of a register; items that lie side by side
+constexpr int WIDTH = BYTES / 4, PANEL = 2 * WIDTH;  // items of a register; items that lie side by side
 constexpr int CHUNK = 256, BLOCK = 384;              // items and users whose products are there at once
 constexpr int64_t STRETCH = 1 << 18;                 // items before a 16-bit count of a lane could overflow
 constexpr float SPAN = 60000, FINEST = 16000;        // so that no 32-bit number overflows in `rounded`
@@ -45,37 +46,31 @@ inline void store(void* to, Vector x) {
 
 inline Ints rounded(Floats x, float scale, float shift) {
     x = x * scale + shift;
-#if defined(__AVX512BW__)
-    return (Ints)_mm512_cvtps_epi32((__m512)x);
-#elif defined(__AVX2__)
+#ifdef __AVX2__
     return (Ints)_mm256_cvtps_epi32((__m256)x);
 #else
     Ints whole;
-    for (int lane = 0; lane < LANES; ++lane) whole[lane] = (int32_t)std::lrintf(std::max(x[lane], -2e9f));
+    for (int lane = 0; lane < WIDTH; ++lane) whole[lane] = (int32_t)std::lrintf(std::max(x[lane], -2e9f));
     return whole;
 #endif
 }
 
 // Saturated to 16 bits; in which order the lanes stand does not matter to a count.
 inline Shorts narrow(Ints a, Ints b) {
-#if defined(__AVX512BW__)
-    return (Shorts)_mm512_packs_epi32((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
+#ifdef __AVX2__
     return (Shorts)_mm256_packs_epi32((__m256i)a, (__m256i)b);
 #else
     Shorts x;
-    for (int lane = 0; lane < LANES; ++lane) {
+    for (int lane = 0; lane < WIDTH; ++lane) {
         x[lane] = (int16_t)std::min(std::max(a[lane], -32768), 32767);
-        x[LANES + lane] = (int16_t)std::min(std::max(b[lane], -32768), 32767);
+        x[WIDTH + lane] = (int16_t)std::min(std::max(b[lane], -32768), 32767);
     }
     return x;
 #endif
 }
 
 inline bool any(Shorts x) {
-#if defined(__AVX512BW__)
-    return _mm512_test_epi16_mask((__m512i)x, (__m512i)x) != 0;
-#elif defined(__AVX2__)
+#ifdef __AVX2__
     return !_mm256_testz_si256((__m256i)x, (__m256i)x);
 #else
     for (int lane = 0; lane < PANEL; ++lane)
@@ -97,7 +92,7 @@ inline void multiply(const float* users, int64_t width, const float* panel, floa
     Floats sums[N][2] = {};
 #pragma GCC unroll 8
     for (int64_t k = 0; k < width; ++k) {
-        const Floats left = load<Floats>(panel + k * PANEL), right = load<Floats>(panel + k * PANEL + LANES);
+        const Floats left = load<Floats>(panel + k * PANEL), right = load<Floats>(panel + k * PANEL + WIDTH);
 #pragma GCC unroll 16
         for (int r = 0; r < N; ++r) {
             sums[r][0] += users[r * width + k] * left;
@@ -107,7 +102,7 @@ inline void multiply(const float* users, int64_t width, const float* panel, floa
 #pragma GCC unroll 16
     for (int r = 0; r < N; ++r) {
         store(out + r * stride, sums[r][0]);
-        store(out + r * stride + LANES, sums[r][1]);
+        store(out + r * stride + WIDTH, sums[r][1]);
     }
 }
 
@@ -167,7 +162,7 @@ void settle(const float* x, const Shorts* coarse, int vectors, const User& user,
     for (int v = 0; v < vectors; ++v) {
         if (!any(coarse[v] == own)) continue;
         for (int half = 0; half < 2; ++half) {
-            const Floats y = load<Floats>(x + v * PANEL + half * LANES);
+            const Floats y = load<Floats>(x + v * PANEL + half * WIDTH);
             const Ints here = rounded(y, user.scale, user.shift) == own;
             above -= (int32_t)sum((y > exact) & here);  // true is -1
             tied -= (int32_t)sum((y == exact) & here);
@@ -209,7 +204,7 @@ void count(float* x, int vectors, int64_t start, User& user, Thresholds& at, con
     Shorts coarse[CHUNK / PANEL];
     for (int v = 0; v < vectors; ++v)
         coarse[v] = narrow(rounded(load<Floats>(x + v * PANEL), user.scale, user.shift),
-                           rounded(load<Floats>(x + v * PANEL + LANES), user.scale, user.shift));
+                           rounded(load<Floats>(x + v * PANEL + WIDTH), user.scale, user.shift));
     int64_t n = user.first;
     for (; n + 4 <= user.last; n += 4) compare<4>(x, coarse, vectors, user, n, at, task);
     for (; n + 2 <= user.last; n += 2) compare<2>(x, coarse, vectors, user, n, at, task);
