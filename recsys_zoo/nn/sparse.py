@@ -29,6 +29,31 @@ class Fitted(nn.Module):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
+class HeldLists(Fitted):
+    """Lists of items in buffers."""
+
+    offsets: Tensor
+    items: Tensor
+
+    def __init__(self, users: int) -> None:
+        super().__init__()
+        self.register_buffer("offsets", torch.zeros(users + 1, dtype=torch.int64))
+        self.register_buffer("items", torch.zeros(0, dtype=torch.int64))
+
+    def hold(self, lists: ItemLists) -> None:
+        """Take over other lists."""
+        self.offsets, self.items = lists.offsets.to(self.offsets), lists.items.to(self.items)
+
+    @property
+    def counts(self) -> Tensor:
+        """Number of items of each user, [U]."""
+        return self.offsets.diff()
+
+    def of_users(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """Place of the user in `users` [n] and item [n]."""
+        return ItemLists(self.offsets, self.items).of_users(users)
+
+
 class SparseMatrix(Fitted):
     """A float32 matrix [rows, columns] as CSR: row r has values[crow[r] : crow[r + 1]] in those col.
 

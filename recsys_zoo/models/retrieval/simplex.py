@@ -14,7 +14,7 @@ from ...config import Search
 from ...itemlists import ItemLists
 from ...losses import ranking
 from ...nn.embedding import Embedding, EmbeddingConfig
-from ...nn.sparse import Fitted
+from ...nn.sparse import HeldLists
 from ...registry import register
 from ...schema import FIRST, Schema
 from ..base import ModelConfig
@@ -53,25 +53,6 @@ class SimpleXConfig(ModelConfig):
     dropout: Annotated[float, Search(low=0.0, high=0.5)] = Field(
         0.0, ge=0, lt=1, description="of the user's vector in training"
     )
-
-
-class _Histories(Fitted):
-    """Lists of items in buffers."""
-
-    offsets: Tensor
-    items: Tensor
-
-    def __init__(self, users: int) -> None:
-        super().__init__()
-        self.register_buffer("offsets", torch.zeros(users + 1, dtype=torch.int64))
-        self.register_buffer("items", torch.zeros(0, dtype=torch.int64))
-
-    def hold(self, lists: ItemLists) -> None:
-        self.offsets, self.items = lists.offsets.to(self.offsets), lists.items.to(self.items)
-
-    def of_users(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """Place of the user [n] and item [n]."""
-        return ItemLists(self.offsets, self.items).of_users(users)
 
 
 @register
@@ -130,7 +111,7 @@ class SimpleX(VectorModel):
         if cfg.own < 1 and cfg.history_vectors == "own":
             tables = self.tables_of(cfg)
             self.history_table = Embedding(schema.of_side("item"), tables, columns=(schema.item,))
-        self.histories = _Histories(self.num_users)
+        self.histories = HeldLists(self.num_users)
 
     def prepare(self, train: ItemLists) -> None:
         """The histories."""

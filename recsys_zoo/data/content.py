@@ -1,0 +1,63 @@
+"""What the columns of items say of each, as one set of tokens; and how long ago a pair was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..schema import FIRST
+from .store import Prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..itemlists import ItemLists
+
+
+def item_tokens(data: Prepared) -> tuple[ItemLists, int]:
+    """The values that the columns of each item hold, [I] lists, and how many values there are.
+
+    Values are numbered over all columns of ids, the item's own id left out; padding and values that
+    training does not know are none. InputError where items have no such column.
+    """
+    import torch
+
+    from ..itemlists import ItemLists
+
+    schema, side = data.schema.of_side("item"), data.side("item")
+    columns = [c for c in schema.of("categorical", "bag", "sequence") if c.name != schema.item]
+    if not columns:
+        raise InputError(f"{data.schema.dataset}: items have no column of values beside their id; name some "
+                         'with side = "item" in the schema file, from a [[tables]] entry, and prepare again')
+    places, rows, tokens, start = schema.id_slices(), [], [], 0
+    for column in columns:
+        ids = side.ids[FIRST:, places[column.name]]
+        row, at = np.nonzero(ids >= FIRST)
+        rows.append(row)
+        tokens.append(ids[row, at].astype(np.int64) - FIRST + start)
+        start += column.vocab_size - FIRST
+    item, token = (torch.from_numpy(np.concatenate(parts)) for parts in (rows, tokens))
+    return ItemLists.of(item, token, data.schema.size("item"), start), start
+
+
+def ages(data: Prepared, *names: str) -> Tensor | None:
+    """How many pairs of the same user are later, for each pair of `data.lists(*names)`, [n]; None where the
+    data hold no times. Pairs of one moment count as rows stand; of a repeated pair the last counts."""
+    import torch
+
+    splits = [data.split(name) for name in names]
+    if any(split.time is None for split in splits):
+        return None
+    schema = data.schema.of_rows()
+    user, item = (np.concatenate([split.ids[:, schema.id_slices()[column].start] for split in splits])
+                  for column in (data.schema.user, data.schema.item))
+    moment = np.concatenate([np.asarray(split.time) for split in splits])
+    order = np.lexsort((np.arange(len(user)), moment, user))
+    keys = user[order].astype(np.int64) * (int(item.max(initial=0)) + 1) + item[order]
+    last = np.sort(len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1])  # in time order
+    order = order[last]
+    ends = np.cumsum(np.bincount(user[order]))
+    age = ends[user[order]] - 1 - np.arange(len(order))
+    return torch.from_numpy(age[np.lexsort((item[order], user[order]))])
