@@ -27,6 +27,7 @@ RANKING = {
 }
 JUDGED = "ranking of judged items: best epoch on valid, fitted again on train and valid, tested once"
 HELD_OUT = "full ranking for held-out users: best epoch on users of valid, those of test asked once"
+COLD = "ranking of new items: best epoch on valid, fitted again on train and valid, tested once"
 _LISTS = Protocol("train and valid", "items that the user has in train or valid are no candidates",
                   "all other items of the catalogue", "the mean over all their orders",
                   "means over users with a test item, per user as in metrics/ranking.py")
@@ -39,6 +40,11 @@ PROTOCOLS = {
     HELD_OUT: _LISTS._replace(
         fit="train; users of valid and test have no row in it, and are ranked for by what is given of them",
         seen="items that are given of the user are no candidates"),
+    COLD: _LISTS._replace(
+        seen="no candidate was seen: nobody has one in train or valid",
+        candidates="the items of the test split, which are in no split before it",
+        metrics="means over users with a test item, per user as in metrics/ranking.py; over pairs and items "
+                "as in evaluation/cold.py"),
     CTR: Protocol("train", "nothing is masked", "the rows of the test split, as they are", "half a pair",
                   "AUC exact over all rows; gAUC: mean over users with both classes, weighted by their rows; "
                   "logloss: probabilities clipped at 1e-7")}  # fmt: skip

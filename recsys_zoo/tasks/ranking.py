@@ -15,6 +15,7 @@ from ..data.sample import Negatives, UnlabelledPairs
 from ..data.spec import given_of
 from ..data.store import Prepared
 from ..evaluation import heldout
+from ..evaluation.cold import cold_ranking, new_items
 from ..evaluation.full_rank import FullRanking, NotFinite, Scorer, full_ranking
 from ..evaluation.judged import JudgedRanking, judged_ranking
 from ..itemlists import ItemLists
@@ -141,10 +142,12 @@ class RankedExamples:
     """Every user with a relevant item is an example; what was seen before is no candidate.
 
     held_out: no model has learnt of these users, so that they are ranked for by the items they have seen.
+    new: the candidates, where no relevant item was seen before by anybody (evaluation/cold.py); else None.
     """
 
     def __init__(self, relevant: ItemLists, seen: ItemLists, held_out: bool = False) -> None:
         self.relevant, self.seen, self.held_out = relevant.without(seen), seen, held_out
+        self.new = None if held_out else new_items(relevant, seen)
 
     def __len__(self) -> int:
         return int((self.relevant.counts > 0).sum())
@@ -158,6 +161,7 @@ class RankedExamples:
         """The same on a device."""
         there = copy.copy(self)
         there.relevant, there.seen = self.relevant.to(device), self.seen.to(device)
+        there.new = None if self.new is None else self.new.to(device)
         return there
 
     def first(self, rows: int) -> RankedExamples:
@@ -203,7 +207,8 @@ class RankingTask:
         elif of_all:
             self.train = FreePairExamples(seen, self.items, negatives)
         else:
-            learnt = seen.shorter_than(self.items) if negatives else seen
+            drawable = self.items if weight is None else int((weight > 0).sum())
+            learnt = seen.shorter_than(drawable) if negatives else seen
             drawn = Negatives(learnt, self.items, weight) if negatives else None
             self.train = PairExamples(learnt, drawn, negatives)
         given = data.lists(given_of(valid)) if held_out and valid else seen
@@ -215,13 +220,15 @@ class RankingTask:
         return Loss(sum(parts.values()), parts)
 
     def ranking(self, model: Any, examples: RankedExamples) -> FullRanking:
-        """Places of the relevant items among all that the user has not seen."""
-        with _scoring(model, examples.seen if examples.held_out else None) as score:
+        """Places of the relevant items among all that the user has not seen, or among new ones alone."""
+        with scores_of(model, examples.seen if examples.held_out else None) as score:
+            if examples.new is not None:
+                return cold_ranking(score, examples.relevant, examples.new, self.items)
             return full_ranking(score, examples.relevant, examples.seen, self.items)
 
     def judged(self, model: Any, relevant: ItemLists, judged: ItemLists) -> JudgedRanking:
         """Places of the relevant items among those that were judged for the user."""
-        with _scoring(model) as score:
+        with scores_of(model) as score:
             return judged_ranking(score, relevant, judged, self.items)
 
     def evaluate(
@@ -241,7 +248,7 @@ class RankingTask:
 
 
 @contextlib.contextmanager
-def _scoring(model: Any, given: ItemLists | None = None) -> Iterator[Scorer]:
+def scores_of(model: Any, given: ItemLists | None = None) -> Iterator[Scorer]:
     """The scores of a model as it is, in evaluation mode and without gradients; of users who are held out by
     the lists that are given of them."""
     training = model.training
