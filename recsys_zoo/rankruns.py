@@ -6,7 +6,8 @@ epoch is picked on the test split itself; such rows are marked and never stand b
 Where users are held out of training (evaluation/heldout.py), models are fitted on the others alone: settings
 and epoch are chosen on the users of valid, and those of test are asked once. Such runs are honest.
 Where the data say which test items were judged, and not relevant (evaluation/judged.py), these are the
-candidates, and rare items are tested apart too.
+candidates, and rare items are tested apart too. Where no test item is in train or valid (evaluation/cold.py),
+the test items alone are the candidates, and the model must read the columns of items.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ import torch
 from torch import Tensor
 
 from .board.draws import FILE, Draws, of_users, write_draws
-from .board.key import HELD_OUT, JUDGED, RANKING
+from .board.key import COLD, HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
+from .data.content import ages, item_tokens
 from .data.spec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
-from .evaluation import heldout, judged
+from .evaluation import cold, heldout, judged
 from .evaluation.full_rank import FullRanking
 from .files import locked, write_whole
 from .itemlists import ItemLists
@@ -35,7 +37,7 @@ from .metrics.bootstrap import interval_of
 from .metrics.ranking import METRICS, evaluate_ranking
 from .models.base import RankingModel, Scorer
 from .nn.embedding import load_vectors
-from .tasks.ranking import KS, RankingTask
+from .tasks.ranking import KS, RankingTask, scores_of
 from .train.backend import device_of
 from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
 from .train.checkpoint import save_checkpoint
@@ -125,7 +127,7 @@ class RankingRun:
 
     def _train(self, model: RankingModel, task: RankingTask, train: tuple[str, ...], state: str, log: str,
                schedule: tuple[float, ...] | None = None) -> Fit:
-        model.prepare(task.learnt)
+        _prepare(model, task, train)
         watchers = [JsonLines(self.out / log), TensorBoard(self.out / f"tb/{state}"), *self.callbacks]
         trainer = Trainer(task, self.cfg.train, self.out / state, watchers, self.say, schedule)
         fit = trainer.fit(model, resume=self.resume)
@@ -154,8 +156,15 @@ def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, Scorer | Ranking
     train, valid = (train, "test") if cfg.protocol == "published" else (("train",), "valid")
     task = _task(cfg, data, model, train, valid)
     if isinstance(model, RankingModel):
-        model.prepare(task.learnt)
+        _prepare(model, task, train)
     return task, model
+
+
+def _prepare(model: RankingModel, task: RankingTask, train: tuple[str, ...]) -> None:
+    """Let the model take what it needs of the splits it learns from."""
+    model.prepare(task.learnt)
+    if hasattr(model, "use_ages") and (found := ages(task.data, *train)) is not None:
+        model.use_ages(found)
 
 
 def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: tuple[str, ...],
@@ -165,7 +174,10 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
     if isinstance(model, Scorer) or model.learns_lists:
         return RankingTask(data, 0, train=train, valid=valid, snips=snips,
                            lists=not isinstance(model, Scorer))
-    return RankingTask(data, model.negatives, train=train, valid=valid, snips=snips,
+    weight = None
+    if cold.is_cold(data):  # new items are not there to be passed over
+        weight = torch.bincount(data.lists(*train).items, minlength=model.num_items).clamp(max=1)
+    return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
                        of_all=model.negatives_of == "all")
 
 
@@ -181,6 +193,9 @@ def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
             data.split(given_of(name))
     if rejected_of("test") in data.names and cfg.protocol == "published":
         raise InputError(f"{data.schema.dataset}: a test of judged items never picks the epoch; set "
+                         "protocol=honest")
+    if cold.is_cold(data) and cfg.protocol == "published":
+        raise InputError(f"{data.schema.dataset}: a test of new items never picks the epoch; set "
                          "protocol=honest")
     if len(cfg.train.stages) > 1:
         raise InputError("train.stages: a ranking is fitted again by the rates of one stage; leave one")
@@ -207,7 +222,9 @@ def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare
     if rejected not in data.names:
         found = task.ranking(model, task.valid)
         main = heldout.MAIN if heldout.holds_out(data) else MAIN
-        return Measured(found, found.users, evaluate_ranking(found.ranks, task.ks), {}, main)
+        values = evaluate_ranking(found.ranks, task.ks)
+        more = {} if task.valid.new is None else _of_pairs(model, task, found, values[main])
+        return Measured(found, found.users, values, more, main)
     relevant, shown = data.lists(split), data.lists(split, rejected)
     test = task.judged(model, relevant, shown)
     kept = judged.rare_items(data.lists(*seen), task.items, rare)
@@ -216,6 +233,16 @@ def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare
         values = task.judged(model, few, shown.among(kept)).metrics()
         more = {f"rare_{name}": float(value.mean()) for name, value in values.items()}
     return Measured(test.found, test.users, test.metrics(), more, judged.MAIN)
+
+
+def _of_pairs(model: Any, task: RankingTask, found: FullRanking, main: Tensor) -> dict[str, float]:
+    """What is measured of new items beside their places; main [U]: the main metric of the ranked users."""
+    examples, chances = task.valid, hasattr(model, "logits")
+    tiers = cold.by_tier(found, {MAIN: main}, examples.seen)
+    with scores_of(model) as score:
+        score = model.logits() if chances else score
+        return tiers | cold.pair_metrics(score, examples.relevant, examples.seen, examples.new, task.items,
+                                         chances)
 
 
 def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
@@ -238,6 +265,12 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
                              f"{monitors}")
         check_stages(model, cfg.train)
         device_of(cfg.train)
+    if hasattr(model, "content"):
+        model.content.give(*item_tokens(data))
+    elif cold.is_cold(data):
+        raise InputError(f"{name}: no test item of {data.schema.dataset} is in training, and this model "
+                         "knows items by their ids alone, so that its scores of them are chance; choose one "
+                         "that reads their columns, such as contentknn")
     for column, rows in data.vectors().items():
         layers = load_vectors(model, column, torch.from_numpy(rows))
         say(f"column {column}: {layers or 'no'} table of this model starts from the data's vectors")
@@ -272,7 +305,8 @@ def train(
             if draws is not None:
                 write_draws(out / FILE, draws)
         facts = runs.facts_of(cfg, replace(ranking.fit, seconds=ranking.seconds), model)
-        protocol = JUDGED if rejected_of("test") in data.names else RANKING[cfg.protocol]
+        protocol = COLD if cold.is_cold(data) else RANKING[cfg.protocol]
+        protocol = JUDGED if rejected_of("test") in data.names else protocol
         protocol = HELD_OUT if heldout.holds_out(data) else protocol
         facts |= {"protocol": protocol, "selection": "test" if ranking.published else "valid"}
         if isinstance(model, Scorer):

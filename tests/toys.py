@@ -53,6 +53,12 @@ def lists(rows: list[list[int]]) -> ItemLists:
     return ItemLists.of(user, item, len(rows), len(rows[0]))
 
 
+def tokens(items: int) -> tuple[ItemLists, int]:
+    """What columns say of items: the remainders of their numbers by 3 and by 4, of 7 values."""
+    number = torch.arange(items)
+    return ItemLists.of(number.repeat(2), torch.cat([number % 3, 3 + number % 4]), items, 7), 7
+
+
 def matrix(found: ItemLists, items: int) -> Tensor:
     """R [U, items] in float64."""
     dense = torch.zeros(len(found), items, dtype=torch.float64)

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.store import Prepared
 from ..itemlists import ItemLists
 from ..metrics.binary import auc, calibration_error, logloss
 from ..metrics.ranking import Ranks, recall
 from .full_rank import BLOCK_MIB, FullRanking, Scorer, full_ranking
+from .heldout import holds_out
 
 TIERS = ("light", "middle", "heavy")  # users by the number of their items before, in three equal parts
 _PAIRS = 1 << 17
@@ -28,6 +30,14 @@ def new_items(relevant: ItemLists, before: ItemLists) -> Tensor | None:
     """The items of a split [C], ascending, where none is in the lists before it; else None."""
     found = torch.unique(relevant.items)
     return None if not len(found) or bool(torch.isin(found, before.items).any()) else found
+
+
+def is_cold(data: Prepared) -> bool:
+    """Whether no test item is in a split before it, for users of training."""
+    if "test" not in data.names or holds_out(data):
+        return False
+    before = [name for name in ("train", "valid") if name in data.names]
+    return new_items(data.lists("test"), data.lists(*before)) is not None
 
 
 def cold_ranking(score: Scorer, relevant: ItemLists, new: Tensor, items: int) -> FullRanking:

@@ -89,7 +89,11 @@ class VectorModel(RankingModel):
         super().__init__(cfg, schema)
         self.splits = type(self).splits and getattr(cfg, "loss", "") not in IN_BATCH
         self.register_buffer("log_q", torch.zeros(self.num_items), persistent=False)
-        tables = self.tables_of(cfg)
+        self.make_tables(cfg)
+
+    def make_tables(self, cfg: VectorConfig) -> None:
+        """The tables of users and items."""
+        tables, schema = self.tables_of(cfg), self.schema
         self.user_table = Embedding(schema.of_side("user"), tables, columns=(schema.user,))
         self.item_table = Embedding(schema.of_side("item"), tables, columns=(schema.item,))
 

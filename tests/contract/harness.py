@@ -34,6 +34,13 @@ def make(name: str, schema: Schema = toys.MIXED, **settings) -> Model:
     return create(name, schema, seed=1, **settings)
 
 
+def told(model: Model) -> Model:
+    """The model; one that reads the columns of items is given some."""
+    if hasattr(model, "content"):
+        model.content.give(*toys.tokens(model.num_items))
+    return model
+
+
 def shapes(model: nn.Module) -> dict[str, list[int]]:
     """The names and shapes of a state dict."""
     return {key: list(tensor.shape) for key, tensor in model.state_dict().items()}

@@ -25,7 +25,7 @@ each = pytest.mark.parametrize("name", harness.SCORERS)
 
 
 def fitted(name: str, train: ItemLists | None = None, users: int = USERS, items: int = ITEMS) -> Scorer:
-    model = create(name, toys.ranking(users, items), seed=1)
+    model = harness.told(create(name, toys.ranking(users, items), seed=1))
     model.fit(toys.random_lists(users, items, 0.3) if train is None else train)
     return model
 
@@ -91,7 +91,7 @@ def test_a_state_of_other_sizes_is_refused(name):
 def test_lists_of_anybody_are_scored_as_those_of_users_of_the_fit(name):
     train = toys.random_lists(USERS, ITEMS, 0.3)
     settings = {"block": 256} if name == "ials" else {}  # smaller ones leave its users not solved wholly
-    model = create(name, SCHEMA, seed=1, **settings)
+    model = harness.told(create(name, SCHEMA, seed=1, **settings))
     with pytest.raises(InputError, match=f"{name} is not fitted"):
         model.score_lists(train)
     model.fit(train)

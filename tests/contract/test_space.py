@@ -12,14 +12,15 @@ from recsys_zoo.zoo import resolve
 from tests import toys
 from tests.dice import Dice
 
-from .harness import CTR, RETRIEVAL, SCORERS, VECTORS
+from .harness import CTR, RETRIEVAL, SCORERS
 
 TUNED = [name for name in RETRIEVAL if resolve(name)[1].searches("model.")]  # popularity has no setting
 X = toys.inputs(toys.MIXED, 8)
 
 
 def space(name: str) -> Space:
-    model = {"name": name} | ({"embedding": {"dim": 4}} if name in CTR + VECTORS else {})
+    has_tables = hasattr(resolve(name)[1], "embedding")
+    model = {"name": name} | ({"embedding": {"dim": 4}} if has_tables else {})
     return space_of(RunConfig(data="toy", model=model).resolved())
 
 
@@ -44,7 +45,7 @@ def test_draws_are_models(name):
 def test_draws_are_models_that_rank(name):
     found = space(name)
     assert any(setting.startswith("train.") for setting in found.tuned) == (name not in SCORERS)
-    assert ("train.table_l2" in found.tuned) == (name in VECTORS)
+    assert ("train.table_l2" in found.tuned) == ("embedding" in found.base.model)
     for seed in range(10):
         cfg = found.configure(found.draw(Dice(seed)))
         settings = {key: value for key, value in cfg.model.items() if key != "name"}

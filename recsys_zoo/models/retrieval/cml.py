@@ -12,15 +12,18 @@ from torch import Tensor
 from ...batch import Pairs
 from ...card import Card, Published
 from ...config import Search
+from ...itemlists import ItemLists
 from ...losses import ranking
+from ...nn.content import ContentConfig, ItemContent
 from ...nn.embedding import EmbeddingConfig
+from ...nn.mlp import MLP, Width
 from ...registry import register
 from ...schema import FIRST, Schema
 from ..base import ModelConfig
 from ..vectors import Placed, VectorConfig, VectorModel
 
 
-class CMLConfig(ModelConfig):
+class CMLConfig(ContentConfig, ModelConfig):
     """Settings of CML."""
 
     embedding: EmbeddingConfig = EmbeddingConfig(dim=100)
@@ -40,6 +43,13 @@ class CMLConfig(ModelConfig):
     signed: bool = Field(
         False, description="covariances with their sign, as the code; else their squares, as the paper means"
     )
+    features: Annotated[float, Search(low=1e-3, high=10.0, log=True, zero=True)] = Field(
+        0.0, ge=0, description="weight of the distances to what the item's columns say; 0: no columns"
+    )
+    hidden: tuple[Width, ...] = Field(
+        (512,), description="features: widths of the hidden layers, with ReLU; class of the authors: 128"
+    )
+    feature_scale: float = Field(1.0, gt=0, description="features: s, factor of the perceptron's output")
 
 
 @register
@@ -54,12 +64,17 @@ class CML(VectorModel):
         year=2017,
         url="https://doi.org/10.1145/3038912.3052639",
         equations="D_ui = |p_u - q_i|^2; L = sum w_ui max(0, m + D_ui - min_j D_uj), "
-        "w_ui = ln(1 + I M / W), M impostors among W negatives; |p|, |q| <= 1; + lambda sum of covariances",
+        "w_ui = ln(1 + I M / W), M impostors among W negatives; |p|, |q| <= 1; + lambda sum of covariances; "
+        "+ features sum_i |q_i - f(x_i)|^2, f(x) = s MLP(x) cut to the ball",
         notes=(
             "The loss is a sum over the batch: with Adam its scale hardly matters, with clipping it does.",
             "Preset official: the authors' script (margin 1.9, 20 negatives); its batches of 50,000 are "
             "train.batch_size. Preset paper: the hinge summed over all negatives, and the covariance term.",
             "The rows of BARS are means over 1,000 users drawn once, not over all test users.",
+            "With features (preset features: the authors' values) q starts as f(x), the sum is over all "
+            "items with a training row at every step, and q moves by its gradient, f by that of its mean; "
+            "items without a training row are placed by f. The content is TF-IDF with a truncated SVD, "
+            "theirs 0/1 tags; their dropout is never on in training, and left out.",
             "Rows start at N(0, 1/d), about on the ball; embedding.init_std is not used.",
         ),
         published=(
@@ -80,17 +95,44 @@ class CML(VectorModel):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "official": {},
         "paper": {"hinge": "sum", "covariance": 0.1},
+        "features": {"features": 0.1, "margin": 2.0, "ball": 1.1},
     }
 
     def __init__(self, cfg: CMLConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
-        self.whole_table = cfg.covariance > 0
+        self.whole_table = cfg.covariance > 0 or cfg.features > 0
+        if cfg.features:
+            self.content = ItemContent(cfg.content, cfg.content_dim, self.num_items)
+            self.projector = MLP(cfg.content_dim, cfg.hidden, cfg.embedding.dim)
 
     def tables_of(self, cfg: CMLConfig | VectorConfig) -> EmbeddingConfig:
         return cfg.embedding.model_copy(update={"init_std": cfg.embedding.dim**-0.5})
 
+    @torch.no_grad()
+    def prepare(self, train: ItemLists) -> None:
+        """With features: the content, fitted on the items of training, and f(x) as first vectors of items."""
+        super().prepare(train)
+        if self.cfg.features:
+            self.content.fit(train)
+            told = self.projected(self.content.vectors)
+            rows = torch.cat([told.new_zeros(FIRST, told.shape[1]), told])
+            self.item_table.load_rows(self.schema.item, rows)
+
+    def projected(self, content: Tensor) -> Tensor:
+        """f(x) [n, d] of content [n, T]."""
+        found = self.cfg.feature_scale * self.projector(content)
+        return found * (self.cfg.ball / found.norm(dim=1, keepdim=True).clamp(min=self.cfg.ball))
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """p [U, d] and q [I, d]; with features, f(x) for items without a training row."""
+        users, items = super().vectors()
+        if self.cfg.features:
+            items = torch.where(self.content.known[:, None], items, self.projected(self.content.vectors))
+        return users, items
+
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
-        """The weighted hinge summed over the batch, and the covariance term of all vectors."""
+        """The weighted hinge summed over the batch, the covariance term of all vectors, and that of the
+        features, which counts 1 + 1/I times: once for the items, a share for the perceptron."""
         user, pos, neg = self.of_pairs(pairs)
         good = (user - pos).square().sum(1)
         bad = (user[:, None] - neg).square().sum(2)
@@ -98,6 +140,11 @@ class CML(VectorModel):
         terms = {"warp": warp(good, bad, self.cfg.margin, self.num_items)}
         if self.cfg.covariance:
             terms["covariance"] = self.cfg.covariance * self._covariance()
+        if self.cfg.features:
+            known = self.content.known.nonzero().squeeze(1)
+            told, own = self.projected(self.content.vectors[known]), self.item_rows(known)
+            moved = (own - told.detach()).square().sum() + (own.detach() - told).square().sum() / len(known)
+            terms["features"] = self.cfg.features * moved
         return terms
 
     def _covariance(self) -> Tensor:

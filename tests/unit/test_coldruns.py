@@ -1,0 +1,162 @@
+"""Runs on data whose test items are new: candidates, negatives, what is refused, and nothing leaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recsys_zoo import create
+from recsys_zoo.board.key import COLD, PROTOCOLS, one_key
+from recsys_zoo.board.rank import main_metric
+from recsys_zoo.board.rows import Row
+from recsys_zoo.data.content import item_tokens
+from recsys_zoo.data.prepare import prepare
+from recsys_zoo.data.spec import DataSpec
+from recsys_zoo.data.store import Prepared
+from recsys_zoo.errors import InputError
+from recsys_zoo.evaluation import cold
+from recsys_zoo.metrics.ranking import recall
+from recsys_zoo.rankruns import begin, evaluate, fitted_on, is_cold
+from recsys_zoo.runs import RunConfig, train
+from recsys_zoo.train.callbacks import Callback
+from recsys_zoo.train.checkpoint import load_weights, read_config
+from tests.unit.tasks.test_ranking import data as warm
+
+USERS, ITEMS = 60, 200
+TRAIN = {"batch_size": 64, "lr": 0.02, "epochs": 8, "patience": 8, "device": "cpu"}
+WIDTHS = {"deepcml": {"dim": 8, "hidden": [16], "content_dim": 8, "negatives": 4},
+          "twotower": {"dim": 8, "hidden": [16], "content_dim": 8},
+          "cml.features": {"embedding": {"dim": 8}, "hidden": [16], "content_dim": 8, "negatives": 4},
+          "contentridge": {"dim": 8, "content_dim": 8, "epochs": 4}, "contentknn": {}}
+each = pytest.mark.parametrize("name", WIDTHS)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Prepared:
+    """Users of four tastes; a fifth of the items is new in valid and another in test. Tags tell the taste;
+    items of test also have a tag that no other has."""
+    folder = tmp_path_factory.mktemp("shop")
+    draw = np.random.default_rng(0)
+    part = {i: ("train", "train", "train", "valid", "test")[i // 4 % 5] for i in range(ITEMS)}
+    rows = [{"user": f"u{u}", "item": f"i{i}", "part": part[i], "at": int(draw.integers(0, 99))}
+            for u in range(USERS) for i in range(ITEMS)
+            if draw.random() < (0.4 if u % 4 == i % 4 else 0.03)]
+    pl.DataFrame(rows).write_parquet(folder / "rows.parquet")
+    tags = [[f"taste{i % 4}", f"noise{i % 7}", *["new"] * (part[i] == "test")] for i in range(ITEMS)]
+    items = pl.DataFrame({"item": [f"i{i}" for i in range(ITEMS)], "tags": tags})
+    items.write_parquet(folder / "items.parquet")
+    columns = [{"name": "user", "side": "user"}, {"name": "item", "side": "item"},
+               {"name": "tags", "side": "item", "kind": "bag"}]
+    tables = [{"files": ["items.parquet"], "key": "item", "columns": ["tags"]}]
+    spec = DataSpec.parse({"dataset": "shop", "user": "user", "item": "item", "columns": columns,
+                           "split": {"method": "column", "column": "part"}, "interactions": {"time": "at"},
+                           "tables": tables}, "spec")
+    return prepare([folder / "rows.parquet"], spec, folder / "out", tables_from=folder)
+
+
+def config(name: str, **more) -> RunConfig:
+    cfg = {"model": {"name": name, **WIDTHS.get(name, {})}, "train": TRAIN}
+    return RunConfig.parse({**cfg, **more}, "run").resolved()
+
+
+def run(out: Path, cfg: RunConfig, data: Prepared) -> Row:
+    return train(cfg, data, out, say=lambda line: None, callbacks=[Callback()])
+
+
+@each
+def test_planted_tastes_of_new_items_are_found(tmp_path, shop, name):
+    """Ten of the forty new items are of a user's own taste."""
+    row = run(tmp_path, config(name), shop)
+    assert row.status == "done"
+    assert row.metrics["test.user_auc"] > 0.75
+    assert row.metrics["test.item_auc"] > 0.7
+    model = create(name, shop.schema, **WIDTHS[name])
+    load_weights(tmp_path / "checkpoint", model, read_config(tmp_path / "checkpoint"))
+    new = cold.new_items(shop.lists("test"), shop.lists("train", "valid"))
+    found = cold.cold_ranking(lambda users: model.scoring()(users).detach(), shop.lists("test"), new, ITEMS)
+    assert row.metrics["test.recall@20"] == pytest.approx(float(recall(found.ranks, 20).mean()))
+    assert set(found.ranks.candidates.tolist()) == {len(new)} == {40}
+    assert evaluate(model.eval(), shop, "test")["user_auc"] == pytest.approx(row.metrics["test.user_auc"])
+
+
+def test_random_vectors_find_nothing(tmp_path, shop):
+    control = {"name": "contentknn", "content": "random"}
+    values = [run(tmp_path / str(seed), config("", model=control, train={**TRAIN, "seed": seed}), shop)
+              for seed in range(6)]
+    assert abs(sum(row.metrics["test.user_auc"] for row in values) / 6 - 0.5) < 0.1
+
+
+def test_such_rows_have_a_protocol_of_their_own(tmp_path, shop):
+    row = run(tmp_path / "cold", config("contentknn"), shop)
+    other = run(tmp_path / "warm", config("popularity"), warm())
+    assert row.protocol == COLD
+    assert COLD in PROTOCOLS
+    assert other.protocol != COLD
+    assert main_metric([row]) == "test.recall@20"
+    assert "test.logloss" not in row.metrics
+    assert "test.auc" not in other.metrics
+    with pytest.raises(InputError, match="rows of different protocol"):
+        one_key([row, other])
+
+
+def test_probabilities_beat_the_base_rate_where_the_model_learns_them(tmp_path, shop):
+    row = run(tmp_path, config("deepcml", train={**TRAIN, "epochs": 30, "patience": 30}), shop)
+    assert row.metrics["test.logloss"] < row.metrics["test.base_logloss"]
+    assert row.metrics["test.calibration_error"] < 0.1
+
+
+@each
+def test_nothing_of_a_new_item_is_learnt_from(tmp_path, shop, name):
+    """Other tags of the items of test leave the fit as it is; only their own scores change."""
+    tokens, width = item_tokens(shop)
+    new = torch.unique(shop.lists("test", "valid").items)
+    item, token = tokens.pairs()
+    poisoned = torch.where(torch.isin(item, new), (token + 3) % width, token)
+    states = []
+    for given in (token, poisoned):
+        model = create(name, shop.schema, seed=1, **WIDTHS[name])
+        model.content.give(type(tokens).of(item, given, ITEMS, width), width)
+        fit = getattr(model, "prepare", None) or model.fit
+        fit(shop.lists("train"))
+        states.append({key: value for key, value in model.state_dict().items() if "vectors" not in key})
+        states[-1]["known"] = _known(model)
+    for key, value in states[0].items():
+        if name == "contentridge" and key == "items":
+            value, states[1][key] = (state[key][model.content.known] for state in states)
+        if name == "cml.features" and key.startswith("item_table"):
+            value, states[1][key] = (state[key][2:][model.content.known] for state in states)
+        if key.startswith("content.rows"):
+            continue
+        assert torch.equal(value, states[1][key]), key
+
+
+def _known(model) -> torch.Tensor:
+    """The vectors of the items of the fit."""
+    if model.content.dim:
+        return model.content.vectors[model.content.known]
+    return model.content.rows.tensor().to_dense()[model.content.known]
+
+
+def test_new_items_are_never_drawn_as_negatives(shop):
+    task, model = begin(config("deepcml"), shop)
+    drawn = task.train.batch(torch.arange(len(task.train)).repeat(20)).neg.unique()
+    assert set(drawn.tolist()) <= set(shop.lists("train").items.tolist())
+    assert len(drawn) == len(shop.lists("train").items.unique())
+    model.losses(task.train.batch(torch.arange(16)))
+
+
+def test_models_of_ids_and_epochs_by_the_test_are_refused(tmp_path, shop):
+    assert is_cold(shop)
+    assert not is_cold(warm())
+    for name in ("popularity", "mf", "cml"):
+        with pytest.raises(InputError, match=f"{name}: no test item of shop is in training, .* such as con"):
+            run(tmp_path, config(name, model={"name": name}), shop)
+    with pytest.raises(InputError, match="a test of new items never picks the epoch"):
+        fitted_on(config("contentknn", protocol="published"), shop)
+    with pytest.raises(InputError, match="items have no column of values beside their id"):
+        run(tmp_path, config("contentknn"), warm())
+    assert not (tmp_path / "config.toml").exists()
