@@ -22,6 +22,7 @@ from . import (
     kuaivideo_x1,
     microvideo17m_x1,
     movielens_1m,
+    movielens_1m_cold,
     movielens_1m_users,
     movielenslatest_x1,
     taobaoad_x1,
@@ -35,7 +36,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     frappe_x1.RECIPE, movielens_1m.RECIPE, criteo_x1.RECIPE, avazu_x1.RECIPE, movielenslatest_x1.RECIPE,
     adult.RECIPE, *criteo_x4.RECIPES, *avazu_x4.RECIPES, kkbox_x1.RECIPE,
     *amazonelectronics_x1.RECIPES, *taobaoad_x1.RECIPES, *kuaivideo_x1.RECIPES, *microvideo17m_x1.RECIPES,
-    *item_lists.RECIPES, *citeulike.RECIPES, movielens_1m_users.RECIPE,
+    *item_lists.RECIPES, *citeulike.RECIPES, movielens_1m_cold.RECIPE, movielens_1m_users.RECIPE,
     *coat.RECIPES)}
 
 

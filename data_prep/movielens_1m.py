@@ -33,33 +33,50 @@ def gather(raw: Path, scratch: Path, say: Say) -> Raw:
 
     raw: ratings.dat, users.dat, movies.dat of GroupLens, or the same tables as Parquet.
     """
+    tables = read_tables(raw, say)
+    path = scratch / "ratings.parquet"
+    _join(tables).write_parquet(path)
+    return Raw(files=(path,))
+
+
+def read_tables(raw: Path, say: Say, time: str = "") -> dict[str, pl.DataFrame]:
+    """ratings, users and movies (with the year of the title), every rated movie and every user described.
+
+    time: name of a column of ratings with each one's place in the user's time order, from 0.
+    """
+    import polars as pl
     dat = next((folder for folder in (raw, raw / "ml-1m") if (folder / "ratings.dat").is_file()), None)
     if dat is not None:
         tables = {name: _read_dat(dat / f"{name}.dat", columns) for name, columns in _DAT.items()}
     elif (raw / "interactions.parquet").is_file():
-        tables = {name: read_table(raw / f"{file}.parquet", [c for c in _DAT[name] if c != "timestamp"])
+        more = {"ratings": ["seq"] * bool(time)}
+        tables = {name: read_table(raw / f"{file}.parquet",
+                                   [*(c for c in _DAT[name] if c != "timestamp"), *more.get(name, [])])
                   for name, file in _PARQUET.items()}
     else:
         raise InputError(f"{raw}: holds neither ratings.dat nor interactions.parquet; {BY_HAND}")
     say(f"{dat or raw}: no checksum published here for the single files; rows and positives are checked")
-    path = scratch / "ratings.parquet"
-    _join(tables, raw).write_parquet(path)
-    return Raw(files=(path,))
-
-
-def _join(tables: dict[str, pl.DataFrame], raw: Path) -> pl.DataFrame:
-    import polars as pl
+    if time:
+        moment = pl.col("seq" if "seq" in tables["ratings"].columns else "timestamp").cast(pl.Int64)
+        place = moment.rank("ordinal").over("user").cast(pl.Int64) - 1
+        tables["ratings"] = tables["ratings"].with_columns(place.alias(time))
     year = pl.col("title").str.extract(r"\((\d{4})\)\s*$").alias("year")
-    movies = tables["movies"].with_columns(year)
+    tables["movies"] = movies = tables["movies"].with_columns(year)
     untold = movies.filter(pl.col("year").is_null())
     if untold.height:
         raise InputError(f"{raw}: movies, item {untold['item'][0]}: the title {untold['title'][0]!r} "
                          f"does not end in (YYYY); {BY_HAND}")
-    joined = tables["ratings"]
     for key, table in (("user", tables["users"]), ("item", movies)):
-        stranger = joined.join(table, on=key, how="anti")
+        stranger = tables["ratings"].join(table, on=key, how="anti")
         if stranger.height:
             raise InputError(f"{raw}: the {key} {stranger[key][0]} was rated but is not described; {BY_HAND}")
+    return tables
+
+
+def _join(tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    import polars as pl
+    joined = tables["ratings"]
+    for key, table in (("user", tables["users"]), ("item", tables["movies"])):
         joined = joined.join(table, on=key, how="left", maintain_order="left")
     order = [pl.col("user").cast(pl.Int64), pl.col("item").cast(pl.Int64)]
     return joined.sort(order).select("user", "item", "rating", *(c.raw for c in SPEC.columns))

@@ -1,0 +1,52 @@
+"""MovieLens-1M with new movies: ratings above 3 are interactions; a tenth of the movies is held out for
+validation and another one for test. Movies are described by year, genres and the words of their title."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recsys_zoo.data.interactions import InteractionSpec
+from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec, TableSpec
+
+from .movielens_1m import BY_HAND, read_tables
+from .movielens_1m import RECIPE as RATINGS
+from .recipe import Expected, Raw, Recipe, Say
+
+_USERS, _MOVIES = ("gender", "age", "occupation"), ("year", "genres", "words")
+
+SPEC = DataSpec(
+    dataset="movielens_1m_cold", user="user", item="item",
+    interactions=InteractionSpec(rating="rating", above=3, time="place"),
+    columns=(ColumnSpec(name="user", side="user"), ColumnSpec(name="item", side="item"),
+             *(ColumnSpec(name=name, side="user") for name in _USERS),
+             ColumnSpec(name="year", side="item"), ColumnSpec(name="genres", kind="bag", side="item"),
+             ColumnSpec(name="words", kind="bag", side="item", min_count=3)),
+    split=SplitSpec(method="hash", keys=("item",), salt="movielens_1m_cold",
+                    fractions={"train": 0.8, "valid": 0.1, "test": 0.1}),
+    tables=(TableSpec(files=("users.parquet",), key="user", columns=_USERS),
+            TableSpec(files=("movies.parquet",), key="item", columns=_MOVIES)))
+
+
+def gather(raw: Path, scratch: Path, say: Say) -> Raw:
+    """Ratings with their place in the time order of the user, and tables of users and movies.
+
+    raw: as of movielens_1m. Words: letters and digits of the title, in small letters, without the year.
+    """
+    import polars as pl
+
+    tables = read_tables(raw, say, "place")
+    title = pl.col("title").str.replace(r"\s*\(\d{4}\)\s*$", "").str.to_lowercase()
+    words = title.str.extract_all(r"[\p{L}\p{N}]+").list.unique(maintain_order=True).list.join("|")
+    number = pl.col("user", "item").cast(pl.Int64)
+    ratings = tables["ratings"].sort(number).select("user", "item", pl.col("rating").cast(pl.Int64), "place")
+    ratings.write_parquet(scratch / "pairs.parquet")
+    tables["users"].select("user", *_USERS).write_parquet(scratch / "users.parquet")
+    movies = tables["movies"].with_columns(words.alias("words")).select("item", *_MOVIES)
+    movies.write_parquet(scratch / "movies.parquet")
+    return Raw(files=(scratch / "pairs.parquet",), tables_from=scratch)
+
+
+RECIPE = Recipe(
+    name="movielens_1m_cold", title="MovieLens-1M: ratings above 3; held out: movies in no training row",
+    terms=RATINGS.terms, by_hand=BY_HAND, spec=SPEC, gather=gather, sources=RATINGS.sources,
+    expected=Expected(rows={"train+valid+test": 575_281}, positives={}))
