@@ -1,0 +1,178 @@
+"""New items: models that read the columns of items, on movies and articles that nobody has in training.
+
+    python benchmarks/cold.py tune --data prepared/citeulike_t_cold --out tuning/citeulike_t_cold
+    python benchmarks/cold.py run --data prepared/citeulike_t_cold --studies tuning/citeulike_t_cold \\
+        --out runs/citeulike_t_cold --rows benchmarks/results/citeulike_t_cold.jsonl
+    python benchmarks/cold.py table --rows benchmarks/results/*_cold.jsonl --out benchmarks/results/cold.md
+
+tune and run go on where they were stopped. Every tuned model has as many trials, chosen by recall@20 on the
+items of valid, of which no row is in training; the items of test are in neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from recsys_zoo.board.rows import Row, append_row, read_rows
+from recsys_zoo.config import nested, write_toml
+from recsys_zoo.data.store import Prepared
+from recsys_zoo.files import write_whole
+from recsys_zoo.runs import RunConfig, read_recipe, train
+from recsys_zoo.space import space_of
+from recsys_zoo.train.callbacks import Callback
+from recsys_zoo.tuning import Study
+
+TRIALS = 3
+SEEDS = (2, 3, 4, 5, 6)  # none of them that of the trials, 1
+EPOCHS = 3
+LR = {"low": 1e-3, "high": 1e-2, "log": True}
+MODELS: dict[str, dict[str, Any]] = {
+    "random vectors": {"model": {"name": "contentknn", "content": "random", "content_dim": 128}},
+    "content-KNN": {"model": {"name": "contentknn", "content_dim": 128}},
+    "ridge to iALS": {"model": {"name": "contentridge", "dim": 32, "epochs": 4}},
+    "CML, features": {"model": {"name": "cml.features", "embedding": {"dim": 32}, "hidden": [64],
+                                "negatives": 5},
+                      "train": {"batch_size": 4096, "lr": 5e-3}},
+    "deep CML": {"model": {"name": "deepcml", "dim": 32, "hidden": [64], "negatives": 5},
+                 "train": {"batch_size": 4096, "lr": 5e-3}},
+    "two towers": {"model": {"name": "twotower", "dim": 32, "hidden": [64]},
+                   "train": {"batch_size": 1024, "lr": 5e-3}},
+}
+SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given, it is the setting's own
+    "content-KNN": {"model.content_dim": {"choices": [32, 64, 128, 256, 512]}},
+    "ridge to iALS": {"model.l2": {}, "model.alpha0": {}, "model.ridge": {}},
+    "CML, features": {"train.lr": LR, "model.features": {"low": 0.01, "high": 10, "log": True},
+                      "model.margin": {}},
+    "deep CML": {"train.lr": LR, "model.margin": {}, "model.probability": {}},
+    "two towers": {"train.lr": LR, "model.temperature": {}, "model.log_q": {}},
+}
+METRICS = ("recall@20", "ndcg@20", "recall@50", "auc", "user_auc", "item_auc", "item_recall@1%",
+           "item_recall@5%")
+TIERS = ("light_recall@20", "middle_recall@20", "heavy_recall@20")
+CHANCES = ("logloss", "base_logloss", "calibration_error")
+
+
+def base(name: str, board: str) -> RunConfig:
+    """The recipe that is tuned, or, of the control, run as it is."""
+    settings = MODELS[name]
+    training = {"epochs": EPOCHS, "patience": 2, "save_every_s": 3600.0, **settings.get("train", {})}
+    said = {"board": board, "data": board, "model": settings["model"], "train": training}
+    return RunConfig.parse(said, "cold").resolved()
+
+
+def tune(options: argparse.Namespace) -> None:
+    """As many trials for each model; nothing is pruned, since the trainings are short."""
+    data = Prepared.open(options.data)
+    for name, tuned in SPACES.items():
+        folder = options.out / name
+        ranges = folder / "ranges.toml"
+        write_whole(ranges, write_toml(nested({key: search for key, search in tuned.items() if search})))
+        space = space_of(base(name, data.schema.dataset), only=list(tuned), file=ranges)
+        Study(name, space, data, folder, TRIALS, pruner="none").run()
+
+
+def run(options: argparse.Namespace) -> None:
+    """The chosen settings over the seeds, each tested once; what draws nothing has one seed."""
+    data, have = Prepared.open(options.data), set()
+    if options.rows.is_file():
+        have = {(label_of(row), row.seed) for row in read_rows(options.rows)}
+    for name in MODELS:
+        recipe = options.studies / name / "recipe.toml"
+        cfg = read_recipe(recipe).resolved() if name in SPACES else base(name, data.schema.dataset)
+        for seed in SEEDS[:1] if name == "content-KNN" else SEEDS:
+            if (name, seed) in have:
+                continue
+            seeded = cfg.model_copy(update={"train": cfg.train.model_copy(update={"seed": seed})})
+            out = options.out / f"{name}-{seed}"
+            row = train(seeded, data, out, resume=(out / "config.toml").is_file(), say=lambda line: None,
+                        callbacks=[Callback()])
+            append_row(options.rows, row)
+            print(name, seed, f"recall@20 {row.metrics['test.recall@20']:.4f}", flush=True)
+
+
+def label_of(row: Row) -> str:
+    """The name of a row's model in this study."""
+    settings = row.config["model"]
+    return next(name for name, own in MODELS.items() if own["model"]["name"] == settings["name"]
+                and own["model"].get("content", "columns") == settings["content"])
+
+
+def spread(values: list[float]) -> str:
+    """Mean and deviation over seeds."""
+    return f"{fmean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+
+
+def table(options: argparse.Namespace) -> None:
+    """A section for each data set."""
+    lines = ["# New items", "", "Candidates are the items of the test split alone, of which no row is in "
+             "train or valid; means over seeds with their deviation. See benchmarks/cold.py.", ""]
+    for path in options.rows:
+        lines += section(read_rows(path))
+    write_whole(options.out, "\n".join(lines).rstrip() + "\n")
+    print("\n".join(lines))
+
+
+def section(rows: list[Row]) -> list[str]:
+    """The models over the seeds, the tiers, the probabilities and the settings of one data set."""
+    own: dict[str, list[Row]] = {name: [] for name in MODELS}
+    for row in rows:
+        own[label_of(row)].append(row)
+    own = {name: found for name, found in own.items() if found}
+
+    def block(title: str, names: tuple[str, ...]) -> list[str]:
+        found = [f"### {title}", "", f"| model | seeds | {' | '.join(names)} |",
+                 "|---" * (len(names) + 2) + "|"]
+        for name, these in own.items():
+            if all(f"test.{names[0]}" in row.metrics for row in these):
+                cells = [spread([row.metrics[f"test.{metric}"] for row in these]) for metric in names]
+                found.append(f"| {name} | {len(these)} | {' | '.join(cells)} |")
+        return [*found, ""]
+
+    control = rows[0].metrics
+    lines = [f"## {rows[0].board}", "", *block("Over users, pairs and items", METRICS),
+             "A scorer that knows only how many items a user had before: auc "
+             f"{control['test.frequency_auc']:.4f}, item_auc {control['test.frequency_item_auc']:.4f}, "
+             "user_auc 0.5.", "",
+             *block("Users by their number of items before", TIERS), *block("Probabilities", CHANCES),
+             "### Chosen settings", "", "| model | chosen | trials | valid recall@20 over seeds |",
+             "|---" * 4 + "|"]
+    for name, these in own.items():
+        config = these[0].config
+        chosen = [f"{key.rpartition('.')[2]} {value_of(config, key)}" for key in SPACES.get(name, {})]
+        valid = spread([row.metrics["valid.recall@20"] for row in these])
+        lines.append(f"| {name} | {', '.join(chosen) or '-'} | {these[0].trials} | {valid} |")
+    return [*lines, ""]
+
+
+def value_of(config: dict[str, Any], key: str) -> str:
+    """A setting by its dotted name, as text."""
+    value: Any = config
+    for part in key.split("."):
+        value = value[part]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    for name, function in (("tune", tune), ("run", run), ("table", table)):
+        command = commands.add_parser(name, help=function.__doc__)
+        command.set_defaults(run=function)
+        command.add_argument("--out", type=Path, required=True)
+        if name != "table":
+            command.add_argument("--data", type=Path, required=True, help="prepared folder")
+        if name == "run":
+            command.add_argument("--studies", type=Path, required=True, help="the --out of tune")
+            command.add_argument("--rows", type=Path, required=True)
+        if name == "table":
+            command.add_argument("--rows", type=Path, nargs="+", required=True)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
