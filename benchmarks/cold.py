@@ -25,9 +25,9 @@ from recsys_zoo.space import space_of
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.tuning import Study
 
-TRIALS = 3
+TRIALS = 4
 SEEDS = (2, 3, 4, 5, 6)  # none of them that of the trials, 1
-EPOCHS = 3
+EPOCHS = {"citeulike_t_cold": 5, "movielens_1m_cold": 2}  # of about 100,000 and 450,000 pairs
 LR = {"low": 1e-3, "high": 1e-2, "log": True}
 MODELS: dict[str, dict[str, Any]] = {
     "random vectors": {"model": {"name": "contentknn", "content": "random", "content_dim": 128}},
@@ -42,10 +42,11 @@ MODELS: dict[str, dict[str, Any]] = {
                    "train": {"batch_size": 1024, "lr": 5e-3}},
 }
 SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given, it is the setting's own
-    "content-KNN": {"model.content_dim": {"choices": [32, 64, 128, 256, 512]}},
-    "ridge to iALS": {"model.l2": {}, "model.alpha0": {}, "model.ridge": {}},
+    "content-KNN": {"model.content_dim": {"low": 32, "high": 512, "log": True}},
+    "ridge to iALS": {"model.l2": {}, "model.alpha0": {},
+                      "model.ridge": {"low": 0.03, "high": 30, "log": True}},
     "CML, features": {"train.lr": LR, "model.features": {"low": 0.01, "high": 10, "log": True},
-                      "model.margin": {}},
+                      "model.margin": {"low": 0.5, "high": 2.0}},
     "deep CML": {"train.lr": LR, "model.margin": {}, "model.probability": {}},
     "two towers": {"train.lr": LR, "model.temperature": {}, "model.log_q": {}},
 }
@@ -58,7 +59,7 @@ CHANCES = ("logloss", "base_logloss", "calibration_error")
 def base(name: str, board: str) -> RunConfig:
     """The recipe that is tuned, or, of the control, run as it is."""
     settings = MODELS[name]
-    training = {"epochs": EPOCHS, "patience": 2, "save_every_s": 3600.0, **settings.get("train", {})}
+    training = {"epochs": EPOCHS[board], "patience": 2, "save_every_s": 3600.0, **settings.get("train", {})}
     said = {"board": board, "data": board, "model": settings["model"], "train": training}
     return RunConfig.parse(said, "cold").resolved()
 
