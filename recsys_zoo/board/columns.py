@@ -36,6 +36,7 @@ _METRICS = (("test.auc", "", 5, True), ("test.auc_unseen_pairs", "AUC, unseen pa
             ("test.gauc", "gAUC", 5, True), ("test.logloss", "logloss", 5, False), ("valid.auc", "", 5, True),
             ("test.recall@20", "", 5, True), ("test.ndcg@20", "", 5, True), ("test.recall@50", "", 5, True),
             ("test.ndcg@50", "", 5, True), ("valid.recall@20", "", 5, True), ("test.rare_dcg@5", "", 5, True),
+            ("test.item_auc", "", 5, True), ("test.frequency_auc", "", 5, True),
             ("test.recall@5", "", 5, True), ("test.map@5", "", 5, True), ("valid.snips_dcg@5", "", 5, True))
 
 _OF_HELD_OUT = (("test.recall_capped@20", "", 5, True), ("test.recall_capped@50", "", 5, True),

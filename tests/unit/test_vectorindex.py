@@ -181,7 +181,7 @@ def test_without_faiss_the_package_is_named_and_torch_works(monkeypatch):
 
 @pytest.mark.parametrize("name", [*harness.VECTORS, *harness.SCORERS, "mf.directau", "mf.softmax"])
 def test_placed_vectors_rank_as_the_model_does(name):
-    model, train = create(name, toys.ranking(24, 15), seed=1), toys.random_lists(24, 15, 0.3)
+    model, train = harness.told(create(name, toys.ranking(24, 15), seed=1)), toys.random_lists(24, 15, 0.3)
     (model.fit if isinstance(model, Scorer) else model.prepare)(train)
     if getattr(model, "placed", None) is None:
         with pytest.raises(InputError, match=f"{name}: has no vectors"):
