@@ -32,7 +32,7 @@ LR = {"low": 1e-3, "high": 1e-2, "log": True}
 MODELS: dict[str, dict[str, Any]] = {
     "random vectors": {"model": {"name": "contentknn", "content": "random", "content_dim": 128}},
     "content-KNN": {"model": {"name": "contentknn", "content_dim": 128}},
-    "ridge to iALS": {"model": {"name": "contentridge", "dim": 32, "epochs": 4}},
+    "ridge to iALS": {"model": {"name": "contentridge", "dim": 64, "epochs": 5}},
     "CML, features": {"model": {"name": "cml.features", "embedding": {"dim": 32}, "hidden": [64],
                                 "negatives": 5},
                       "train": {"batch_size": 4096, "lr": 5e-3}},
@@ -43,7 +43,8 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given, it is the setting's own
     "content-KNN": {"model.content_dim": {"low": 32, "high": 512, "log": True}},
-    "ridge to iALS": {"model.l2": {}, "model.alpha0": {},
+    "ridge to iALS": {"model.l2": {"low": 3e-4, "high": 0.01, "log": True},
+                      "model.alpha0": {"low": 0.01, "high": 0.3, "log": True},
                       "model.ridge": {"low": 0.03, "high": 30, "log": True}},
     "CML, features": {"train.lr": LR, "model.features": {"low": 0.01, "high": 10, "log": True},
                       "model.margin": {"low": 0.5, "high": 2.0}},

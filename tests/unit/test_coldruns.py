@@ -20,7 +20,7 @@ from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation import cold
 from recsys_zoo.metrics.ranking import recall
-from recsys_zoo.rankruns import begin, evaluate, fitted_on, is_cold
+from recsys_zoo.rankruns import begin, evaluate, fitted_on
 from recsys_zoo.runs import RunConfig, train
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
@@ -150,8 +150,8 @@ def test_new_items_are_never_drawn_as_negatives(shop):
 
 
 def test_models_of_ids_and_epochs_by_the_test_are_refused(tmp_path, shop):
-    assert is_cold(shop)
-    assert not is_cold(warm())
+    assert cold.is_cold(shop)
+    assert not cold.is_cold(warm())
     for name in ("popularity", "mf", "cml"):
         with pytest.raises(InputError, match=f"{name}: no test item of shop is in training, .* such as con"):
             run(tmp_path, config(name, model={"name": name}), shop)

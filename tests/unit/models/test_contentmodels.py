@@ -100,7 +100,7 @@ def test_new_items_are_placed_by_the_perceptron_alone():
     items = model.vectors()[1].detach()
     torch.testing.assert_close(items[~KNOWN], model.projected(model.content.vectors).detach()[~KNOWN])
     torch.testing.assert_close(items[KNOWN], model.item_rows(torch.arange(ITEMS)).detach()[KNOWN])
-    assert float(model.projected(9 * torch.randn(50, 6)).norm(dim=1).max()) <= 1.1 + 1e-5
+    assert float(model.projected(9 * torch.randn(50, 6)).detach().norm(dim=1).max()) <= 1.1 + 1e-5
 
 
 def test_without_features_nothing_is_read_and_nothing_changes():
