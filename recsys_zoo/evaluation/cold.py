@@ -95,7 +95,7 @@ def pair_metrics(score: Scorer, relevant: ItemLists, before: ItemLists, new: Ten
     both = torch.cat([counts, counts])
     found["frequency_auc"] = auc(both, torch.arange(2).repeat_interleave(len(counts)),
                                  weight=torch.cat([len(new) - own, own]))
-    found["frequency_item_auc"] = _mean(auc_of(audience(counts[:, None].expand_as(scores), among)))
+    found["frequency_item_auc"] = _mean(_auc_of_counts(counts, user, item))
     if probabilities:
         p = scores.sigmoid_().flatten()
         labels = torch.zeros_like(scores)
@@ -107,6 +107,16 @@ def pair_metrics(score: Scorer, relevant: ItemLists, before: ItemLists, new: Ten
         mass = torch.tensor([len(p) - len(user), len(user)], dtype=torch.float64)
         found["base_logloss"] = logloss(torch.full((2,), base), torch.arange(2), mass)
     return found
+
+
+def _auc_of_counts(counts: Tensor, user: Tensor, item: Tensor) -> Tensor:
+    """AUC of every item that has a user, where users [U] are ranked by one number for all items."""
+    ordered = counts.sort().values
+    below = torch.searchsorted(ordered, counts) + torch.searchsorted(ordered, counts, right=True)
+    size = torch.bincount(item).double()
+    wins = torch.bincount(item, below[user].double()) / 2 - size * size / 2  # less those among its users
+    pairs = size * (len(counts) - size)
+    return (wins / pairs)[size > 0]
 
 
 def pairs_auc(scores: Tensor, user: Tensor, item: Tensor) -> float:
