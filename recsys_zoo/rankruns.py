@@ -25,7 +25,7 @@ from torch import Tensor
 from .board.draws import FILE, Draws, of_users, write_draws
 from .board.key import COLD, HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
-from .data.content import ages, item_tokens
+from .data.content import ages, item_tokens, tokens_of
 from .data.spec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
@@ -267,6 +267,8 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
         device_of(cfg.train)
     if hasattr(model, "content"):
         model.content.give(*item_tokens(data))
+        if hasattr(model, "told"):
+            model.told.hold(tokens_of(data, "user")[0])
     elif cold.is_cold(data):
         raise InputError(f"{name}: no test item of {data.schema.dataset} is in training, and this model "
                          "knows items by their ids alone, so that its scores of them are chance; choose one "

@@ -96,6 +96,11 @@ class Schema(Frozen):
         columns = tuple(c for c in self.columns if c.side == side or c.name in role.values())
         return Schema(dataset=self.dataset, columns=columns, labels=(), **role)
 
+    def side_values(self, side: Side) -> tuple[Column, ...]:
+        """The columns of users or items that hold ids of values, the own id left out."""
+        own = (self.user, self.item)
+        return tuple(c for c in self.of("categorical", "bag", "sequence", side=side) if c.name not in own)
+
     def size(self, side: Side) -> int:
         """How many users or items have an id; InputError where no column holds it."""
         name = {"user": self.user, "item": self.item}.get(side, "")

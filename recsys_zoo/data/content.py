@@ -1,4 +1,4 @@
-"""What the columns of items say of each, as one set of tokens; and how long ago a pair was."""
+"""What the columns of users and items say of each, as one set of tokens; and how long ago a pair was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..schema import FIRST
+from ..schema import FIRST, Side
 from .store import Prepared
 
 if TYPE_CHECKING:
@@ -17,29 +17,34 @@ if TYPE_CHECKING:
 
 
 def item_tokens(data: Prepared) -> tuple[ItemLists, int]:
-    """The values that the columns of each item hold, [I] lists, and how many values there are.
+    """`tokens_of` items; InputError where they have no column of values beside their id."""
+    tokens, width = tokens_of(data, "item")
+    if not width:
+        raise InputError(f"{data.schema.dataset}: items have no column of values beside their id; name some "
+                         'with side = "item" in the schema file, from a [[tables]] entry, and prepare again')
+    return tokens, width
 
-    Values are numbered over all columns of ids, the item's own id left out; padding and values that
-    training does not know are none. InputError where items have no such column.
+
+def tokens_of(data: Prepared, side: Side) -> tuple[ItemLists, int]:
+    """The values that the columns of each user or item hold, lists of them, and how many values there are.
+
+    Values are numbered over all columns of ids, the own id left out (`Schema.side_values`); padding and
+    values that training does not know are none.
     """
     import torch
 
     from ..itemlists import ItemLists
 
-    schema, side = data.schema.of_side("item"), data.side("item")
-    columns = [c for c in schema.of("categorical", "bag", "sequence") if c.name != schema.item]
-    if not columns:
-        raise InputError(f"{data.schema.dataset}: items have no column of values beside their id; name some "
-                         'with side = "item" in the schema file, from a [[tables]] entry, and prepare again')
-    places, rows, tokens, start = schema.id_slices(), [], [], 0
-    for column in columns:
-        ids = side.ids[FIRST:, places[column.name]]
+    told, places = data.side(side), data.schema.of_side(side).id_slices()
+    rows, tokens, start = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    for column in data.schema.side_values(side):
+        ids = told.ids[FIRST:, places[column.name]]
         row, at = np.nonzero(ids >= FIRST)
         rows.append(row)
         tokens.append(ids[row, at].astype(np.int64) - FIRST + start)
         start += column.vocab_size - FIRST
-    item, token = (torch.from_numpy(np.concatenate(parts)) for parts in (rows, tokens))
-    return ItemLists.of(item, token, data.schema.size("item"), start), start
+    row, token = (torch.from_numpy(np.concatenate(parts)) for parts in (rows, tokens))
+    return ItemLists.of(row, token, data.schema.size(side), start), start
 
 
 def ages(data: Prepared, *names: str) -> Tensor | None:

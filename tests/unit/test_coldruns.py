@@ -29,7 +29,7 @@ from tests.unit.tasks.test_ranking import data as warm
 USERS, ITEMS = 60, 200
 TRAIN = {"batch_size": 64, "lr": 0.02, "epochs": 8, "patience": 8, "device": "cpu"}
 WIDTHS = {"deepcml": {"dim": 8, "hidden": [16], "content_dim": 8, "negatives": 4},
-          "twotower": {"dim": 8, "hidden": [16], "content_dim": 8},
+          "twotower": {"dim": 8, "hidden": [16], "content_dim": 8, "user_columns": True},
           "cml.features": {"embedding": {"dim": 8}, "hidden": [16], "content_dim": 8, "negatives": 4},
           "contentridge": {"dim": 8, "content_dim": 8, "epochs": 4}, "contentknn": {}}
 each = pytest.mark.parametrize("name", WIDTHS)
@@ -49,9 +49,13 @@ def shop(tmp_path_factory) -> Prepared:
     tags = [[f"taste{i % 4}", f"noise{i % 7}", *["new"] * (part[i] == "test")] for i in range(ITEMS)]
     items = pl.DataFrame({"item": [f"i{i}" for i in range(ITEMS)], "tags": tags})
     items.write_parquet(folder / "items.parquet")
+    ages = [f"age{u % 5}" for u in range(USERS)]
+    users = pl.DataFrame({"user": [f"u{u}" for u in range(USERS)], "age": ages})
+    users.write_parquet(folder / "users.parquet")
     columns = [{"name": "user", "side": "user"}, {"name": "item", "side": "item"},
-               {"name": "tags", "side": "item", "kind": "bag"}]
-    tables = [{"files": ["items.parquet"], "key": "item", "columns": ["tags"]}]
+               {"name": "tags", "side": "item", "kind": "bag"}, {"name": "age", "side": "user"}]
+    tables = [{"files": ["items.parquet"], "key": "item", "columns": ["tags"]},
+              {"files": ["users.parquet"], "key": "user", "columns": ["age"]}]
     spec = DataSpec.parse({"dataset": "shop", "user": "user", "item": "item", "columns": columns,
                            "split": {"method": "column", "column": "part"}, "interactions": {"time": "at"},
                            "tables": tables}, "spec")
@@ -139,6 +143,12 @@ def _known(model) -> torch.Tensor:
     if model.content.dim:
         return model.content.vectors[model.content.known]
     return model.content.rows.tensor().to_dense()[model.content.known]
+
+
+def test_columns_of_users_reach_the_model(shop):
+    _, model = begin(config("twotower"), shop)
+    assert model.told.counts.tolist() == [1] * USERS
+    assert model.values.shape == (5, 8)
 
 
 def test_new_items_are_never_drawn_as_negatives(shop):

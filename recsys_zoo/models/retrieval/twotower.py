@@ -6,15 +6,16 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...batch import Pairs
 from ...card import Card
 from ...config import Flag, Search
 from ...losses import ranking
 from ...nn.mlp import MLP
+from ...nn.sparse import HeldLists
 from ...registry import register
-from ...schema import Schema
+from ...schema import FIRST, Schema
 from ..towers import AT_ONCE, TowerConfig, Towers, UsersOfBatch, sums_of
 from ..vectors import VectorConfig
 
@@ -28,11 +29,16 @@ class TwoTowerConfig(TowerConfig):
     log_q: Flag = Field(
         True, description="take off the logarithm of how often an item stands in a batch"
     )
+    user_columns: Flag = Field(False, description="the user's tower reads the columns of users too")
 
 
 @register
 class TwoTower(Towers):
-    """s_ui = cos(f(mean of x_j over the history), g(x_i)), f and g perceptrons."""
+    """s_ui = cos(f(m_u), g(x_i)), f and g perceptrons, m_u the mean of x_j over the history.
+
+    With user_columns, the mean over the values of the user's columns is added to m_u, a learnt vector each;
+    their lists are put into `told`.
+    """
 
     card = Card(
         name="Two towers",
@@ -62,11 +68,23 @@ class TwoTower(Towers):
         super().__init__(cfg, schema)
         self.user_tower = MLP(cfg.content_dim, cfg.hidden, cfg.dim)
         self.item_tower = MLP(cfg.content_dim, cfg.hidden, cfg.dim)
+        values = sum(column.vocab_size - FIRST for column in schema.side_values("user"))
+        if cfg.user_columns and values:
+            self.told = HeldLists(self.num_users)
+            self.values = nn.Parameter(torch.randn(values, cfg.content_dim) / cfg.content_dim**0.5 / 10)
+
+    def of_users(self, users: Tensor, means: Tensor) -> Tensor:
+        """f of users [B] by the means [B, T] of their histories."""
+        if hasattr(self, "told"):
+            counts = self.told.counts[users]
+            own = sums_of(self.values, self.told.of_users(users)[1], counts)
+            means = means + own / counts.clamp(min=1)[:, None]
+        return self.user_tower(means)
 
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
         """The softmax of each user over the items of the batch that the user has not."""
         batch, content = UsersOfBatch(self.histories, pairs), self.content.vectors
-        user = self.compared(self.user_tower(batch.means(content, batch.item, pairs.pos)))
+        user = self.compared(self.of_users(pairs.user, batch.means(content, batch.item, pairs.pos)))
         item = self.compared(self.item_tower(content[pairs.pos]))
         other = batch.owned(self.num_items).fill_diagonal_(False)
         scores = (user @ item.t()).float().masked_fill(other, -torch.inf) / self.cfg.temperature
@@ -81,5 +99,5 @@ class TwoTower(Towers):
         for part in numbers.split(AT_ONCE):
             counts = self.histories.counts[part]
             own = sums_of(content, self.histories.of_users(part)[1], counts) / counts.clamp(min=1)[:, None]
-            users.append(self.user_tower(own))
+            users.append(self.of_users(part, own))
         return torch.cat(users), self.item_tower(content)

@@ -69,6 +69,27 @@ def test_scores_are_cosines_of_the_towers_and_have_no_id():
     assert not sizes & {USERS, ITEMS, USERS + 2, ITEMS + 2}
 
 
+def test_columns_of_users_are_added_to_their_histories():
+    columns = (*toys.ranking(USERS, ITEMS).columns, toys.categorical("age", 6, side="user"),
+               toys.bag("likes", 5, 3, side="user"))
+    schema = toys.ranking(USERS, ITEMS).model_copy(update={"columns": columns})
+    told = toys.random_lists(USERS, 4 + 3, 0.3)
+    model = create("twotower", schema, seed=1, dim=5, hidden=[7], content_dim=6, user_columns=True)
+    model.content.give(toys.random_lists(ITEMS, 9, 0.4), 9)
+    model.told.hold(told)
+    model.prepare(TRAIN)
+    content, users = model.content.vectors, model.vectors()[0]
+    for user in range(USERS):
+        means = []
+        for lists, rows in ((TRAIN, content), (told, model.values)):
+            own = lists.of_users(torch.tensor([user]))[1]
+            means.append(rows[own].mean(0) if len(own) else torch.zeros(6))
+        torch.testing.assert_close(users[user], model.user_tower(sum(means)[None])[0], rtol=1e-4, atol=1e-5)
+    model.losses(pairs())["in_batch_softmax"].backward()
+    assert bool(model.values.grad.any())
+    assert not hasattr(made(user_columns=True), "told")  # where users have none
+
+
 def test_equal_shares_of_the_items_make_the_correction_nothing():
     even = toys.lists([[int((item - user) % ITEMS < 4) for item in range(ITEMS)] for user in range(ITEMS)])
     losses = []
