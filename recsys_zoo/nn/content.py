@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import hashlib
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from numpy import ndarray
     from scipy.sparse import csr_matrix
 
-_KEPT = 4  # decompositions that are remembered: those of train, and of train and valid, of two data sets
+_KEPT = 4  # decompositions that are remembered: those of train, and of train and valid, for two widths
+_found: dict[bytes, ndarray] = {}
 
 
 class ContentConfig(Frozen):
@@ -113,22 +114,24 @@ def directions(rows: csr_matrix, known: Tensor, dim: int) -> ndarray:
     every seed wants the same.
     """
     rows.sort_indices()
-    parts = (rows.indptr, rows.indices, rows.data, known.numpy())
-    return _directions(*(part.tobytes() for part in parts), rows.indices.dtype.str, rows.shape, dim)
+    digest = hashlib.sha256(f"{rows.shape} {dim}".encode())
+    for part in (rows.indptr, rows.indices, rows.data, known.numpy()):
+        digest.update(part.tobytes())
+    key = digest.digest()
+    if key not in _found:
+        while len(_found) >= _KEPT:
+            del _found[next(iter(_found))]
+        _found[key] = _directions(rows, known.numpy(), dim)
+    return _found[key].copy()
 
 
-@functools.lru_cache(maxsize=_KEPT)
-def _directions(indptr: bytes, indices: bytes, data: bytes, known: bytes, kind: str, shape: tuple[int, int],
-                dim: int) -> ndarray:
+def _directions(rows: csr_matrix, known: ndarray, dim: int) -> ndarray:
     import numpy as np
-    from scipy.sparse import csr_matrix
     from sklearn.utils.extmath import randomized_svd
 
-    parts = (np.frombuffer(data, np.float32), np.frombuffer(indices, kind), np.frombuffer(indptr, kind))
-    rows, kept = csr_matrix(parts, shape=shape), np.frombuffer(known, bool)
-    found = np.zeros((shape[0], dim), np.float32)
-    rows = rows[:, np.unique(rows[kept].indices)]  # what is drawn does not depend on columns of others
-    train = rows[kept]
+    rows = rows[:, np.unique(rows[known].indices)]  # what is drawn does not depend on columns of others
+    found = np.zeros((rows.shape[0], dim), np.float32)
+    train = rows[known]
     rank = min(dim, *train.shape)
     if rank:
         _, _, turned = randomized_svd(train, rank, n_iter=5, random_state=0)

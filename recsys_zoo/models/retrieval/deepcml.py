@@ -190,7 +190,7 @@ class DeepCML(Towers):
     @torch.no_grad()
     def logits(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> logits [B, I] of the chance that the user takes the item."""
-        score, known = self.scoring(), self.known
+        score, known = self.scoring(), int(self.content.known.sum())
 
         def found(index: Tensor) -> Tensor:
             counts = self.histories.counts[index].float()

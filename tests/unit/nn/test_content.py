@@ -93,6 +93,18 @@ def test_other_tokens_of_new_items_change_nothing_of_the_known_ones():
     assert not torch.equal(content().vectors[~KNOWN], changed.vectors[~KNOWN])
 
 
+def test_what_is_remembered_is_the_callers_own():
+    rows = tfidf(TOKENS, WIDTH, KNOWN)
+    first = directions(rows, KNOWN, 6)
+    expected = first.copy()
+    first[:] = 7
+    assert np.array_equal(directions(rows, KNOWN, 6), expected)
+    assert not np.array_equal(directions(rows, ~KNOWN, 6), expected)
+    for dim in range(2, 9):  # more than are remembered
+        assert directions(rows, KNOWN, dim).shape == (ITEMS, dim)
+    assert np.array_equal(directions(rows, KNOWN, 6), expected)
+
+
 def test_random_vectors_say_nothing_of_the_tokens():
     one, other = (content(tokens, width, "random") for tokens, width in
                   ((TOKENS, WIDTH), (with_marker(), WIDTH + 1)))
