@@ -59,14 +59,16 @@ def test_help_is_quick_and_leaves_torch_alone():
 def test_import_and_create_cost_little_more_than_torch():
     code = """
         import time
+        began = time.process_time()
         import torch
         since = time.process_time()
         import recsys_zoo
         columns = (recsys_zoo.Column(name="a", kind="categorical", vocab_size=9),)
         recsys_zoo.create("autoint", recsys_zoo.Schema(dataset="d", labels=("y",), columns=columns))
-        print(time.process_time() - since)
+        print((time.process_time() - since) / (since - began))
     """
-    assert min(float(run(code)) for _ in range(3)) <= 0.3
+    # a share, because busy and slow machines stretch both (some 0.17)
+    assert min(float(run(code)) for _ in range(3)) <= 0.25
 
 
 def test_benchmark_scripts_find_what_they_import_of_each_other():
