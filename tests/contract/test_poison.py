@@ -1,0 +1,179 @@
+"""Nothing of held-out rows reaches a model: its scores are the same to the last bit whatever these rows say.
+
+The data are prepared from files in which all held-out rows carry a marker: items, a user and a tag that stand
+in no training row. The same files with other held-out rows, or with one alone, must give equal scores of
+every model that ranks, fitted as runs fit them: on train, whatever valid and test hold; again on both,
+whatever test holds. A model that does see them scores otherwise, so that each of these tests can fail.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from torch import Tensor
+
+from recsys_zoo import rankruns
+from recsys_zoo.data.prepare import prepare
+from recsys_zoo.data.spec import DataSpec
+from recsys_zoo.data.store import Prepared
+from recsys_zoo.itemlists import ItemLists
+from recsys_zoo.models.base import Scorer
+from recsys_zoo.runs import RunConfig
+from recsys_zoo.train.trainer import Trainer
+from recsys_zoo.zoo import resolve
+from tests.contract import harness
+
+Pair = tuple[str, str]
+USERS, ITEMS = 16, 12
+MARKER, TAG = ("poison_1", "poison_2", "poison_3"), "poisoned"
+SPEC = {
+    "dataset": "poisoned", "user": "user", "item": "item",
+    "columns": [{"name": "user", "side": "user"}, {"name": "age", "side": "user"},
+                {"name": "item", "side": "item"}, {"name": "tags", "side": "item", "kind": "bag"},
+                {"name": "price", "side": "item", "kind": "numeric", "rule": "standardise"}],
+    "tables": [{"files": ["users.parquet"], "key": "user", "columns": ["age"]},
+               {"files": ["items.parquet"], "key": "item", "columns": ["tags", "price"]}],
+    "split": {"method": "column", "column": "split"},
+    "interactions": {"catalogue": "table"},
+}
+ALL = [(f"u{u}", f"i{i}") for u in range(USERS) for i in range(ITEMS)]
+TRAIN = [pair for n, pair in enumerate(ALL) if (n // ITEMS + 2 * n) % 3 and (n * n) % 7 < 4]
+FREE = [pair for pair in ALL if pair not in TRAIN]
+VALID = [*FREE[::4], *((f"u{u}", MARKER[u % 3]) for u in range(0, USERS, 2))]
+TEST = [*FREE[1::4], *((f"u{u}", MARKER[u % 2]) for u in range(USERS)), ("poisoned", "i1")]
+# other pairs; then nearly none
+OTHER_VALID = [*FREE[2::4], *((f"u{u}", MARKER[0]) for u in range(1, USERS, 2)), ("poisoned", MARKER[1])]
+OTHER_TEST = [*FREE[3::4], *((f"u{u}", MARKER[2]) for u in range(USERS // 2))]
+ABSENT = [("poisoned", MARKER[0])], [("poisoned", MARKER[1])]
+
+each = pytest.mark.parametrize("name", harness.RETRIEVAL)
+
+
+def items(tag: str) -> pl.DataFrame:
+    """Tags and prices of all items; those of the marked ones are given."""
+    names = [*(f"i{i}" for i in range(ITEMS)), *MARKER]
+    tags = [*(f"t{i % 4}|t{i % 3 + 4}" for i in range(ITEMS)), *[f"t1|{tag}"] * len(MARKER)]
+    prices = [*(float(i) for i in range(ITEMS)), *[1000.0 * len(tag)] * len(MARKER)]
+    return pl.DataFrame({"item": names, "tags": tags, "price": prices})
+
+
+def made(folder: Path, valid: list[Pair], test: list[Pair], tag: str = TAG) -> Prepared:
+    folder.mkdir()
+    splits = {"train": TRAIN, "valid": valid, "test": test}
+    rows = [{"user": user, "item": item, "split": name} for name, pairs in splits.items()
+            for user, item in pairs]
+    pl.DataFrame(rows).write_parquet(folder / "rows.parquet")
+    users = [*(f"u{u}" for u in range(USERS)), "poisoned"]
+    pl.DataFrame({"user": users, "age": [f"a{len(u) % 2}" for u in users]}).write_parquet(
+        folder / "users.parquet")
+    items(tag).write_parquet(folder / "items.parquet")
+    spec = DataSpec.parse(SPEC, "spec")
+    return prepare([folder / "rows.parquet"], spec, folder / "out", tables_from=folder)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory) -> dict[str, Prepared]:
+    """The same training rows beside several held-out ones, and the leaks that must show."""
+    base = tmp_path_factory.mktemp("poison")
+    given = {"there": (VALID, TEST), "changed": (OTHER_VALID, OTHER_TEST), "absent": ABSENT,
+             "test changed": (VALID, OTHER_TEST), "test absent": (VALID, ABSENT[1])}
+    found = {name: made(base / name.replace(" ", "_"), *splits) for name, splits in given.items()}
+    found["content"] = made(base / "content", VALID, TEST, tag="otherwise")
+    return found
+
+
+class Leaking(Prepared):
+    """Half of the users' test pairs are among those of train."""
+
+    def lists(self, *names: str) -> ItemLists:
+        right = super().lists(*names)
+        if "train" not in names:
+            return right
+        parts = (right, super().lists("test").first(USERS // 2))
+        user, item = (torch.cat(column) for column in zip(*(part.pairs() for part in parts), strict=True))
+        return ItemLists.of(user, item, len(right), self.schema.size("item"))
+
+
+def leaking(data: Prepared) -> Prepared:
+    """The same data with the leak that the tests are there for."""
+    return Leaking(data.schema, data._splits, data.record, data.folder)
+
+
+def config(name: str) -> RunConfig:
+    """Of one epoch, which is the best one whatever valid says."""
+    small = {"embedding": {"dim": 4}, "dim": 8, "epochs": 2}
+    known = resolve(name)[0].Config.model_fields
+    model = {"name": name, **{key: value for key, value in small.items() if key in known}}
+    train = {"epochs": 1, "batch_size": 64, "lr": 0.05, "device": "cpu"}
+    return RunConfig.parse({"model": model, "train": train, "bootstrap": 0}, name).resolved()
+
+
+def scores(model: Any, data: Prepared) -> Tensor:
+    """Of all users and items [U, I]."""
+    model.eval()
+    with torch.no_grad():
+        return model.scoring()(torch.arange(data.schema.size("user")))
+
+
+def fitted(name: str, data: Prepared) -> Tensor:
+    """The scores after the fit on train that chooses settings and epoch."""
+    cfg = config(name)
+    task, model = rankruns.begin(cfg, data)
+    if isinstance(model, Scorer):
+        model.fit(data.lists("train"))
+    else:
+        assert Trainer(task, cfg.train).fit(model).status == "done"
+    return scores(model, data)
+
+
+def of_run(name: str, data: Prepared, out: Path) -> tuple[Tensor, dict[str, float]]:
+    """The scores of the model that an honest run tests, and the run's metrics."""
+    run = rankruns.RankingRun(config(name), data, out, False, lambda line: None, [])
+    model, metrics, _ = run.run()
+    assert run.fit.status == "done"
+    return scores(model, data), metrics
+
+
+@each
+def test_a_fit_on_train_knows_nothing_of_valid_and_test(name, sets):
+    """What is said of items without a training row may move their own scores alone."""
+    data = sets["there"]
+    expected = fitted(name, data)
+    for held_out in ("changed", "absent"):
+        assert torch.equal(fitted(name, sets[held_out]), expected), held_out
+    assert not torch.equal(fitted(name, leaking(data)), expected)
+    warm = torch.bincount(data.lists("train").items, minlength=data.schema.size("item")) > 0
+    assert int((~warm).sum()) == len(MARKER)
+    assert torch.equal(fitted(name, sets["content"])[:, warm], expected[:, warm])
+
+
+@each
+def test_a_tested_model_knows_nothing_of_test(name, sets, tmp_path):
+    expected, metrics = of_run(name, sets["there"], tmp_path / "there")
+    for held_out in ("test changed", "test absent"):
+        found, others = of_run(name, sets[held_out], tmp_path / held_out)
+        assert torch.equal(found, expected), held_out
+        valid, test = ([{k: v for k, v in m.items() if k.startswith(split)} for m in (metrics, others)]
+                       for split in ("valid.", "test."))
+        assert valid[0] == valid[1]
+        assert test[0] != test[1]
+    assert not torch.equal(of_run(name, leaking(sets["there"]), tmp_path / "leak")[0], expected)
+
+
+def test_vocabularies_and_numbers_are_those_of_training_rows(sets):
+    """Ids, tags and the mean of prices; items and users of a table alone are known, and stand last."""
+    record = sets["there"].record
+    for name in ("changed", "absent", "test changed", "test absent"):
+        for part in ("vocabularies", "fitted", "table_sizes", "schema"):
+            assert sets[name].record[part] == record[part], (name, part)
+    assert sets["content"].record["fitted"] == record["fitted"]
+    tables = {name: pl.read_parquet(sets["there"].folder / f"encoding/{name}.parquet")
+              for name in ("user", "item", "tags")}
+    assert TAG not in tables["tags"]["value"]
+    assert tables["item"].filter(pl.col("count") == 0)["value"].to_list() == list(MARKER)
+    assert tables["item"]["value"].to_list()[-3:] == list(MARKER)
+    assert tables["user"].filter(pl.col("count") == 0)["value"].to_list() == ["poisoned"]
