@@ -67,8 +67,11 @@ def show_row(row: Row, folder: Path) -> None:
         f"{row.model}{'.' + row.variant if row.variant else ''}  seed {row.seed}  {row.status}"
         + (f": {row.reason}" if row.reason else "")
     )
-    for key, value in row.metrics.items():
-        print(f"  {key:<24} {value:.6f}")
+    sliced = [key for key in row.metrics if "|" in key]
+    for key in (key for key in row.metrics if key not in sliced):
+        print(f"  {key:<24} {row.metrics[key]:.6f}")
+    if sliced:
+        print(f"  {len(sliced)} more of slices of users and items: recsys-zoo show {folder}")
     print(
         f"  {row.params:,} parameters, best epoch {row.best_epoch} of {row.epochs}, {row.seconds:.0f} s, "
         f"{row.rows_per_s:,.0f} rows/s, peak {row.peak_mib:,.0f} MiB, hparams={row.hparams}"
@@ -178,12 +181,29 @@ def show_run(folder: Path) -> None:
 
     row = read_row(folder)
     show_row(row, folder)
+    _slices(row)
     print(
         f"  data {row.data_digest[:16]}  settings {row.config_digest[:16]}  commit {row.git or 'none'}\n"
         f"  torch {row.torch}, {row.device}, {row.threads} threads, {row.cpu_capability}, {row.when}"
     )
     for path in sorted(folder.glob("*.svg")):
         print(f"  picture: {path}")
+
+
+def _slices(row: Row) -> None:
+    """The metrics of slices, a line a slice."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in row.metrics.items():
+        metric, bar, part = name.partition("|")
+        if bar:
+            found.setdefault(part, {})[metric.removeprefix("test.")] = value
+    if found:
+        heads = list(next(iter(found.values())))
+        lines = [("slice", *heads)]
+        for part, values in found.items():
+            cells = (f"{values[m]:,.0f}" if m == "users" else f"{values[m]:.6f}" for m in heads)
+            lines.append((part, *cells))
+        _table(lines)
 
 
 def draw_attention(folder: Path, data_folder: Path | None, rows: int) -> str:

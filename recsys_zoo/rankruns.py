@@ -29,7 +29,7 @@ from .data.content import ages, item_tokens, tokens_of
 from .data.spec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
-from .evaluation import cold, heldout, judged
+from .evaluation import cold, heldout, judged, slices
 from .evaluation.full_rank import FullRanking
 from .files import locked, write_whole
 from .itemlists import ItemLists
@@ -136,17 +136,22 @@ class RankingRun:
 
     def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], Measured]:
         found = measured(model, self.data, self.both, "test", self.cfg.rare)
-        return model, metrics | _named("test", found.means), found
+        further = {} if found.main != MAIN else slices.further(
+            model, found.found, self.data.lists(*self.both), self.data.schema.size("item"), KS)
+        return model, metrics | _named("test", found.means | further), found
 
     def kept(self, test: Measured, replicates: int) -> tuple[str, dict[str, float], Draws | None]:
         """Write the places; their digest, the interval of the main metric, and the resampled metrics."""
-        digest = write_ranks(self.out / RANKS, test.found)
+        return write_ranks(self.out / RANKS, test.found), *self.resampled(test, replicates)
+
+    def resampled(self, test: Measured, replicates: int) -> tuple[dict[str, float], Draws | None]:
+        """The interval of the main metric over test users, and the resampled metrics."""
         if not replicates:
-            return digest, {}, None
+            return {}, None
         draws = of_users(test.values, _test_digest(self.data.lists("test"), test.users), replicates)
         interval = interval_of(float(test.values[test.main].mean()), draws.metrics[test.main])
         ends = {f"test.{test.main}_low": interval.low, f"test.{test.main}_high": interval.high}
-        return digest, ends, draws
+        return ends, draws
 
 
 def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, Scorer | RankingModel]:
@@ -203,6 +208,15 @@ def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
         heldout.check(data)
         return ("train",)
     return tuple(name for name in ("train", "valid") if name in data.names)
+
+
+def protocol_of(cfg: RunConfig, data: Prepared) -> str:
+    """How the rows of these settings and data are scored, as board/key.py words it."""
+    if heldout.holds_out(data):
+        return HELD_OUT
+    if rejected_of("test") in data.names:
+        return JUDGED
+    return COLD if cold.is_cold(data) else RANKING[cfg.protocol]
 
 
 def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
@@ -307,10 +321,7 @@ def train(
             if draws is not None:
                 write_draws(out / FILE, draws)
         facts = runs.facts_of(cfg, replace(ranking.fit, seconds=ranking.seconds), model)
-        protocol = COLD if cold.is_cold(data) else RANKING[cfg.protocol]
-        protocol = JUDGED if rejected_of("test") in data.names else protocol
-        protocol = HELD_OUT if heldout.holds_out(data) else protocol
-        facts |= {"protocol": protocol, "selection": "test" if ranking.published else "valid"}
+        facts |= {"protocol": protocol_of(cfg, data), "selection": "test" if ranking.published else "valid"}
         if isinstance(model, Scorer):
             facts["device"] = "cpu"
         row = runs.make_row(cfg, data, metrics, **facts, command=command, scores_digest=digest)

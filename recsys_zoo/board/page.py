@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
+from .beside import beside
 from .columns import columns, different, place
 from .cost import pictures
 from .plot import axis_of, best_floor, named, scale, strip
@@ -83,6 +84,7 @@ def _board(ranking: Ranking, rankings: Sequence[Ranking]) -> dict[str, Any]:
         "scale": Markup(scale(axis, ranking.references, digits)),
         "pictures": [picture._replace(svg=Markup(picture.svg)) for picture in pictures(ranking)],
         "outside": [named(entry) for entry in ranking.references if not axis.holds(entry.mean())],
+        "beside": beside(ranking),
         "conditions": _conditions(ranking), "sources": _sources(ranking.entries),
         "inherited": any("inherited" in entry.hparams for entry in ranking.entries),
         "unranked": [{"label": row.label, "seed": row.seed, "reason": why} for row, why in ranking.unranked],

@@ -15,11 +15,12 @@ from recsys_zoo.board.key import RANKING, one_key
 from recsys_zoo.board.rows import Row
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
+from recsys_zoo.evaluation.slices import further
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.metrics.ranking import Ranks, recall
 from recsys_zoo.rankruns import RANKS
 from recsys_zoo.runs import RunConfig, identity, is_row_of, train
-from recsys_zoo.tasks.ranking import RankingTask
+from recsys_zoo.tasks.ranking import KS, RankingTask
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
 from recsys_zoo.train.config import TrainConfig
@@ -64,6 +65,7 @@ def test_an_honest_run_step_by_step(tmp_path):
     task = RankingTask(held, 1, train=("train", "valid"), valid="test")
     Trainer(task, cfg, schedule=rates).fit(again)
     expected = task.evaluate(again, task.valid, 0).metrics
+    expected |= further(again, task.ranking(again, task.valid), held.lists("train", "valid"), task.items, KS)
     assert {k.removeprefix("test."): v for k, v in row.metrics.items()
             if k[:5] == "test." and not k.endswith(("_low", "_high"))} == expected
     assert (row.protocol, row.selection, row.status) == (RANKING["honest"], "valid", "done")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from recsys_zoo.board.rows import append_row
+from recsys_zoo.board.rows import Row, append_row
 from recsys_zoo.cli import app
 from recsys_zoo.errors import InputError
 
@@ -51,3 +51,36 @@ def test_a_misspelt_metric_is_said_once(tmp_path):
     append_row(file, row("fm", 0.9))
     with pytest.raises(InputError, match=r"no metric named 'test.acu'"):
         CliRunner().invoke(app, ["board", "show", str(file), "--metric", "test.acu"], catch_exceptions=False)
+
+
+def sliced(model: str, recall: float) -> Row:
+    """A row of a ranking with slices and lists."""
+    metrics = {"test.recall@20": recall, "test.ndcg@20": recall / 2, "valid.recall@20": recall,
+               "test.coverage@20": 0.25, "test.recall@20|history<=5": 1 - recall,
+               "test.users|history<=5": 1234}
+    return row(model, 0.5, metrics=metrics)
+
+
+def test_slices_stand_on_the_page_and_on_request_and_nowhere_else(tmp_path):
+    out = shown(tmp_path, sliced("mf", 0.125), sliced("itemknn", 0.25)).output
+    assert "recall@20" in out
+    assert not any(word in out for word in ("history", "coverage", "1234"))
+    asked = ["board", "show", str(tmp_path / "rows.jsonl"), "--metric", "test.recall@20|history<=5"]
+    out = CliRunner().invoke(app, asked).output
+    assert out.index(" mf ") < out.index(" itemknn ")
+    found = CliRunner().invoke(app, ["board", "page", str(tmp_path / "rows.jsonl"), "--out",
+                                     str(tmp_path / "page.html")])
+    assert found.exit_code == 0, found.output
+    text = (tmp_path / "page.html").read_text()
+    heads = "<th>test coverage@20</th><th>test recall@20|history&lt;=5</th>"
+    assert heads.replace("|history", ", history").replace("5</th>", "5 (1,234 users)</th>") in text
+    assert '<td class="left name">mf</td><td>0.2500</td><td>0.8750</td>' in text
+    assert '<td class="left name">itemknn</td><td>0.2500</td><td>0.7500</td>' in text
+
+
+def test_a_page_without_slices_has_no_table_of_them(tmp_path):
+    for one in board():
+        append_row(tmp_path / "rows.jsonl", one)
+    out = tmp_path / "p.html"
+    CliRunner().invoke(app, ["board", "page", str(tmp_path / "rows.jsonl"), "--out", str(out)])
+    assert "Lists and slices" not in out.read_text()
