@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import references
+from . import audit_ranking, references
 from .board.rows import Row
 from .data.store import Prepared, Split
 from .errors import InputError, unknown_name
@@ -39,8 +39,14 @@ def audit(
 
     time: a numeric column that orders the rows, to see whether training rows are later than test rows.
     floors: rows of these data that need no learning, where they are at hand; else they are counted here.
-    InputError for an unknown label or time column and for data without train and valid.
+    InputError for an unknown label or time column and for data without train and valid. Interactions have a
+    record of their own (audit_ranking.py).
     """
+    if data.schema.interactions:
+        if label or time:
+            raise InputError(f"{data.schema.dataset}: interactions have no label, and their moments are "
+                             "those of interactions.time in the schema file; leave out --label and --time")
+        return {"format": FORMAT, **audit_ranking.audit(data, floors)}
     task = BinaryTask(data, label)
     for name in ("train", "valid"):
         data.split(name)

@@ -85,6 +85,9 @@ def show_row(row: Row, folder: Path) -> None:
 
 def show_audit(record: dict[str, Any]) -> None:
     """The findings of an audit, then its tables."""
+    if record.get("kind") == "ranking":
+        _show_ranking_audit(record)
+        return
     print(f"{record['dataset']}, label {record['label']}, data {record['data_digest'][:16]}")
     for warning in record["warnings"]:
         print(f"  ! {warning}")
@@ -117,6 +120,31 @@ def show_audit(record: dict[str, Any]) -> None:
     for name, metrics in record["floors"].items():
         values = [metrics[f"{split}.{metric}"] for metric in ("auc", "logloss") for split in held]
         lines.append((name, *("-" if value is None else f"{value:.6f}" for value in values)))
+    _table(lines)
+
+
+def _show_ranking_audit(record: dict[str, Any]) -> None:
+    print(f"{record['dataset']}, rankings, data {record['data_digest'][:16]}")
+    for warning in record["warnings"] or ["nothing to warn of"]:
+        print(f"  {'! ' * bool(record['warnings'])}{warning}")
+    print(f"\nsplits (made by: {record['order']['split_method']}); cold: without a row in what is fitted")
+    shares = ("seen_pairs", "rows_of_cold_users", "rows_of_cold_items", "cold_users", "cold_items")
+    lines = [("split", "rows", "users", "items", "repeated", *(name.replace("_", " ") for name in shares))]
+    for name, facts in record["splits"].items():
+        cells = (f"{facts[s]:.2%}" if s in facts else "-" for s in shares)
+        lines.append((name, *(f"{facts[c]:,}" for c in ("rows", "users", "items", "repeated")), *cells))
+    _table(lines)
+    popularity = record["popularity"]
+    print(f"\npopularity of items in train: Gini {popularity['gini']:.3f}; the most popular tenth has "
+          f"{popularity['popular_share']:.1%} of the rows; {popularity['tied_pairs']:.1%} of the pairs of "
+          "items are equally popular")
+    print("\nfloors (without training)")
+    metrics = [f"{split}.{m}@20" for split in ("valid", "test") for m in ("recall", "ndcg")]
+    metrics += ["test.dcg@5", "test.coverage@20"]
+    held = [name for name in metrics if any(name in floor for floor in record["floors"].values())]
+    lines = [("floor", *held)]
+    lines += [(name, *(f"{floor[m]:.6f}" if m in floor else "-" for m in held))
+              for name, floor in record["floors"].items()]
     _table(lines)
 
 

@@ -179,7 +179,9 @@ def _train(row: Row, data: Prepared, out: Path, fresh: bool, say: Callable[[str]
 
 
 def _floor(row: Row, data: Prepared) -> Row:
-    found = references.floors(data, row.board, row.config.get("label", ""), row.config.get("bootstrap", 200))
+    config = row.config
+    found = references.floors(data, row.board, config.get("label", ""), config.get("bootstrap", 200),
+                              protocol=config.get("protocol", "honest"))
     for floor in found:
         if floor.label == row.label:
             return floor

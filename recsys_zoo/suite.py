@@ -184,18 +184,15 @@ class Runner:
         return None
 
     def _add_beside(self, target: Path, task: Task, cfg: RunConfig, data: Prepared) -> None:
-        """Floors in the file of rows, and the audit of the data beside it, once a data set and label.
-
-        Of interactions there are neither: the floor of rankings, popularity, is a model.
-        """
-        if data.schema.interactions:
-            return
+        """Floors in the file of rows, and the audit of the data beside it, once a data set, label and
+        protocol."""
         file = audit.file_beside(target, data.data_digest, cfg.label)
         with locked(file, math.inf):
             floors = _floors(target, cfg, data)
             if not floors:
                 command = f"recsys-zoo board run {task.recipe}"
-                floors = references.floors(data, cfg.board, cfg.label, command=command)
+                floors = references.floors(
+                    data, cfg.board, cfg.label, command=command, protocol=cfg.protocol)
                 for row in floors:
                     append_row(target, row)
             if not file.is_file():
@@ -246,9 +243,10 @@ def _seconds_of_epoch(cfg: RunConfig, data: Prepared) -> float | None:
 
 
 def _floors(target: Path, cfg: RunConfig, data: Prepared) -> list[Row]:
-    """The floors of these data and label that the file has."""
+    """The floors of these data, label and protocol that the file has."""
     floors = [row for row in _rows(target) if row.role == "floor" and row.data_digest == data.data_digest]
-    return [row for row in floors if row.config.get("label", "") == cfg.label]
+    return [row for row in floors if row.config.get("label", "") == cfg.label
+            and row.config.get("protocol", "honest") == cfg.protocol]
 
 
 def _rows(path: Path) -> list[Row]:

@@ -100,13 +100,15 @@ class Ranking:
     warnings: tuple[str, ...] | None = None  # of the audit of the data; None: not audited
 
     def below(self, entry: Entry) -> str:
-        """The best floor when an entry's mean does not clear it, else ""."""
+        """The best floor when an entry's mean does not clear it, else "". Its own model may equal it."""
         floors = [e for e in self.references if e.role == "floor" and not math.isnan(e.mean())]
         if not floors or entry.role != "model":
             return ""
         sign = -1 if self.lower_is_better else 1
         best = max(floors, key=lambda e: sign * e.mean())
-        return "" if sign * entry.mean() > sign * best.mean() else best.label.replace("_", " ")
+        same = entry.rows[0].label == best.rows[0].label and entry.mean() == best.mean()
+        cleared = same or sign * entry.mean() > sign * best.mean()
+        return "" if cleared else best.label.replace("_", " ")
 
     @property
     def board(self) -> str:
@@ -233,13 +235,14 @@ def _entries(rows: Sequence[Row], others: Sequence[Row], metric: str,
     groups: dict[tuple[str, str, str], dict[int, Row]] = {}
     for row in rows:  # of a repeated seed the last row counts
         groups.setdefault((row.label, row.config_digest, row.role), {})[row.seed] = row
-    labels = [label for label, _, _ in groups]
+    labels = [(label, role) for label, _, role in groups]  # a floor may be a model with its own settings
     entries = []
-    for (label, digest, _), seeds in groups.items():
+    for (label, digest, role), seeds in groups.items():
         same = [row for row in others if (row.label, row.config_digest) == (label, digest)]
         lost = tuple(row for row in same if row.status != "done")
-        shown = f"{label} [{digest[:6]}]" if labels.count(label) > 1 else label
-        found = {kind: q for kind in ("board", "paper") if (q := _quoted(label, kind, quoted)) is not None}
+        shown = f"{label} [{digest[:6]}]" if labels.count((label, role)) > 1 else label
+        kinds = ("board", "paper") if role == "model" else ()
+        found = {kind: q for kind in kinds if (q := _quoted(label, kind, quoted)) is not None}
         entries.append(Entry(shown, tuple(seeds[s] for s in sorted(seeds)), metric, lost, quoted=found))
     return entries
 

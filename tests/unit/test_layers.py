@@ -19,8 +19,9 @@ LAYERS = [
     {"train"},
     {"zoo", "predictor", "vectorindex", "ranker", "board"},
     {"importers"},
-    {"runs", "references", "audit", "catalog", "launch", "suite", "display", "demo", "cli", "cli_board",
-     "cli_rank", "cli_tune", "rankruns", "space", "trials", "tuning", "reproduce", "check", "estimator"},
+    {"runs", "references", "audit", "audit_ranking", "catalog", "launch", "suite", "display", "demo", "cli",
+     "cli_board", "cli_rank", "cli_tune", "rankruns", "space", "trials", "tuning", "reproduce", "check",
+     "estimator"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"sklearn", "tensorboard", "matplotlib", "jinja2", "pandas", "rich", "onnx", "optuna"}

@@ -71,14 +71,18 @@ def test_from_files_to_a_board(films, run):
     assert run("board", "run", *recipes, "--seeds", "1,2", "--rows", "rows.jsonl")[0] == 0
     code, out, err = run("board", "show", "rows.jsonl")
     assert code == 0, err
-    honest, published = out.split("films", 2)[1:]
+    honest, published = out.split("films: ", 2)[1:]
     assert "recall@20" in honest
     assert "NDCG@20" in honest
-    place = {name: honest.index(f" {name} ") for name in ("itemknn", "popularity")}
-    assert place["itemknn"] < place["popularity"]
+    place = {name: honest.index(f" {name} ") for name in ("itemknn", "popularity (below itemknn)")}
+    assert place["itemknn"] < place["popularity (below itemknn)"]
     assert "epoch picked on test" in published
     assert "mf" in published
-    assert "itemknn" not in published
+    for ranking, models in ((honest, 3), (published, 1)):  # each with the floors of its protocol
+        lines = [line for line in ranking.splitlines() if "\u2502" in line]
+        assert ["floor" in line for line in lines] == [False] * models + [True] * 2
+        assert "data: not audited" not in ranking
+        assert "data: rows were held out at random" in ranking
     problems = run("board", "check", "rows.jsonl")[1].splitlines()
     told = [line for line in problems if "row" in line and "commit" not in line]
     assert not [line for line in told if "no problem" not in line]
@@ -92,8 +96,10 @@ def test_from_files_to_a_board(films, run):
     assert "model & recall@20 & NDCG@20 &" in latex
     code, out, err = run("board", "reproduce", "rows.jsonl", "--entry", "mf", "--seed", "1", "--out", "again")
     assert code == 2  # of the honest and the published run
-    code, out, err = run("board", "reproduce", "rows.jsonl:5", "--out", "again")
+    code, out, err = run("board", "reproduce", "rows.jsonl:7", "--out", "again")
     assert (code, "reproduced bit for bit" in out) == (0, True), err
+    code, out, err = run("board", "reproduce", "rows.jsonl:2", "--out", "again")
+    assert (code, "itemknn on films" in out, "reproduced bit for bit" in out) == (0, True, True), err
 
 
 def test_mistakes_are_told(films, run):
@@ -102,7 +108,7 @@ def test_mistakes_are_told(films, run):
         (("train", "fm", "data"), "model fm: learns from labels, and films holds interactions"),
         (("train", "mf", "data", "--set", "train.monitor=auc"), "train.monitor='auc': rankings are"),
         (("train", "mf", "data", "--set", "protocol=loose"), "protocol = 'loose'"),
-        (("audit", "data"), "films: interactions have no label"),
+        (("audit", "data", "--label", "stars"), "films: interactions have no label"),
     ):
         code, _, err = run(*words)
         assert (code, said in err) == (2, True), err

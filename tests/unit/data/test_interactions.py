@@ -291,6 +291,6 @@ def test_interactions_are_not_appended(tmp_path):
 
 def test_what_needs_labels_says_so(tmp_path):
     data = made(drawn(), tmp_path, spec({"method": "column", "column": "part"}))
-    for look in (BinaryTask, audit):
+    for look in (BinaryTask, lambda data: audit(data, time="at")):
         with pytest.raises(InputError, match="toy: interactions have no label"):
             look(data)
