@@ -82,6 +82,11 @@ def _join(tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
     return joined.sort(order).select("user", "item", "rating", *(c.raw for c in SPEC.columns))
 
 
+def read_ratings(path: Path) -> pl.DataFrame:
+    """user, item, rating and timestamp of ratings.dat, as text."""
+    return _read_dat(path, _DAT["ratings"])
+
+
 def _read_dat(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     import polars as pl
     if not path.is_file():
