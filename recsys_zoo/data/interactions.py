@@ -17,8 +17,8 @@ class InteractionSpec(Frozen):
     rating: str = Field("", description="column with a rating, of which a threshold makes interactions")
     above: float | Literal["none"] = Field("none", description=(
         "rows whose rating is not above this are left out"))
-    repeats: Literal["first", "last", "keep"] = Field("first", description=(
-        "which row of a user with the same item stays, in time order; keep: all"))
+    repeats: Literal["first", "last", "keep", "refuse"] = Field("first", description=(
+        "which row of a user with the same item stays, in time order; keep: all; refuse: there must be one"))
     user_core: int = Field(0, ge=0, description="users with fewer different items are left out")
     item_core: int = Field(0, ge=0, description=(
         "items with fewer different users are left out; both again and again, until nothing changes"))

@@ -73,6 +73,7 @@ class Preparation:
         self.groups = DenseCodes()
         self.counted = spec.raw_columns(counting=True) or spec.raw_columns()[:1]  # in the counting pass
         self.rows = np.zeros(len(self.names), np.int64)
+        self.given = np.zeros(len(self.names), np.int64)  # rows before the rules of interactions
         self.positives = np.zeros((len(self.names), len(spec.labels)), np.int64)
 
     def run(self, folder: Path) -> None:
@@ -131,6 +132,7 @@ class Preparation:
         fitter, done = self._fitter(), 0
         for split, before, chunk, labels in self._chunks("count", self.counted):
             assigned = self.assigner.assign(chunk, done, before, split)
+            self.given += np.bincount(assigned, minlength=len(self.names))
             if self.kept is not None:
                 assigned = np.where(self.kept[done:done + len(chunk)], assigned, np.uint8(DROPPED))
             done += len(chunk)
@@ -160,6 +162,11 @@ class Preparation:
         if self.kept is not None and not self.kept.any():
             raise InputError(f"interactions: none of the {len(self.kept)} rows is left; lower user_core and "
                              "item_core, or the rating's threshold")
+        for name, given, rows in zip(self.names, self.given, self.rows, strict=True):
+            if given and not rows:
+                raise InputError(f"split {name!r}: the rules of interactions leave none of its {given} rows: "
+                                 "they repeat pairs of user and item, or users and items have too few; give "
+                                 "other rows, or set interactions.repeats, user_core and item_core")
         if self.spec.split.method == "column":
             self.present = [name for name, rows in zip(self.names, self.rows, strict=True) if rows]
         else:

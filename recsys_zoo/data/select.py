@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from ..errors import InputError
 from ..schema import Side
 from .assign import DenseCodes, needed_text
 from .encode import Encoder
@@ -54,6 +55,12 @@ class Selection:
         times = np.concatenate(self._rows["time"]) if self._rows["time"] else np.zeros(len(users))
         self._rows = {}
         once = first_of_pairs(users, items, times, self.rule.repeats == "last")
+        if self.rule.repeats == "refuse" and not once.all():
+            again = np.flatnonzero(~once)
+            raise InputError(
+                f"interactions: {len(again)} rows repeat a pair of user and item, the first of them row "
+                f"{again[0] + 1} of those that count; remove them, or say which row stays by "
+                "interactions.repeats = 'first', 'last' or 'keep'")
         stays = np.zeros(len(users), bool)
         stays[once] = core(users[once], items[once], self.rule.user_core, self.rule.item_core)
         if self.rule.repeats == "keep":  # the other rows of a pair stay with the one that was counted
