@@ -136,8 +136,10 @@ class RankingRun:
 
     def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], Measured]:
         found = measured(model, self.data, self.both, "test", self.cfg.rare)
-        further = {} if found.main != MAIN else slices.further(
-            model, found.found, self.data.lists(*self.both), self.data.schema.size("item"), KS)
+        further: dict[str, float] = {}
+        if protocol_of(self.cfg, self.data) in RANKING.values():  # else the candidates are not all items
+            fitted, items = self.data.lists(*self.both), self.data.schema.size("item")
+            further = slices.further(model, found.found, fitted, items, KS)
         return model, metrics | _named("test", found.means | further), found
 
     def kept(self, test: Measured, replicates: int) -> tuple[str, dict[str, float], Draws | None]:

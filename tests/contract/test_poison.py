@@ -48,7 +48,8 @@ TEST = [*FREE[1::4], *((f"u{u}", MARKER[u % 2]) for u in range(USERS)), ("poison
 # other pairs; then nearly none
 OTHER_VALID = [*FREE[2::4], *((f"u{u}", MARKER[0]) for u in range(1, USERS, 2)), ("poisoned", MARKER[1])]
 OTHER_TEST = [*FREE[3::4], *((f"u{u}", MARKER[2]) for u in range(USERS // 2))]
-ABSENT = [("poisoned", MARKER[0])], [("poisoned", MARKER[1])]
+# new items alone would make another test of it
+ABSENT = [("poisoned", MARKER[0]), FREE[5]], [("poisoned", MARKER[1]), FREE[6]]
 
 each = pytest.mark.parametrize("name", harness.RETRIEVAL)
 
