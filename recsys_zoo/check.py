@@ -12,8 +12,8 @@ from pathlib import Path
 
 from . import runs
 from .board.draws import kept_at, read_draws
-from .board.key import Key, key_of
-from .board.rank import main_metric, worded_metric
+from .board.key import JUDGED, Key, key_of
+from .board.rank import main_metric, main_pair, worded_metric
 from .board.rows import Row, config_digest, read_rows
 from .errors import InputError
 from .metrics.bootstrap import interval_of
@@ -66,8 +66,10 @@ def _scores(row: Row, path: Path) -> Iterator[str]:
         yield f"{', '.join(wrong)} not finite"
     main = main_metric([row])
     name, words = main.removeprefix("test."), worded_metric(main)
-    second = "test.ndcg@20" if "@" in main else "test.logloss"
-    missing = {main, second, *[f"valid.{name}"] * (row.selection == "valid")} - set(metrics)
+    chosen = name
+    if row.protocol == JUDGED:  # on valid nothing is judged
+        chosen = row.config.get("train", {}).get("monitor", name)
+    missing = {main, main_pair(main)[1], *[f"valid.{chosen}"] * (row.selection == "valid")} - set(metrics)
     if missing:
         yield f"without {', '.join(sorted(missing))}"
     if not row.scores_digest:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recsys_zoo.board.draws import draws_of, kept_at, write_draws
+from recsys_zoo.board.key import JUDGED
 from recsys_zoo.board.rows import append_row
 from recsys_zoo.board.scores import read_scores, write_scores
 from recsys_zoo.check import check_file
@@ -77,6 +78,23 @@ def test_each_problem_is_named(tmp_path, changes, problem):
     assert len(found) == 1
     assert problem in found[0]
     assert found[0].startswith(", row 1 (lr seed ")
+
+
+def judged(*missing: str):
+    """A sound row of a test among judged items, but for some metrics."""
+    config = {"board": "toy_x1", "data": "d", "model": {"name": "wmf"}, "data_digest": "d" * 64,
+              "train": {"seed": 1, "table_update": "exact", "precision": "fp32", "monitor": "snips_dcg@5"},
+              "hparams": "inherited", "trials": 1}
+    metrics = {"test.dcg@5": 0.8, "test.dcg@5_low": 0.7, "test.dcg@5_high": 0.9, "test.rare_dcg@5": 0.3,
+               "valid.snips_dcg@5": 0.2, "valid.recall@20": 0.1}
+    metrics = {name: value for name, value in metrics.items() if name not in missing}
+    return row("wmf", 0.8, config=config, scores_digest="5" * 64, metrics=metrics, protocol=JUDGED)
+
+
+def test_of_judged_items_other_metrics_are_asked(tmp_path):
+    assert problems(tmp_path, judged()) == []
+    (found,) = problems(tmp_path, judged("valid.snips_dcg@5", "test.rare_dcg@5"))
+    assert "without test.rare_dcg@5, valid.snips_dcg@5" in found
 
 
 def test_a_row_without_scores(tmp_path):
