@@ -52,6 +52,10 @@ class RelMF(WMF):
             "Preset naive: M = 1, MF with clicks as labels; rmf: M = 0, the unbiased estimator. Defaults: "
             "the clipped one as it was tuned for Yahoo! R3.",
             "The loss of a click with theta < 1 has no lower bound; p is a probability, so it stays finite.",
+            "Where a click is drawn a times as often, against an unlabelled pair, as both stand among all "
+            "pairs, the minimum is at p = a gamma / (1 + (a - 1) theta gamma), the relevance gamma only for "
+            "a = 1: a batch of as many of both favours rarely shown items. negatives = unlabelled pairs a "
+            "click in the data is a = 1.",
             "n_i counts all items, also those without a click in training (as one); the code counts those "
             "that have some, and shifts all behind a missing one.",
             "Batches, L2 and initial vectors as in WMF.",

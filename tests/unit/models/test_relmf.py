@@ -9,6 +9,7 @@ from recsys_zoo import create
 from recsys_zoo.batch import Pairs, PairsOfAll
 from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
+from recsys_zoo.losses.propensity import inverse_propensity_loss
 from recsys_zoo.tasks.ranking import RankingTask
 from tests import toys
 from tests.unit.tasks.test_ranking import data
@@ -60,6 +61,24 @@ def test_clipping_at_one_no_power_and_wmf_of_weight_one_are_the_same_model(error
     assert loss(model("relmf.naive", error=error)) == pytest.approx(plain)
     assert loss(model("relmf.rmf", power=0.0, error=error)) == pytest.approx(plain)
     assert loss(model("relmf.rmf", error=error)) != pytest.approx(plain)
+
+
+@pytest.mark.parametrize("error", ["squared", "log"])
+@pytest.mark.parametrize(("clicks", "corrected"), [(1.0, True), (20.0, True), (20.0, False)])
+def test_only_with_all_pairs_alike_is_the_minimum_at_the_relevance(error, clicks, corrected):
+    """What the card says: clicks that count a times as much move it to a gamma / (1 + (a - 1) theta gamma),
+    which falls with theta."""
+    p = torch.linspace(5e-4, 1 - 5e-4, 1000, dtype=torch.float64)
+    for theta, gamma in ((0.2, 0.03), (0.5, 0.03), (0.9, 0.03), (0.5, 0.01)):
+        weight = torch.tensor(theta if corrected else 1.0).expand(1000)
+        chance, loss = theta * gamma, torch.zeros(1000, dtype=torch.float64)
+        for label, share in ((1.0, clicks * chance), (0.0, 1 - chance)):
+            values = inverse_propensity_loss(p.logit(), torch.full((1000,), label), weight, error=error)
+            loss += share * values
+        wanted = gamma if corrected else chance
+        expected = clicks * wanted / (1 + (clicks - 1) * chance)
+        assert float(p[loss.argmin()]) == pytest.approx(expected, abs=1e-3)
+        assert (expected == pytest.approx(gamma)) is (corrected and clicks == 1)
 
 
 def test_an_item_without_a_click_shifts_nothing():
