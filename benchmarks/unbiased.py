@@ -3,12 +3,11 @@
     python benchmarks/unbiased.py tune --data prepared/coat --out tuning/coat
     python benchmarks/unbiased.py run --data prepared/coat --studies tuning/coat --out runs/coat \\
         --rows benchmarks/results/coat.jsonl
-    python benchmarks/unbiased.py ablate --data prepared/coat --raw COAT --studies tuning/coat \\
-        --out benchmarks/results/studies/coat.csv
     python benchmarks/unbiased.py table --rows benchmarks/results/coat.jsonl \\
         --ablations benchmarks/results/studies/coat.csv --out benchmarks/results/coat.md
 
-tune, run and ablate go on where they were stopped. No setting and no epoch is chosen on the test.
+tune and run go on where they were stopped. No setting and no epoch is chosen on the test. The ablations are
+made by unbiased_ablations.py.
 """
 
 from __future__ import annotations
@@ -16,30 +15,18 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
-import polars as pl
-import torch
-from torch import Tensor
-
-from data_prep.coat import ITEMS, USERS
-from recsys_zoo import create
 from recsys_zoo.board.rows import Row, append_row, read_rows
 from recsys_zoo.config import nested, write_toml
-from recsys_zoo.data.encode import Encoder
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.files import write_whole
-from recsys_zoo.losses.propensity import popularity_propensities
-from recsys_zoo.rankruns import measured
-from recsys_zoo.runs import RunConfig, model_settings, read_recipe, train
-from recsys_zoo.schema import FIRST
+from recsys_zoo.runs import RunConfig, read_recipe, train
 from recsys_zoo.space import space_of
-from recsys_zoo.tasks.ranking import RankingTask
 from recsys_zoo.train.callbacks import Callback
-from recsys_zoo.train.trainer import Trainer
 from recsys_zoo.tuning import Study
 
 MODELS = {"MF": "relmf.naive", "WMF": "wmf", "Rel-MF": "relmf", "ExpoMF": "expomf"}
@@ -102,102 +89,19 @@ def run(options: argparse.Namespace) -> None:
             print(name, seed, f"dcg@5 {row.metrics['test.dcg@5']:.4f}", flush=True)
 
 
-class Ablation(NamedTuple):
-    """One variant, of one hypothesis: settings, and propensities [I] or [U, I] of the user's own, or none."""
-
-    hypothesis: str
-    variant: str
-    cfg: RunConfig
-    theta: Tensor | None = None
-
-
-def ablations(studies: Path, raw: Path, data: Prepared) -> Iterator[Ablation]:
-    """Every variant has the settings that were chosen for MF, but for what its name says."""
-    chosen = read_recipe(studies / "MF" / "recipe.toml").resolved()
-
-    def variant(**settings: Any) -> RunConfig:
-        return chosen.model_copy(update={"model": {**chosen.model, "name": "relmf", **settings}})
-
-    for clip in (1.0, 0.5, 0.35, 0.25, 0.0):
-        yield Ablation("variance", f"M = {clip:g}", variant(clip=clip))
-    rated, shipped = exposures(raw, data)
-    for clip in (0.5, 0.0):
-        yield Ablation("propensity", f"by ratings of any value, M = {clip:g}", variant(clip=clip), rated)
-        yield Ablation("propensity", f"shipped with the data, M = {clip:g}", variant(clip=clip), shipped)
-    yield Ablation("errors", "log, M = 1", variant(clip=1.0, error="log"))
-    yield Ablation("errors", "log, M = 0", variant(clip=0.0, error="log"))
-    yield Ablation("unbounded", "1 - Y / theta cut at 0, M = 0", variant(clip=0.0, non_negative=True))
-    yield Ablation("popularity", "popularity alone", RunConfig(model={"name": "popularity"}).resolved())
-
-
-def exposures(raw: Path, data: Prepared) -> tuple[Tensor, Tensor]:
-    """By how often an item was rated at all in training [I]; and the estimates shipped with Coat [U, I], the
-    largest of them 1, as those by popularity are."""
-    ratings = pl.read_parquet(raw / "train.parquet")
-    counts = torch.bincount(numbers(data, "item", ratings["item"]), minlength=ITEMS)
-    pairs = pl.read_parquet(raw / "propensities.parquet")
-    table = torch.zeros(USERS, ITEMS)
-    table[numbers(data, "user", pairs["user"]), numbers(data, "item", pairs["item"])] = torch.from_numpy(
-        pairs["propensity"].to_numpy().copy())
-    return popularity_propensities(counts, 1.0).float(), table / table.max()
-
-
-def numbers(data: Prepared, column: str, ids: pl.Series) -> Tensor:
-    """Numbers from 0 of raw ids."""
-    encoder = Encoder.open(data.folder / "encoding")
-    return torch.from_numpy(encoder.vocabularies[column].encode(ids.cast(pl.String))).long() - FIRST
-
-
-def tested(ablation: Ablation, data: Prepared, seed: int) -> dict[str, float]:
-    """Metrics on test, fitted as a run of the honest protocol is."""
-    cfg = ablation.cfg.train.model_copy(update={"seed": seed})
-    name, settings = ablation.cfg.model["name"], model_settings(ablation.cfg)
-
-    def fitted(splits: tuple[str, ...], rates: tuple[float, ...] | None = None) -> tuple[Any, Any]:
-        model = create(name, data.schema, seed=seed, **settings)
-        model.prepare(data.lists(*splits))
-        if ablation.theta is not None:
-            model.use_propensities(ablation.theta)
-        task = RankingTask(data, model.negatives, train=splits, valid="" if rates else "valid", of_all=True,
-                           snips=(5,))
-        return model, Trainer(task, cfg, schedule=rates).fit(model)
-
-    both = ("train", "valid")
-    if name == "popularity":
-        model = create(name, data.schema)
-        model.fit(data.lists(*both))
-    else:
-        fit = fitted(("train",))[1]
-        model, _ = fitted(both, fit.rates[: fit.best_epoch])
-    return measured(model, data, both, "test").means
-
-
-FIELDS = ("hypothesis", "variant", "seed", *METRICS, *(f"rare_{metric}" for metric in METRICS))
-
-
-def ablate(options: argparse.Namespace) -> None:
-    """One line a variant and seed."""
-    data = Prepared.open(options.data)
-    done = read_lines(options.out) if options.out.is_file() else []
-    for ablation in ablations(options.studies, options.raw, data):
-        for seed in SEEDS[:1] if ablation.hypothesis == "popularity" else SEEDS[:5]:
-            if any((line["variant"], line["seed"]) == (ablation.variant, str(seed)) for line in done):
-                continue
-            found = tested(ablation, data, seed)
-            line = {"hypothesis": ablation.hypothesis, "variant": ablation.variant, "seed": str(seed)}
-            done.append(line | {name: f"{found[name]:.6f}" for name in FIELDS[3:]})
-            out = io.StringIO()
-            writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(done)
-            write_whole(options.out, out.getvalue())
-            print(ablation.variant, seed, f"dcg@5 {found['dcg@5']:.4f}", flush=True)
-
-
 def read_lines(path: Path) -> list[dict[str, str]]:
     """The lines of the CSV file."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def write_lines(path: Path, fields: Sequence[str], lines: Sequence[dict[str, str]]) -> None:
+    """Lines as a whole CSV file."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_whole(path, out.getvalue())
 
 
 def spread(values: list[float]) -> str:
@@ -266,20 +170,18 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for name, function in (("tune", tune), ("run", run), ("ablate", ablate), ("table", table)):
+    for name, function in (("tune", tune), ("run", run), ("table", table)):
         command = commands.add_parser(name, help=function.__doc__)
         command.set_defaults(run=function)
         command.add_argument("--out", type=Path, required=True)
         if name != "table":
             command.add_argument("--data", type=Path, required=True, help="prepared folder of coat")
-        if name in ("run", "ablate"):
+        if name == "run":
             command.add_argument("--studies", type=Path, required=True, help="the --out of tune")
         if name in ("run", "table"):
             command.add_argument("--rows", type=Path, required=True)
-        if name == "ablate":
-            command.add_argument("--raw", type=Path, required=True, help="raw Parquet files of Coat")
         if name == "table":
-            command.add_argument("--ablations", type=Path, required=True, help="the --out of ablate")
+            command.add_argument("--ablations", type=Path, required=True, help="of unbiased_ablations.py")
     options = parser.parse_args()
     options.run(options)
 
