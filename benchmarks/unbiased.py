@@ -4,7 +4,8 @@
     python benchmarks/unbiased.py run --data prepared/coat --studies tuning/coat --out runs/coat \\
         --rows benchmarks/results/coat.jsonl
     python benchmarks/unbiased.py table --rows benchmarks/results/coat.jsonl \\
-        --ablations benchmarks/results/studies/coat.csv --out benchmarks/results/coat.md
+        --ablations benchmarks/results/studies/coat.csv --trials benchmarks/results/studies/coat_trials.csv \\
+        --out benchmarks/results/coat.md
 
 tune and run go on where they were stopped. No setting and no epoch is chosen on the test. The ablations are
 made by unbiased_ablations.py.
@@ -20,6 +21,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import polars as pl
+
 from recsys_zoo.board.rows import Row, append_row, read_rows
 from recsys_zoo.config import nested, write_toml
 from recsys_zoo.data.store import Prepared
@@ -30,7 +33,7 @@ from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.tuning import Study
 
 MODELS = {"MF": "relmf.naive", "WMF": "wmf", "Rel-MF": "relmf", "ExpoMF": "expomf"}
-TRIALS = 40
+TRIALS = 24
 SEEDS = tuple(range(2, 12))  # none of them that of the trials, 1
 METRICS = tuple(f"{metric}@{k}" for metric in ("dcg", "recall", "map", "ndcg") for k in (1, 3, 5))
 TRAINING = {"batch_size": 512, "patience": 30, "epochs": 300, "save_every_s": 3600.0}
@@ -130,8 +133,26 @@ def table(options: argparse.Namespace) -> None:
     for (hypothesis, variant), own in groups.items():
         cells = [spread([float(line[name]) for line in own]) for name in ("dcg@5", "rare_dcg@5")]
         lines.append(f"| {hypothesis} | {variant} | {len(own)} | {' | '.join(cells)} |")
+    lines += ["", "## Trials on test: a diagnosis, nothing was chosen by it", ""]
+    lines += correlations(read_lines(options.trials))
     write_whole(options.out, "\n".join(lines) + "\n")
     print("\n".join(lines))
+
+
+def correlations(trials: list[dict[str, str]]) -> list[str]:
+    """Of the trials of each model: how well the order on valid, by two metrics, is that on test."""
+    metrics = ("valid_snips_dcg@5", "valid_recall@20")
+    lines = ["| model | trials | Spearman of SNIPS DCG@5 on valid, and DCG@5 on test | of recall@20 | "
+             "DCG@5 of test, best by SNIPS | best by itself |", "|---" * 6 + "|"]
+    for name in MODELS:
+        own = pl.DataFrame([line for line in trials if line["model"] == name]).cast(
+            dict.fromkeys((*metrics, "dcg@5"), pl.Float64))
+        cells = [own.select(pl.corr(metric, "dcg@5", method="spearman")).item() for metric in metrics]
+        test = own["dcg@5"]
+        cells += [test[own[metrics[0]].arg_max()], test.max()]
+        numbers = " | ".join(f"{cell:.{digits}f}" for cell, digits in zip(cells, (2, 2, 4, 4), strict=True))
+        lines.append(f"| {name} | {len(own)} | {numbers} |")
+    return lines
 
 
 def ratios(rows: dict[str, list[Row]], part: str) -> list[str]:
@@ -182,6 +203,7 @@ def main() -> None:
             command.add_argument("--rows", type=Path, required=True)
         if name == "table":
             command.add_argument("--ablations", type=Path, required=True, help="of unbiased_ablations.py")
+            command.add_argument("--trials", type=Path, required=True, help="of unbiased_ablations.py")
     options = parser.parse_args()
     options.run(options)
 

@@ -31,10 +31,12 @@ def unbiased(monkeypatch):
 def test_an_ablation_is_tested_as_a_run_is(ablations, tmp_path, name):
     cfg = config(name).resolved()
     row = run(tmp_path, cfg)
-    found = ablations.tested(ablations.Ablation("none", "the model itself", cfg), judged(), cfg.train.seed)
+    found = ablations.tested(ablations.Ablation("none", "the model itself", cfg), judged(), cfg.train.seed, 0)
     assert found == {key.removeprefix("test."): value for key, value in row.metrics.items()
                      if key.startswith("test.") and not key.endswith(("_low", "_high"))}
     assert "rare_dcg@5" in found
+    ablation = ablations.Ablation("none", "the epoch is known", cfg)
+    assert ablations.tested(ablation, judged(), cfg.train.seed, row.best_epoch) == found
 
 
 def trial(number: int, values: list[float], naive: list[float], **more) -> Trial:
@@ -70,3 +72,11 @@ def test_ratios_are_of_means_over_seeds(unbiased):
     assert lines[2] == "| MF | 1.200 | 1.200 | 1.200 | - | - | - |"
     assert lines[3] == "| WMF | 2.000 | 2.000 | 2.000 | 1.624 | 1.440 | 1.346 |"
     assert lines[4] == "| ExpoMF | 0.750 | 0.750 | 0.750 | 1.218 | 1.245 | 1.206 |"
+
+
+def test_trials_are_correlated_by_ranks(unbiased):
+    values = {"MF": [(0.1, 0.4, 0.2), (0.3, 0.3, 0.4), (0.2, 0.1, 0.3), (0.9, 0.2, 0.1)]}
+    lines = [dict(zip(("model", "valid_snips_dcg@5", "valid_recall@20", "dcg@5"), (name, *map(str, line)),
+                      strict=True)) for name in unbiased.MODELS for line in values["MF"]]
+    # ranks 1 3 2 4 and 4 3 1 2 against 2 4 3 1: 1 - 6 sum d^2 / 60
+    assert unbiased.correlations(lines)[2] == "| MF | 4 | -0.20 | 0.00 | 0.1000 | 0.4000 |"
