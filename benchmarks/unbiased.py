@@ -33,7 +33,7 @@ from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.tuning import Study
 
 MODELS = {"MF": "relmf.naive", "WMF": "wmf", "Rel-MF": "relmf", "ExpoMF": "expomf"}
-TRIALS = 24
+TRIALS = 20
 SEEDS = tuple(range(2, 12))  # none of them that of the trials, 1
 METRICS = tuple(f"{metric}@{k}" for metric in ("dcg", "recall", "map", "ndcg") for k in (1, 3, 5))
 TRAINING = {"batch_size": 512, "patience": 30, "epochs": 300, "save_every_s": 3600.0}

@@ -62,16 +62,16 @@ def ablations(options: argparse.Namespace, data: Prepared) -> Iterator[Ablation]
     for clip in (1.0, 0.5, 0.25, 0.0):
         yield Ablation("variance", f"M = {clip:g}", variant(clip=clip))
     rated, shipped = exposures(options.raw, data)
-    for clip in (0.5, 0.0):
-        yield Ablation("propensity", f"by ratings of any value, M = {clip:g}", variant(clip=clip), rated)
-        yield Ablation("propensity", f"shipped with the data, M = {clip:g}", variant(clip=clip), shipped)
-    for clip in (1.0, 0.5, 0.0):
+    yield Ablation("propensity", "by ratings of any value, M = 0", variant(clip=0.0), rated)
+    yield Ablation("propensity", "shipped with the data, M = 0", variant(clip=0.0), shipped)
+    yield Ablation("popularity", "popularity alone", RunConfig(model={"name": "popularity"}).resolved())
+    for clip in (1.0, 0.0):
         yield Ablation("batches", f"all pairs alike, M = {clip:g}", variant(clip=clip, negatives=ALL_PAIRS))
     yield Ablation("errors", "log, M = 1", variant(clip=1.0, error="log"))
     yield Ablation("errors", "log, M = 0", variant(clip=0.0, error="log"))
     yield Ablation("unbounded", "1 - Y / theta cut at 0, M = 0", variant(clip=0.0, non_negative=True))
-    yield from choices(options, data)
-    yield Ablation("popularity", "popularity alone", RunConfig(model={"name": "popularity"}).resolved())
+    if options.trials:
+        yield from choices(options, data)
 
 
 def choices(options: argparse.Namespace, data: Prepared) -> Iterator[Ablation]:
@@ -168,7 +168,7 @@ def ablate(options: argparse.Namespace) -> None:
     data = Prepared.open(options.data)
     done = read_lines(options.out) if options.out.is_file() else []
     for ablation in ablations(options, data):
-        for seed in SEEDS[:1] if ablation.hypothesis == "popularity" else SEEDS[:5]:
+        for seed in SEEDS[:1] if ablation.hypothesis == "popularity" else SEEDS[:3]:
             if any((line["variant"], line["seed"]) == (ablation.variant, str(seed)) for line in done):
                 continue
             found = tested(ablation, data, seed, 0)
@@ -190,7 +190,7 @@ def main() -> None:
         command.add_argument("--studies", type=Path, required=True, help="the --out of unbiased.py tune")
         if name == "ablate":
             command.add_argument("--raw", type=Path, required=True, help="raw Parquet files of Coat")
-            command.add_argument("--trials", type=Path, required=True, help="the --out of trials")
+            command.add_argument("--trials", type=Path, help="the --out of trials, for the rules of choice")
     options = parser.parse_args()
     options.run(options)
 
