@@ -118,7 +118,8 @@ def table(options: argparse.Namespace) -> None:
     names = {label: name for name, label in MODELS.items()}
     for row in read_rows(options.rows):
         rows[names[row.label]].append(row)
-    lines: list[str] = []
+    lines = ["# Coat, randomised test", "", "Means over seeds with their deviation; made by "
+             "`python benchmarks/unbiased.py table`, read by README.md's section coat.", ""]
     for part, title in (("", "All judged items"), ("rare_", "Rare items")):
         lines += [f"## {title}", "", f"| model | {' | '.join(METRICS)} |", "|---" * (len(METRICS) + 1) + "|"]
         for name, own in rows.items():
@@ -133,8 +134,9 @@ def table(options: argparse.Namespace) -> None:
     for (hypothesis, variant), own in groups.items():
         cells = [spread([float(line[name]) for line in own]) for name in ("dcg@5", "rare_dcg@5")]
         lines.append(f"| {hypothesis} | {variant} | {len(own)} | {' | '.join(cells)} |")
-    lines += ["", "## Trials on test: a diagnosis, nothing was chosen by it", ""]
-    lines += correlations(read_lines(options.trials))
+    if options.trials:
+        lines += ["", "## Trials on test: a diagnosis, nothing was chosen by it", ""]
+        lines += correlations(read_lines(options.trials))
     write_whole(options.out, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
@@ -203,7 +205,7 @@ def main() -> None:
             command.add_argument("--rows", type=Path, required=True)
         if name == "table":
             command.add_argument("--ablations", type=Path, required=True, help="of unbiased_ablations.py")
-            command.add_argument("--trials", type=Path, required=True, help="of unbiased_ablations.py")
+            command.add_argument("--trials", type=Path, help="of unbiased_ablations.py")
     options = parser.parse_args()
     options.run(options)
 
