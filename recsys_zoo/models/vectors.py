@@ -15,6 +15,7 @@ from ..config import Search
 from ..itemlists import ItemLists
 from ..losses import ranking
 from ..nn.embedding import Embedding, EmbeddingConfig
+from ..nn.pairs import pair_scores
 from ..nn.products import Products
 from ..schema import FIRST, Schema
 from .base import ModelConfig, RankingModel
@@ -169,7 +170,7 @@ class VectorModel(RankingModel):
         if cfg.loss == "in_batch_softmax":
             scores = user @ pos.t() / cfg.temperature
             return ranking.in_batch_softmax(scores, pairs.pos, self.log_q[pairs.pos])
-        good, bad = (user * pos).sum(1), torch.einsum("bd,bnd->bn", user, neg)
+        good, bad = pair_scores(user, pos, neg)
         if cfg.loss == "cosine_contrastive":
             return ranking.cosine_contrastive(good, bad, cfg.margin, cfg.negative_weight)
         if cfg.loss == "sampled_softmax":

@@ -148,7 +148,7 @@ class SparseMatrix(Fitted):
 
 
 def _by_kernel(x: Tensor) -> bool:
-    return kernels.takes(x) and kernels.built("sparse_product")
+    return kernels.takes(x) and not torch.compiler.is_compiling() and kernels.built("sparse_product")
 
 
 def _run(
