@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +42,7 @@ class RecBole:
         logging.disable(logging.INFO)
         data = generate()
         self.folder = tempfile.TemporaryDirectory()
+        os.chdir(self.folder.name)  # its logs go to the working directory
         write(data, Path(self.folder.name))
         self.settings = {
             "data_path": self.folder.name,
@@ -64,7 +66,7 @@ class RecBole:
         config = self._config("BPR")
         self.dataset = create_dataset(config)
         self.train, self.valid, _ = data_preparation(config, self.dataset)
-        self.trainers = {name: self._trainer(name) for name in ("BPR", "LightGCN")}
+        self.trainers: dict[str, Any] = {}  # made when they are first wanted
         self.given = self._trainer("BPR")
         self._give(data)
         torch.set_num_threads(threads)
@@ -107,6 +109,8 @@ class RecBole:
 
     def _train(self, name: str, steps: int) -> dict[str, Any]:
         batches = itertools.islice(self.train, steps) if steps else self.train
+        if name not in self.trainers:
+            self.trainers[name] = self._trainer(name)
         self.trainers[name]._train_epoch(batches, 0)
         pairs, batch = len(self.train.dataset), self.settings["train_batch_size"]
         return {"pairs": min(steps * batch, pairs) if steps else pairs}
