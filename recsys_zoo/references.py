@@ -10,11 +10,13 @@ from . import rankruns, runs
 from .board.rows import Row
 from .data.store import Prepared
 from .errors import InputError
+from .evaluation.cold import is_cold
 from .models.floors import BaseRate, ColumnRates, PairMemory
 from .tasks.binary import BinaryTask
 
 Protocol = Literal["honest", "published"]
-RANKING = ("popularity", "itemknn")  # floors of rankings, with their own settings
+# floors of rankings, with their own settings; of new items those that read columns
+RANKING, COLD = ("popularity", "itemknn"), ("contentknn",)
 _NOTHING_LEARNT: dict[str, Any] = {
     "seed": 0, "kept": 1.0, "epochs": 0, "best_epoch": 0, "rows_per_s": 0.0, "status": "done", "reason": "",
     "scores_digest": "", "hparams": "none", "role": "floor", "table_update": "none", "precision": "none",
@@ -56,12 +58,12 @@ def ranking_floors(
     data: Prepared, board: str, replicates: int = 200, command: str = "", protocol: Protocol = "honest",
     say: Any = print,
 ) -> list[Row]:
-    """Rows of `RANKING`, fitted and tested as the models of the protocol are.
+    """Rows of `RANKING` or `COLD`, fitted and tested as the models of the protocol are.
 
     One that data or protocol do not allow is named and left out.
     """
     rows = []
-    for name in RANKING:
+    for name in COLD if is_cold(data) else RANKING:
         cfg = runs.RunConfig(
             board=board, model={"name": name}, bootstrap=replicates, protocol=protocol).resolved()
         since = time.perf_counter()

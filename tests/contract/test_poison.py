@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_zoo import rankruns
+from recsys_zoo import create, rankruns
 from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
@@ -25,6 +25,7 @@ from recsys_zoo.models.base import Scorer
 from recsys_zoo.runs import RunConfig
 from recsys_zoo.train.trainer import Trainer
 from recsys_zoo.zoo import resolve
+from tests import toys
 from tests.contract import harness
 
 Pair = tuple[str, str]
@@ -48,10 +49,14 @@ TEST = [*FREE[1::4], *((f"u{u}", MARKER[u % 2]) for u in range(USERS)), ("poison
 # other pairs; then nearly none
 OTHER_VALID = [*FREE[2::4], *((f"u{u}", MARKER[0]) for u in range(1, USERS, 2)), ("poisoned", MARKER[1])]
 OTHER_TEST = [*FREE[3::4], *((f"u{u}", MARKER[2]) for u in range(USERS // 2))]
-# new items alone would make another test of it
-ABSENT = [("poisoned", MARKER[0]), FREE[5]], [("poisoned", MARKER[1]), FREE[6]]
+ABSENT = FREE[2:3], FREE[3:4]
+# of new items alone, which models rank by what their columns say
+NEW_VALID = [(f"u{u}", MARKER[0]) for u in range(0, USERS, 2)]
+NEW_TEST = [(f"u{u}", MARKER[1 + u % 2]) for u in range(USERS)]
+OTHER_NEW = [(f"u{u}", MARKER[2 - u % 2]) for u in range(1, USERS, 3)]
 
 each = pytest.mark.parametrize("name", harness.RETRIEVAL)
+READERS = [name for name in harness.RETRIEVAL if hasattr(create(name, toys.ranking(3, 3)), "content")]
 
 
 def items(tag: str) -> pl.DataFrame:
@@ -81,7 +86,9 @@ def sets(tmp_path_factory) -> dict[str, Prepared]:
     """The same training rows beside several held-out ones, and the leaks that must show."""
     base = tmp_path_factory.mktemp("poison")
     given = {"there": (VALID, TEST), "changed": (OTHER_VALID, OTHER_TEST), "absent": ABSENT,
-             "test changed": (VALID, OTHER_TEST), "test absent": (VALID, ABSENT[1])}
+             "test changed": (VALID, OTHER_TEST), "test absent": (VALID, ABSENT[1]),
+             "new": (NEW_VALID, NEW_TEST), "new changed": (NEW_VALID[:2], OTHER_NEW),
+             "new test changed": (NEW_VALID, OTHER_NEW)}
     found = {name: made(base / name.replace(" ", "_"), *splits) for name, splits in given.items()}
     found["content"] = made(base / "content", VALID, TEST, tag="otherwise")
     return found
@@ -163,6 +170,16 @@ def test_a_tested_model_knows_nothing_of_test(name, sets, tmp_path):
         assert valid[0] == valid[1]
         assert test[0] != test[1]
     assert not torch.equal(of_run(name, leaking(sets["there"]), tmp_path / "leak")[0], expected)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_of_new_items_too(name, sets, tmp_path):
+    assert torch.equal(fitted(name, sets["new changed"]), fitted(name, sets["new"]))
+    (expected, metrics), (found, others) = (
+        of_run(name, sets[held_out], tmp_path / held_out) for held_out in ("new", "new test changed"))
+    assert torch.equal(found, expected)
+    assert metrics["valid.recall@20"] == others["valid.recall@20"]
+    assert not torch.equal(of_run(name, leaking(sets["new"]), tmp_path / "leak")[0], expected)
 
 
 def test_vocabularies_and_numbers_are_those_of_training_rows(sets):
