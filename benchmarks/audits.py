@@ -1,7 +1,8 @@
-"""Audit every data set that is at hand and has labels: `python benchmarks/audits.py --data DIR --out DIR`.
+"""Audit every data set that is at hand: `python benchmarks/audits.py --data DIR --out DIR`.
 
 Data sets with a data recipe are prepared by it, the others by the schema files in benchmarks/schemas. Writes
 one audit a data set and label into OUT/audits (as `recsys-zoo board run` names them) and OUT/audits.md.
+Gowalla_m1 and Yelp18_m1, whose ItemKNN takes minutes, are left to `recsys-zoo board run`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recsys_zoo import audit, catalog
+from recsys_zoo.board.rank import worded_metric
 from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
@@ -24,7 +26,10 @@ are in audits/, by data digest. Samples (criteo_sample, avazu_sample) are the fi
 is said of them does not hold for the whole.
 """
 SCHEMAS = Path(__file__).parent / "schemas"
-RECIPES = {"frappe_x1": "frappe_x1", "movielens_1m": "movielens_1m", "adult": "adult"}  # name -> folder
+RECIPES = {  # name -> folder
+    "frappe_x1": "frappe_x1", "movielens_1m": "movielens_1m", "adult": "adult",
+    "citeulike_t": "citeulike-t", "citeulike_a": "citeulike-a", "coat": "coat", "lastfm": "lastfm",
+    "movielens_100k_last": "ml-100k", "movielens_100k_time": "ml-100k", "movielens_1m_last": "movielens_1m"}
 FILES = {"criteo_sample": ("criteo_sample", "first_10000_rows.parquet"),
          "movielens_100k": ("movielens_100k", "interactions.parquet"),
          "ferr_resume": ("ferr-resume", "label_interaction.parquet")}
@@ -40,8 +45,8 @@ def main() -> None:
     lines = [HEAD]
     with tempfile.TemporaryDirectory() as scratch:
         for name, data in prepared(options.data, Path(scratch)):
-            for label in data.schema.labels:
-                only = len(data.schema.labels) == 1
+            for label in data.schema.labels or [""]:
+                only = len(data.schema.labels) < 2
                 record = audit.audit(data, label)
                 stored = audit.file_beside(options.out / "rows", data.data_digest, "" if only else label)
                 audit.save(record, stored)
@@ -53,7 +58,8 @@ def prepared(data: Path, scratch: Path) -> Iterator[tuple[str, Prepared]]:
     """The data sets that are at hand, prepared below `scratch`."""
     for name, folder in RECIPES.items():
         if (data / folder).is_dir():
-            yield name, Prepared.open(catalog.prepared_by_recipe(name, data / folder, scratch / name))
+            out = scratch / "recipes" / name
+            yield name, Prepared.open(catalog.prepared_by_recipe(name, data / folder, out))
     for name, (folder, file) in FILES.items():
         if (data / folder).is_dir():
             yield name, made(name, [data / folder / file], data / folder, scratch)
@@ -62,7 +68,7 @@ def prepared(data: Path, scratch: Path) -> Iterator[tuple[str, Prepared]]:
             given = {split: [data / folder / f"{file}.parquet"] for split, file in splits.items()}
             yield name, made(name, [], data / folder, scratch, given)
     if (data / "coat").is_dir():
-        yield "coat", made("coat", [coat(data / "coat", scratch)], scratch, scratch)
+        yield "coat, labelled", made("coat", [coat(data / "coat", scratch)], scratch, scratch)
 
 
 def made(name: str, files: list[Path], tables: Path, scratch: Path,
@@ -87,6 +93,8 @@ def coat(folder: Path, scratch: Path) -> Path:
 
 def section(name: str, record: dict) -> list[str]:
     """The summary of one audit."""
+    if record.get("kind") == "ranking":
+        return ranking_section(name, record)
     rows = ", ".join(f"{split} {facts['rows']:,} ({facts['positive_rate']:.1%} positive)"
                      for split, facts in record["splits"].items())
     floors = ", ".join(f"{floor.replace('_', ' ')} {facts['test.auc']:.4f}"
@@ -94,6 +102,21 @@ def section(name: str, record: dict) -> list[str]:
     facts = f"Data {record['data_digest'][:16]}. Rows: {rows}. Test AUC of floors: {floors}."
     warnings = [f"- {warning}" for warning in record["warnings"] or ["nothing to warn of"]]
     return [f"## {name}", "", facts, "", *warnings, ""]
+
+
+def ranking_section(name: str, record: dict) -> list[str]:
+    """The summary of the audit of a ranking."""
+    rows = ", ".join(f"{split} {facts['rows']:,}" for split, facts in record["splits"].items())
+    known = {metric for metrics in record["floors"].values() for metric in metrics}
+    main = next((metric for metric in ("test.recall@20", "test.dcg@5") if metric in known), "")
+    floors = ", ".join(f"{floor} {metrics[main]:.4f}" for floor, metrics in record["floors"].items())
+    facts = [f"Data {record['data_digest'][:16]}.",
+             f"{record['users']['all']:,} users, {record['items']['all']:,} items. Rows: {rows}.",
+             f"T{worded_metric(main)[1:]} of floors: {floors}." if floors else "No floors.",
+             f"The most popular tenth of the items has {record['popularity']['popular_share']:.1%} of the "
+             "train rows."]
+    warnings = [f"- {warning}" for warning in record["warnings"] or ["nothing to warn of"]]
+    return [f"## {name}", "", " ".join(facts), "", *warnings, ""]
 
 
 if __name__ == "__main__":

@@ -104,11 +104,12 @@ def _rows(data: Prepared, pairs: dict[str, np.ndarray], name: str) -> dict[str, 
 
 
 def _sides(pairs: dict[str, np.ndarray], place: int, count: int) -> dict[str, int]:
-    """How many users (items) there are, have a training row, and have none in test."""
-    def having(name: str) -> int:
-        return len(np.unique(pairs[name][:, place])) if name in pairs else 0
+    """How many users (items) there are, have a training row, and have none in test, judged ones counted."""
+    def having(*names: str) -> int:
+        return len(set().union(*(pairs[name][:, place].tolist() for name in names if name in pairs)))
 
-    return {"all": count, "in_train": having("train"), "without_test": count - having("test")}
+    tested = having("test", rejected_of("test"))
+    return {"all": count, "in_train": having("train"), "without_test": count - tested}
 
 
 def _popularity(data: Prepared) -> dict[str, float]:
@@ -159,8 +160,9 @@ def _warnings(record: dict[str, Any]) -> Iterator[str]:
     for name, facts in record["splits"].items():
         if facts.get("seen_pairs") and not name.endswith(REJECTED):
             known = " and ".join(facts["fitted_on"])
-            yield (f"{facts['seen_pairs']:.1%} of the {name} rows are pairs of {known} too: they are masked "
-                   "and cannot be found, or, among judged items, are known")
+            judged = f"{name}{REJECTED}" in record["splits"]
+            why = "what was judged is known" if judged else "they are masked and cannot be found"
+            yield f"{facts['seen_pairs']:.1%} of the {name} rows are pairs of {known} too: {why}"
     for name, share in order.get("older_than_own_fitted", {}).items():
         if share > 0.001:
             yield (f"{share:.1%} of the {name} rows are older than a row of the same user that models are "
@@ -169,9 +171,9 @@ def _warnings(record: dict[str, Any]) -> Iterator[str]:
         if share > 0.001:
             yield (f"{share:.1%} of the {name} rows are older than the latest row that models are fitted on: "
                    "they know what became popular later")
-    if order["random"] and "older_than_own_fitted" not in order:
-        yield ("rows were held out at random, and no moments are kept: how much models know of later days is "
-               "open")
+    if "older_than_own_fitted" not in order:
+        rule = "rows were held out at random, and " * order["random"]
+        yield f"{rule}no moments are kept: how much models know of later days is open"
     for name, facts in record["splits"].items():
         if facts["repeated"]:
             yield f"{facts['repeated']:,} of the {name} rows repeat a pair of user and item"

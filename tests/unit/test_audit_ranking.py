@@ -52,8 +52,16 @@ def warned(parts: Parts, word: str, times: dict[str, list[float]] | None = None)
     return any(word in warning for warning in audit(made(parts, times))["warnings"])
 
 
+def in_order(parts: Parts) -> dict[str, list[float]]:
+    """All rows of a split later than those of the one before."""
+    return {name: [float(place)] * len(pairs) for place, (name, pairs) in enumerate(parts.items())}
+
+
 def test_clean_splits_have_nothing_to_warn_of():
-    assert audit(made(clean()))["warnings"] == []
+    parts = clean()
+    assert audit(made(parts, in_order(parts)))["warnings"] == []
+    assert audit(made(parts))["warnings"] == [
+        "no moments are kept: how much models know of later days is open"]
 
 
 def test_shares_equal_loops():
@@ -115,12 +123,22 @@ def test_every_fault_is_warned_of(word, fault):
 
 def test_later_days_are_warned_of():
     parts = clean()
-    times = {"train": [1.0] * len(parts["train"]), "valid": [2.0] * len(parts["valid"]),
-             "test": [3.0] * len(parts["test"])}
+    times = in_order(parts)
     assert not warned(parts, "older", times)
     times["train"][5] = 9.0
     assert warned(parts, "of the test rows are older than the latest row", times)
     assert warned(parts, "of the test rows are older than a row of the same user", times)
+
+
+def test_judged_rows_count_as_test_rows_and_are_not_masked():
+    parts = clean()
+    parts["test_rejected"] = [pair for pair in parts["test"] if pair[0] % 2]
+    parts["test"] = [pair for pair in parts["test"] if pair[0] % 2 == 0] + [parts["train"][0]]
+    record = audit(made(parts))
+    assert record["users"]["without_test"] == 0
+    assert record["splits"]["test_rejected"]["fitted_on"] == ["train", "valid"]
+    assert [w for w in record["warnings"] if "too: what was judged is known" in w]
+    assert "test.dcg@5" in record["floors"]["popularity"]
 
 
 def test_a_random_division_and_a_core_are_warned_of(tmp_path):
