@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from recsys_zoo import create
+from recsys_zoo.audit import audit
 from recsys_zoo.board.key import COLD, PROTOCOLS, one_key
 from recsys_zoo.board.rank import main_metric
 from recsys_zoo.board.rows import Row
@@ -21,6 +22,7 @@ from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation import cold
 from recsys_zoo.metrics.ranking import recall
 from recsys_zoo.rankruns import begin, evaluate, fitted_on
+from recsys_zoo.references import floors
 from recsys_zoo.runs import RunConfig, train
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
@@ -106,6 +108,16 @@ def test_such_rows_have_a_protocol_of_their_own(tmp_path, shop):
     assert "test.auc" not in other.metrics
     with pytest.raises(InputError, match="rows of different protocol"):
         one_key([row, other])
+
+
+def test_the_floor_of_new_items_reads_their_columns(tmp_path, shop):
+    (floor,) = floors(shop, "own", replicates=0)
+    row = run(tmp_path / "run", config("contentknn", bootstrap=0), shop)
+    assert (floor.label, floor.role, floor.protocol) == ("contentknn", "floor", COLD)
+    assert floor.metrics == row.metrics
+    record = audit(shop)
+    assert list(record["floors"]) == ["contentknn"]
+    assert any("100.0% of the test rows are of items without a row" in w for w in record["warnings"])
 
 
 def test_probabilities_beat_the_base_rate_where_the_model_learns_them(tmp_path, shop):
