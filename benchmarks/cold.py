@@ -68,7 +68,8 @@ def base(name: str, board: str) -> RunConfig:
 def tune(options: argparse.Namespace) -> None:
     """As many trials for each model; nothing is pruned, since the trainings are short."""
     data = Prepared.open(options.data)
-    for name, tuned in SPACES.items():
+    for name in (name for name in options.models if name in SPACES):
+        tuned = SPACES[name]
         folder = options.out / name
         ranges = folder / "ranges.toml"
         write_whole(ranges, write_toml(nested({key: search for key, search in tuned.items() if search})))
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
     if options.rows.is_file():
         have = {(label_of(row), row.seed) for row in read_rows(options.rows)}
     for seed in SEEDS:  # a study that is stopped has as many of each model
-        for name in MODELS:
+        for name in options.models:
             if (name, seed) in have or (name == "content-KNN" and seed != SEEDS[0]):
                 continue
             recipe = options.studies / name / "recipe.toml"
@@ -167,6 +168,7 @@ def main() -> None:
         command.add_argument("--out", type=Path, required=True)
         if name != "table":
             command.add_argument("--data", type=Path, required=True, help="prepared folder")
+            command.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
         if name == "run":
             command.add_argument("--studies", type=Path, required=True, help="the --out of tune")
             command.add_argument("--rows", type=Path, required=True)
