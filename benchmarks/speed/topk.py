@@ -65,7 +65,7 @@ def contender(name: str, args: argparse.Namespace, threads: int) -> Worker:
 
 def measure(args: argparse.Namespace, what: str, threads: int) -> list[dict[str, Any]]:
     """One line a contender: seconds and processor seconds of its rounds, what it found, memory."""
-    workers = [contender(name, args, threads) for name in CELLS[what]]
+    workers = [contender(name, args, threads) for name in CELLS[what] if name not in args.without.split(",")]
     check_equal([(w.name, w.facts["digest"]) for w in workers if "digest" in w.facts], 0.0)
     for number in range(1 + args.rounds):  # the first one warms up
         for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
@@ -174,6 +174,7 @@ def main() -> None:
     add("--implicit-python", help="interpreter of an environment with implicit")
     add("--what", default=",".join(CELLS))
     add("--threads", default="1,2")
+    add("--without", default="", help="contenders to leave out, with commas")
     add("--rounds", type=int, default=5)
     add("--recbole-rounds", type=int, default=2, help="rounds of RecBole, which takes longest")
     args = parse(parser, report)
