@@ -140,13 +140,19 @@ def section(rows: list[Row]) -> list[str]:
              f"{control['test.frequency_auc']:.4f}, item_auc {control['test.frequency_item_auc']:.4f}, "
              "user_auc 0.5.", "",
              *block("Users by their number of items before", TIERS), *block("Probabilities", CHANCES),
-             "### Chosen settings", "", "| model | chosen | trials | valid recall@20 over seeds |",
-             "|---" * 4 + "|"]
+             "### Chosen settings", "",
+             "| model | chosen | trials | best epoch of at most | valid recall@20 over seeds |",
+             "|---" * 5 + "|"]
     for name, these in own.items():
         config = these[0].config
         chosen = [f"{key.rpartition('.')[2]} {value_of(config, key)}" for key in SPACES.get(name, {})]
         valid = spread([row.metrics["valid.recall@20"] for row in these])
-        lines.append(f"| {name} | {', '.join(chosen) or '-'} | {these[0].trials} | {valid} |")
+        epochs = "-"  # of what is fitted without a training
+        if these[0].epochs:
+            best = ", ".join(str(row.best_epoch) for row in these)
+            epochs = f"{best} of {config['train']['epochs']}"
+        tried = these[0].trials if name in SPACES else "not tuned"
+        lines.append(f"| {name} | {', '.join(chosen) or '-'} | {tried} | {epochs} | {valid} |")
     return [*lines, ""]
 
 
