@@ -41,8 +41,9 @@ def test_exact_updates_equal_autograd(name, clip):
     assert (max(expected) > clip) == (clip == 0.01)
     assert norms == pytest.approx(expected, rel=1e-4)
     for (label, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
-        # three steps of 1e-3; a gradient that is zero up to rounding may be moved by either sign of it
-        close = (p - q).abs() < 2e-5
+        # three steps of 1e-3; a gradient that is zero up to rounding may be moved by either sign of it, and
+        # one that is nearly zero by a part of a step (AVX2: 3e-5 for 7 of Wukong's 80 residual biases)
+        close = (p - q).abs() < 5e-5
         assert close.float().mean() > 0.995, label
 
 
