@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
+
+from unbiased import spread
 
 from recsys_zoo.board.rows import Row, append_row, read_rows
 from recsys_zoo.config import nested, write_toml
@@ -101,11 +102,6 @@ def label_of(row: Row) -> str:
     settings = row.config["model"]
     return next(name for name, own in MODELS.items() if own["model"]["name"] == settings["name"]
                 and own["model"].get("content", "columns") == settings["content"])
-
-
-def spread(values: list[float]) -> str:
-    """Mean and deviation over seeds."""
-    return f"{fmean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
 
 
 def table(options: argparse.Namespace) -> None:

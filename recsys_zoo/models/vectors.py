@@ -195,3 +195,10 @@ class VectorModel(RankingModel):
         """users [B] -> scores [B, I] by the weights as they are now."""
         placed = self.placed()
         return Products(placed.users, placed.items)
+
+
+def nearness(placed: Placed) -> Callable[[Tensor], Tensor]:
+    """users [B] -> minus the squared distances [B, I] of these vectors."""
+    users, items, _ = placed
+    turned, squares = 2 * items.t().contiguous(), items.square().sum(1)
+    return lambda index: users[index] @ turned - squares - users[index].square().sum(1, keepdim=True)

@@ -20,7 +20,7 @@ from ...nn.mlp import MLP, Width
 from ...registry import register
 from ...schema import FIRST, Schema
 from ..base import ModelConfig
-from ..vectors import Placed, VectorConfig, VectorModel
+from ..vectors import Placed, VectorConfig, VectorModel, nearness
 
 
 class CMLConfig(ContentConfig, ModelConfig):
@@ -171,6 +171,4 @@ class CML(VectorModel):
     @torch.no_grad()
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> minus the squared distances [B, I]."""
-        users, items, _ = self.placed()
-        turned, squares = 2 * items.t().contiguous(), items.square().sum(1)
-        return lambda index: users[index] @ turned - squares - users[index].square().sum(1, keepdim=True)
+        return nearness(self.placed())

@@ -20,7 +20,7 @@ from ...nn.sparse import HeldLists
 from ...registry import register
 from ...schema import Schema
 from ..towers import AT_ONCE, TowerConfig, Towers, UsersOfBatch, in_ball, sums_of
-from ..vectors import Placed
+from ..vectors import Placed, nearness
 
 
 class DeepCMLConfig(TowerConfig):
@@ -183,9 +183,7 @@ class DeepCML(Towers):
     @torch.no_grad()
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> minus the squared distances [B, I]."""
-        users, items, _ = self.placed()
-        turned, squares = 2 * items.t().contiguous(), items.square().sum(1)
-        return lambda index: users[index] @ turned - squares - users[index].square().sum(1, keepdim=True)
+        return nearness(self.placed())
 
     @torch.no_grad()
     def logits(self) -> Callable[[Tensor], Tensor]:

@@ -8,19 +8,6 @@ import torch
 from recsys_zoo.nn import kernels
 from recsys_zoo.nn.pairs import pair_scores
 
-WAYS = [
-    pytest.param(True, marks=pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler")),
-    False,
-]
-
-
-@pytest.fixture(params=WAYS, ids=["kernel", "torch"])
-def way(request, monkeypatch) -> None:
-    monkeypatch.setattr(kernels, "enabled", request.param)
-    monkeypatch.setattr(kernels, "called", False)
-    yield
-    assert kernels.called == request.param
-
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("rows", "negatives", "width"), [(1, 1, 1), (300, 1, 64), (7, 5, 37), (260, 3, 16)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from recsys_zoo.nn import kernels, sparse
+from recsys_zoo.nn import sparse
 from recsys_zoo.nn.sparse import SparseMatrix, scipy_csr
 from tests import toys
 
@@ -18,20 +18,6 @@ def example() -> SparseMatrix:
     matrix = SparseMatrix(3)
     matrix.assign(EXAMPLE)
     return matrix
-
-
-WAYS = [
-    pytest.param(True, marks=pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler")),
-    False,
-]
-
-
-@pytest.fixture(params=WAYS, ids=["kernel", "torch"])
-def way(request, monkeypatch) -> None:
-    monkeypatch.setattr(kernels, "enabled", request.param)
-    monkeypatch.setattr(kernels, "called", False)
-    yield
-    assert kernels.called == request.param
 
 
 @pytest.mark.parametrize("width", [1, 16, 23, 64, 150])
