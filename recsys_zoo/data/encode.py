@@ -74,8 +74,14 @@ class Encoder:
         ids = np.zeros(shapes["ids"][::-1], np.int32).T  # filled by columns
         numeric = np.zeros(shapes["numeric"][::-1], np.float32).T
         places, number, names = schema.id_slices(), 0, {c.name for c in schema.columns}
-        for column in self.spec.columns:
-            if column.name not in names:
+        columns = [column for column in self.spec.columns if column.name in names]
+        plain = [column for column in columns if column.written]
+        texts = [written_text(chunk.column(column.raw), chunk.where) for column in plain]
+        encoded = Vocabulary.encode_all([self.vocabularies[column.owner] for column in plain], texts)
+        for column, found in zip(plain, encoded, strict=True):
+            ids[:, places[column.name].start] = found
+        for column in columns:
+            if column.written:
                 continue
             if column.kind == "numeric":
                 values = as_numbers(chunk, column.raw, fill_of(column))
@@ -90,10 +96,10 @@ class Encoder:
               ) -> tuple[pl.Series, slice | np.ndarray, int | np.ndarray]:
         """What is looked up in a column's vocabulary: texts (canonical or not), the row of each, its place in
         the row."""
+        if column.written:
+            return written_text(chunk.column(column.raw), chunk.where), slice(None), 0
         if column.kind != "categorical":
             return kept_values(chunk, column)
-        if not column.reads_numbers:
-            return written_text(chunk.column(column.raw), chunk.where), slice(None), 0
         numbers = as_numbers(chunk, column.raw, fill_of(column))
         return bucket_text(buckets(column, self.fitted.get(column.name, {}), numbers)), slice(None), 0
 

@@ -28,12 +28,13 @@ class Fitter:
 
     def add(self, chunk: Chunk) -> None:
         """Count these rows."""
+        plain = [column for column in self.spec.columns if column.written]
+        texts = [written_text(chunk.column(column.raw), chunk.where) for column in plain]
+        Counter.add_all([self.counters[column.owner] for column in plain], texts)
         for column in self.spec.columns:
             if column.reads_numbers:
                 self._add_numbers(chunk, column)
-            elif column.kind == "categorical":
-                self.counters[column.owner].add(written_text(chunk.column(column.raw), chunk.where))
-            else:
+            elif not column.written:
                 text, _, place = all_values(chunk, column)
                 self.counters[column.owner].add(text)
                 self.longest[column.name] = max(self.longest[column.name], int(place.max(initial=0)) + 1)

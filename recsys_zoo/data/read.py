@@ -6,7 +6,8 @@ import contextlib
 import csv
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: 
     row = 1
     with readable(path):
         parts = _parquet(path, columns) if _is_parquet(path) else _text(path, columns, read)
-        for part in parts:
+        for part in _ahead(parts):
             if not keep_empty and not _is_parquet(path):
                 part = _without_blank_lines(part)
             for batch in part.iter_slices(batch_rows):
@@ -50,7 +51,16 @@ def read_chunks(path: Path, columns: Sequence[str], read: ReadSpec, batch_rows: 
         raise InputError(f"{path}: has no rows; give a file with data")
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+def _ahead(parts: Generator[pl.DataFrame, None, None]) -> Iterator[pl.DataFrame]:
+    """The same parts; while one is worked with, another thread reads the next."""
+    with contextlib.closing(parts), ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = reader.submit(next, parts, None)
+            yield part
+
+
+def _parquet(path: Path, columns: Sequence[str]) -> Generator[pl.DataFrame, None, None]:
     """The rows in order, so many together that they take about `_BYTES`.
 
     Slices, because polars' own stream holds more of a file the longer the file is.
@@ -64,7 +74,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         step = min(_SLICE, max(_SLICE >> 7, _BYTES * part.height // max(1, part.estimated_size())))
 
 
-def _text(path: Path, columns: Sequence[str], read: ReadSpec) -> Iterator[pl.DataFrame]:
+def _text(path: Path, columns: Sequence[str], read: ReadSpec) -> Generator[pl.DataFrame, None, None]:
     """The records of a text file, a block at a time: polars' own stream holds more than the whole file."""
     separator, known = read.separator or _separator(path), column_names(path, read)
     names = {f"c{k}": name for k, name in enumerate(known)}

@@ -85,6 +85,11 @@ class ColumnSpec(Frozen):
         return self.kind == "numeric" or self.rule != "none"
 
     @property
+    def written(self) -> bool:
+        """Whether a row has one value, looked up in a vocabulary as it is written."""
+        return self.kind == "categorical" and not self.reads_numbers
+
+    @property
     def learns(self) -> bool:
         """Whether training rows must be seen before a value can be encoded."""
         return self.kind != "numeric" or self.rule == "standardise"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,20 @@ class Counter:
 
     def add(self, text: pl.Series, counts: np.ndarray | int = 1) -> None:
         """Count these texts, each as often as `counts` says; nulls are left out (which needs one number)."""
-        coded = (text.drop_nulls() if text.null_count() else text).cast(self._type)
-        codes = coded.to_physical().to_numpy()
+        coded, places = _codes([text], [self._type])
+        self._add(coded[0], places[0], counts)
+
+    @staticmethod
+    def add_all(counters: Sequence[Counter], texts: Sequence[pl.Series]) -> None:
+        """Count the texts of several columns of equal length, each by its counter."""
+        types = [counter._type for counter in counters]
+        for counter, coded, codes in zip(counters, *_codes(texts, types), strict=True):
+            counter._add(coded, codes)
+
+    def _add(self, coded: pl.Series, places: pl.Series, counts: np.ndarray | int = 1) -> None:
+        if coded.null_count():
+            coded, places = coded.drop_nulls(), places.drop_nulls()
+        codes = places.to_numpy()
         size = int(codes.max(initial=0)) + 1
         if size > len(self._counts):
             grown = np.full(size + size // 4, -1, np.int64)
@@ -79,11 +92,19 @@ class Vocabulary:
 
     def encode(self, text: pl.Series) -> np.ndarray:
         """Ids int32 of texts, canonical or not; null and values not in the vocabulary are unknown (1)."""
-        if not len(self.values):
-            return np.full(len(text), UNKNOWN, np.int32)
-        coded, ids = self._index = self._index or self._make_index()
+        return self.encode_all([self], [text])[0]
+
+    @staticmethod
+    def encode_all(vocabularies: Sequence[Vocabulary], texts: Sequence[pl.Series]) -> list[np.ndarray]:
+        """`encode` of several columns of equal length, each by its vocabulary."""
+        types = [vocabulary._indexed()[0].dtype for vocabulary in vocabularies]
+        _, codes = _codes(texts, types)
+        return [each._ids(*column) for each, *column in zip(vocabularies, texts, codes, strict=True)]
+
+    def _ids(self, text: pl.Series, places: pl.Series) -> np.ndarray:
+        ids = self._indexed()[1]
         last = len(ids) - 1
-        codes = text.cast(coded.dtype).to_physical().fill_null(last).to_numpy()
+        codes = (places.fill_null(last) if places.null_count() else places).to_numpy()
         found = ids.take(codes, mode="clip")
         strange = np.flatnonzero(codes >= last)
         if len(strange):
@@ -96,6 +117,10 @@ class Vocabulary:
                 found[strange[other.to_numpy()]] = self.encode(canonical.filter(other))
         return found
 
+    def _indexed(self) -> tuple[pl.Series, np.ndarray]:
+        self._index = self._index or self._make_index()
+        return self._index
+
     def _make_index(self) -> tuple[pl.Series, np.ndarray]:
         """The values as polars codes them, and the id of each code, the last one for all others.
 
@@ -104,7 +129,7 @@ class Vocabulary:
         """
         coded = self.values.cast(pl.Categorical(pl.Categories.random()))
         codes = coded.to_physical().to_numpy()
-        ids = np.full(int(codes.max()) + 2, UNKNOWN, np.int32)
+        ids = np.full((int(codes.max()) + 1 if len(codes) else 0) + 1, UNKNOWN, np.int32)
         ids[codes] = np.arange(FIRST, FIRST + len(codes))
         return coded, ids
 
@@ -133,7 +158,7 @@ class Vocabulary:
     def save(self, path: Path) -> None:
         """Write value, id, count as Parquet."""
         buffer = io.BytesIO()
-        pl.DataFrame([self.values, _ids(len(self.values)), self.counts]).write_parquet(buffer)
+        pl.DataFrame([self.values, _id_column(len(self.values)), self.counts]).write_parquet(buffer)
         path.write_bytes(buffer.getbuffer())  # by Python, whose errors say when the disk is full
 
     @classmethod
@@ -141,10 +166,22 @@ class Vocabulary:
         """Read a vocabulary; InputError when the file is missing or damaged."""
         with readable(path, "the vocabularies are incomplete"):
             frame = pl.read_parquet(path, glob=False)
-            if not frame.get_column("id").equals(_ids(frame.height)):
+            if not frame.get_column("id").equals(_id_column(frame.height)):
                 raise InputError(f"{path}: its ids are not {FIRST}, {FIRST + 1}, ...; it is not a vocabulary")
             return cls(frame.get_column("value"), frame.get_column("count"))
 
 
-def _ids(values: int) -> pl.Series:
+def _codes(texts: Sequence[pl.Series],
+           types: Sequence[pl.DataType]) -> tuple[list[pl.Series], list[pl.Series]]:
+    """Texts of equal length as categories of these types, and as the numbers of those.
+
+    One call for all columns: polars shares them among its threads, and a call costs more than a short column.
+    """
+    names = [str(place) for place in range(len(texts))]
+    frame = pl.DataFrame([text.alias(name) for text, name in zip(texts, names, strict=True)])
+    coded = frame.select(pl.col(name).cast(kind) for name, kind in zip(names, types, strict=True))
+    return coded.get_columns(), coded.select(pl.all().to_physical()).get_columns()
+
+
+def _id_column(values: int) -> pl.Series:
     return pl.int_range(FIRST, FIRST + values, dtype=pl.Int32, eager=True).alias("id")
