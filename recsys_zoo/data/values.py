@@ -110,15 +110,14 @@ def as_numbers(chunk: Chunk, column: str, fill: float | None = None) -> np.ndarr
     odd = ~(np.abs(values) <= LARGEST)
     if not odd.any():
         return values
-    missing = numbers.is_null().to_numpy()
     if numbers.null_count() > series.null_count():
-        wrong = missing & ~is_missing(series)
+        wrong = numbers.is_null().to_numpy() & ~is_missing(series)
         if wrong.any():
             raise chunk.error(column, wrong, "{value} is not a number; mend the file or make the column "
                                              "kind = \"categorical\"")
     if fill is not None:
         return np.where(odd, fill, values)
-    odd &= ~missing
+    odd &= numbers.is_not_null().to_numpy()
     if odd.any():
         raise chunk.error(column, odd, "{value} is not a finite number; mend the file or set fill")
     return values
