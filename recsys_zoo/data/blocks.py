@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from ..errors import InputError
 
-_SIZE = 7 << 19  # bytes of a block, 3.5 MiB; some twenty times as much memory is at work
+_SIZE = 3 << 20  # bytes of a block; some twenty-five times as much memory is at work
 _LONGEST = 64 << 20  # bytes of a record, beyond which a quote was never closed
 _MARK = b"\xef\xbb\xbf"  # with which some programs begin UTF-8
 
@@ -19,7 +19,7 @@ def text_blocks(
 ) -> Iterator[bytes] | None:
     """The bytes of a text file cut where a record (without quotes: a line) ends; None for .zst and .zlib.
 
-    header: the first record, and blank lines before it, are left out. size: bytes read at a time, 3.5
+    header: the first record, and blank lines before it, are left out. size: bytes read at a time, 3
     MiB unless told. before: what each block begins with. InputError for a record longer than 64 MiB; OSError,
     EOFError for a damaged .gz.
     """

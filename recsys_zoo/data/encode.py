@@ -17,7 +17,7 @@ from .numeric import buckets, transform
 from .spec import ColumnSpec, DataSpec
 from .store import Split, split_shapes
 from .tables import Table, columns_of_frame, join
-from .values import Chunk, as_numbers, as_text, missing_column, written_text
+from .values import Chunk, all_numbers, as_numbers, as_text, missing_column, written_text
 from .vocab import Vocabulary
 
 if TYPE_CHECKING:
@@ -73,21 +73,19 @@ class Encoder:
         shapes = split_shapes(schema, len(chunk))
         ids = np.zeros(shapes["ids"][::-1], np.int32).T  # filled by columns
         numeric = np.zeros(shapes["numeric"][::-1], np.float32).T
-        places, number, names = schema.id_slices(), 0, {c.name for c in schema.columns}
+        places, names = schema.id_slices(), {c.name for c in schema.columns}
         columns = [column for column in self.spec.columns if column.name in names]
         plain = [column for column in columns if column.written]
         texts = [written_text(chunk.column(column.raw), chunk.where) for column in plain]
         encoded = Vocabulary.encode_all([self.vocabularies[column.owner] for column in plain], texts)
         for column, found in zip(plain, encoded, strict=True):
             ids[:, places[column.name].start] = found
+        numbers = [column for column in columns if column.kind == "numeric"]
+        values = all_numbers(chunk, [(column.raw, fill_of(column)) for column in numbers])
+        for place, column in enumerate(numbers):
+            numeric[:, place] = transform(column, self.fitted.get(column.name, {}), values[place])
         for column in columns:
-            if column.written:
-                continue
-            if column.kind == "numeric":
-                values = as_numbers(chunk, column.raw, fill_of(column))
-                numeric[:, number] = transform(column, self.fitted.get(column.name, {}), values)
-                number += 1
-            else:
+            if column.kind != "numeric" and not column.written:
                 text, rows, place = self.texts(chunk, column)
                 ids[rows, places[column.name].start + place] = self.vocabularies[column.owner].encode(text)
         return ids, numeric

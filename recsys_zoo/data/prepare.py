@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,12 @@ class Preparation:
                     raise missing_column(str(path), name, known)
             refuse_both(str(path), known, self.tables)
         paths = dict.fromkeys(path for _, path in self.plan)
-        self.blank_lines = {path: check_lines(path, self.spec.read) for path in paths}
+        with ThreadPoolExecutor(1) as reader:
+            sources = reader.submit(self._sources)
+            self.blank_lines = {path: check_lines(path, self.spec.read) for path in paths}
+            self.sources = sources.result()
         if any(blank != 0 for blank in self.blank_lines.values()):
             self.counted = self.spec.raw_columns()  # a row may have values in no other column
-        self.sources = self._sources()
         if self.assigner.looks_ahead or self.selection.needed:
             self._look_ahead()
         encoder = self._count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -101,8 +102,23 @@ def as_numbers(chunk: Chunk, column: str, fill: float | None = None) -> np.ndarr
 
     InputError for text that is no number, and for NaN and infinite values when there is no fill.
     """
+    return all_numbers(chunk, [(column, fill)])[0]
+
+
+def all_numbers(chunk: Chunk, columns: Sequence[tuple[str, float | None]]) -> list[np.ndarray]:
+    """`as_numbers` of several columns, each with its fill.
+
+    Texts are read by one call for all columns, which polars shares among its threads.
+    """
+    texts = {name for name, _ in columns if chunk.column(name).dtype == pl.String}
+    read = chunk.frame.select(pl.col(name).cast(pl.Float64, strict=False) for name in texts)
+    known = {series.name: series for series in read.get_columns()}
+    return [_checked(chunk, name, to_float(chunk.column(name), known.get(name)), fill)
+            for name, fill in columns]
+
+
+def _checked(chunk: Chunk, column: str, numbers: pl.Series | None, fill: float | None) -> np.ndarray:
     series = chunk.column(column)
-    numbers = to_float(series)
     if numbers is None:
         raise InputError(f"{chunk.where}: column {column!r} holds {series.dtype}, not numbers; "
                          "make it kind = \"categorical\"")
@@ -123,11 +139,14 @@ def as_numbers(chunk: Chunk, column: str, fill: float | None = None) -> np.ndarr
     return values
 
 
-def to_float(series: pl.Series) -> pl.Series | None:
-    """The series as Float64 with null where a text is no number; None for types that hold no numbers."""
+def to_float(series: pl.Series, numbers: pl.Series | None = None) -> pl.Series | None:
+    """The series as Float64 with null where a text is no number; None for types that hold no numbers.
+
+    numbers: what polars reads of the texts, where that is known.
+    """
     kind = series.dtype
     if kind == pl.String:
-        numbers = series.cast(pl.Float64, strict=False)
+        numbers = series.cast(pl.Float64, strict=False) if numbers is None else numbers
         if numbers.null_count() > series.null_count():
             tidy = series.str.strip_chars().str.to_lowercase()
             words = tidy.replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
