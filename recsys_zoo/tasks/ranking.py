@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..batch import Pairs, PairsOfAll, UserLists
-from ..data.sample import Negatives, UnlabelledPairs
 from ..data.spec import given_of
 from ..data.store import Prepared
 from ..evaluation import heldout
@@ -22,6 +21,7 @@ from ..itemlists import ItemLists
 from ..losses.propensity import popularity_propensities
 from ..metrics.ranking import evaluate_ranking, snips_dcg
 from .base import Evaluation, Loss
+from .negatives import Negatives, UnlabelledPairs
 
 KS = (20, 50)
 PROPENSITY_CLIP = 0.01

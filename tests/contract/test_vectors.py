@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from recsys_zoo import create
 from recsys_zoo.batch import Pairs
-from recsys_zoo.data.sample import Negatives
 from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation.full_rank import full_ranking
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.metrics.ranking import recall
 from recsys_zoo.models.vectors import VectorModel
+from recsys_zoo.tasks.negatives import Negatives
 from recsys_zoo.zoo import resolve
 from tests import toys
 from tests.contract import harness

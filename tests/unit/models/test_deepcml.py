@@ -9,9 +9,9 @@ import torch
 
 from recsys_zoo import create
 from recsys_zoo.batch import Pairs
-from recsys_zoo.data.sample import Negatives
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models.retrieval.deepcml import DeepCML
+from recsys_zoo.tasks.negatives import Negatives
 from tests import toys
 
 USERS, ITEMS = 14, 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recsys_zoo.data.sample import UnlabelledPairs
 from recsys_zoo.errors import InputError
+from recsys_zoo.tasks.negatives import UnlabelledPairs
 from tests import toys
 
 ROWS = [[1, 1, 1, 0, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [0, 1, 0, 1, 1]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..itemlists import ItemLists
+from ..nn import kernels
 
 _LARGEST = 1 << 62  # of whole numbers: weights are rounded so that users times their sum stay below
 
@@ -43,17 +45,16 @@ class Negatives:
         if len(self.left) and int(self.left.min()) <= 0:
             raise InputError(f"user number {int(self.left.argmin())} has an interaction with every item that "
                              "may be drawn: there is no negative")
-        # of each own item, the user's own weight before it
-        self._moved = torch.cat([before_own - padded[start][user], own.new_zeros(1)])
+        moved = before_own - padded[start][user]  # of each own item, the user's own weight before it
         self._span = whole + 1
-        self._keys = user * self._span + before_item - self._moved[:-1]  # ascending over all users
-        self._own = torch.cat([own, own.new_zeros(1)])
+        self._keys = user * self._span + before_item - moved  # ascending over all users
+        self._behind = torch.cat([moved + own, own.new_zeros(1)])  # what moves the places behind it
 
     def to(self, device: torch.device | str) -> Negatives:
         """The same on another device."""
         there = copy.copy(self)
         there.positives = self.positives.to(device)
-        for name in ("cdf", "left", "_moved", "_keys", "_own"):
+        for name in ("cdf", "left", "_keys", "_behind"):
             value = getattr(self, name)
             setattr(there, name, None if value is None else value.to(device))
         return there
@@ -66,13 +67,25 @@ class Negatives:
 
     def at(self, place: Tensor, users: Tensor) -> Tensor:
         """The item at each place [B, count] below `left`, when what a user has not lies side by side."""
-        keys = users[:, None] * self._span + place
-        passed = torch.searchsorted(self._keys, keys, right=True)  # own items before it, and other users'
-        last = passed - 1
-        any_own = passed > self.positives.offsets[users, None]
-        moved = torch.where(any_own, self._moved[last] + self._own[last], 0)
-        place = place + moved
+        if kernels.enabled and users.device.type == "cpu" and kernels.built("item_places"):
+            place = self._by_kernel(place, users)
+        else:
+            keys = users[:, None] * self._span + place
+            passed = torch.searchsorted(self._keys, keys, right=True)  # own items before it, and other users'
+            any_own = passed > self.positives.offsets[users, None]
+            place = place + torch.where(any_own, self._behind[passed - 1], 0)
         return place if self.cdf is None else torch.searchsorted(self.cdf, place, right=True)
+
+    def _by_kernel(self, place: Tensor, users: Tensor) -> Tensor:
+        """Places among all of the catalogue's weight, by searches in the lists of single users."""
+        place, users = place.contiguous(), users.contiguous()
+        found = torch.empty_like(place)
+        tensors = (self._keys, self._behind, self.positives.offsets, users, place, found)
+        given = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
+        given += [ctypes.c_int64(number) for number in (place.shape[1], self._span)]
+        function = kernels.library("item_places").places_among_all
+        kernels.over_rows(len(users), lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)))
+        return found
 
 
 class UnlabelledPairs:

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_zoo.data.sample import Negatives, popularity
 from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
+from recsys_zoo.nn import kernels
+from recsys_zoo.tasks.negatives import Negatives, popularity
 
 USERS, ITEMS = 4, 6
 pairs = st.sets(st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)), max_size=15)
@@ -23,8 +24,12 @@ def lists(values) -> ItemLists:
 
 
 def every_place(negatives: Negatives, user: int) -> list[int]:
-    places = torch.arange(int(negatives.left[user]))[None]
-    return negatives.at(places, torch.tensor([user]))[0].tolist()
+    """By torch, and by the kernel where it can be had."""
+    places, found = torch.arange(int(negatives.left[user]))[None], []
+    for kernels.enabled in (False, not kernels.missing("item_places")):
+        found.append(negatives.at(places, torch.tensor([user]))[0].tolist())
+    assert found[0] == found[1]
+    return found[0]
 
 
 @given(pairs)
