@@ -15,7 +15,7 @@ from ..config import Search
 from ..itemlists import ItemLists
 from ..losses import ranking
 from ..nn.embedding import Embedding, EmbeddingConfig
-from ..nn.pairs import pair_scores
+from ..nn.pairs import chosen_products, pair_scores
 from ..nn.products import Products
 from ..schema import FIRST, Schema
 from .base import ModelConfig, RankingModel
@@ -133,7 +133,7 @@ class VectorModel(RankingModel):
         if items.shape[1] * GATHER_COST < self.num_items:
             return torch.einsum("bd,bnd->bn", users, self.compared(self.item_rows(items)))
         table = self.item_table.matrix(self.schema.item)[FIRST:]
-        return (users @ self.compared(table).t()).gather(1, items)
+        return chosen_products(users, self.compared(table), items)
 
     def compared(self, vectors: Tensor) -> Tensor:
         """Vectors [..., D] whose inner products are the scores."""

@@ -6,9 +6,12 @@ import ctypes
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import kernels
+
+_FEW = 10  # a gathered row costs as much as so many entries of a dense product
 
 
 def pair_scores(user: Tensor, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,3 +49,44 @@ def _run(name: str, tensors: tuple[Tensor, ...]) -> None:
     given = [ctypes.c_void_p(t.data_ptr()) for t in tensors] + [ctypes.c_int64(n) for n in (count, width)]
     function = getattr(kernels.library("pair_scores"), name)
     kernels.over_rows(rows, lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)))
+
+
+def chosen_products(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
+    """users [B, D], table [I, D], items [B, N] -> <user, row> of each user's items, [B, N].
+
+    By the product with the whole table, of B x I numbers. On a CPU the gradients are made of the entries that
+    are not 0 alone where these are few, as with a margin that most negatives keep. No second derivatives.
+    """
+    if torch.is_autocast_enabled(users.device.type) or torch.compiler.is_compiling():
+        return (users @ table.t()).gather(1, items)
+    return _ChosenProducts.apply(users, table, items)
+
+
+class _ChosenProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, table: Tensor, items: Tensor) -> Tensor:
+        ctx.save_for_backward(users, table, items)
+        return (users @ table.t()).gather(1, items)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        users, table, items = ctx.saved_tensors
+        if grad.device.type == "cpu":  # elsewhere the count would have to be waited for
+            row, column = grad.nonzero(as_tuple=True)
+            if len(row) * _FEW < len(users) * len(table):
+                return *_of_entries(users, table, row, items[row, column], grad[row, column]), None
+        whole = grad.new_zeros(len(users), len(table)).scatter_add_(1, items, grad)
+        return whole @ table, whole.t() @ users, None
+
+
+def _of_entries(
+    users: Tensor, table: Tensor, row: Tensor, item: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients by entries in the order of their rows: of users [B, D] and table [I, D]."""
+    starts = torch.searchsorted(row, torch.arange(len(users)))
+    to_users = F.embedding_bag(item, table, starts, mode="sum", per_sample_weights=value)
+    item, order = torch.sort(item, stable=True)
+    some, counts = torch.unique_consecutive(item, return_counts=True)
+    sums = F.embedding_bag(row[order], users, counts.cumsum(0) - counts, mode="sum",
+                           per_sample_weights=value[order])
+    return to_users, torch.zeros_like(table).index_copy_(0, some, sums)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recsys_zoo.nn import kernels
-from recsys_zoo.nn.pairs import pair_scores
+from recsys_zoo.nn.pairs import chosen_products, pair_scores
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -37,3 +37,26 @@ def test_under_autocast_and_in_double_precision_torch_does_it(monkeypatch):
         assert pair_scores(*given)[1].dtype == torch.bfloat16
     assert pair_scores(*(x.double() for x in given))[0].dtype == torch.float64
     assert not kernels.called
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
+def test_chosen_products_have_the_gradients_of_torch(share):
+    """Few, none and all entries with a gradient; items come twice in a row, and users may have none."""
+    users, table = (torch.randn(rows, 6, dtype=torch.float64, requires_grad=True) for rows in (9, 40))
+    items = torch.randint(40, (9, 25))
+    weight = torch.randn(9, 25, dtype=torch.float64) * (torch.rand(9, 25) < share)
+    plain = (users @ table.t()).gather(1, items)
+    expected = torch.autograd.grad((plain * weight).sum(), (users, table))
+    found = chosen_products(users, table, items)
+    assert torch.equal(found, plain)
+    gradients = torch.autograd.grad((found * weight).sum(), (users, table))
+    for gradient, right in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=1e-12, atol=1e-12)
+
+
+def test_few_entries_make_no_matrix_of_all(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "scatter_add_", None)
+    users, table = torch.randn(4, 3, requires_grad=True), torch.randn(50, 3)
+    scores = chosen_products(users, table, torch.tensor([[1, 2], [3, 4], [5, 6], [7, 7]]))
+    scores[1, 0].backward()
+    torch.testing.assert_close(users.grad[1], table[3])

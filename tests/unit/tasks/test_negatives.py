@@ -26,7 +26,8 @@ def lists(values) -> ItemLists:
 def every_place(negatives: Negatives, user: int) -> list[int]:
     """By torch, and by the kernel where it can be had."""
     places, found = torch.arange(int(negatives.left[user]))[None], []
-    for kernels.enabled in (False, not kernels.missing("item_places")):
+    for enabled in (False, not kernels.missing("item_places")):
+        kernels.enabled = enabled
         found.append(negatives.at(places, torch.tensor([user]))[0].tolist())
     assert found[0] == found[1]
     return found[0]
