@@ -33,44 +33,57 @@ class _PairScores(torch.autograd.Function):
         given = tuple(x.contiguous() for x in (user, pos, neg))
         ctx.save_for_backward(*given)
         good, bad = user.new_empty(len(user)), user.new_empty(neg.shape[:2])
-        _run("pair_scores", (*given, good, bad))
+        _run("pair_scores", "pair_scores", len(neg), (*given, good, bad), *neg.shape[1:])
         return good, bad
 
     @staticmethod
     def backward(ctx: Any, good: Tensor, bad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = tuple(torch.empty_like(x) for x in ctx.saved_tensors)
-        _run("pair_gradients", (*ctx.saved_tensors, good.contiguous(), bad.contiguous(), *found))
+        neg, given = ctx.saved_tensors[2], (*ctx.saved_tensors, good.contiguous(), bad.contiguous())
+        _run("pair_scores", "pair_gradients", len(neg), (*given, *found), *neg.shape[1:])
         return found
 
 
-def _run(name: str, tensors: tuple[Tensor, ...]) -> None:
-    """A function of the kernel over rows; the first tensors are user, pos and neg."""
-    rows, count, width = tensors[2].shape
-    given = [ctypes.c_void_p(t.data_ptr()) for t in tensors] + [ctypes.c_int64(n) for n in (count, width)]
-    function = getattr(kernels.library("pair_scores"), name)
+def _run(kernel: str, name: str, rows: int, tensors: tuple[Tensor, ...], *sizes: int) -> None:
+    """A function of a kernel over rows of its result."""
+    given = [ctypes.c_void_p(t.data_ptr()) for t in tensors] + [ctypes.c_int64(n) for n in sizes]
+    function = getattr(kernels.library(kernel), name)
     kernels.over_rows(rows, lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)))
 
 
 def chosen_products(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
     """users [B, D], table [I, D], items [B, N] -> <user, row> of each user's items, [B, N].
 
-    By the product with the whole table, of B x I numbers. On a CPU the gradients are made of the entries that
-    are not 0 alone where these are few, as with a margin that most negatives keep. No second derivatives.
+    By a kernel where these are on, else by the product with the whole table, of B x I numbers. On a CPU the
+    gradients are made of the entries that are not 0 alone where these are few, as with a margin that most
+    negatives keep. No second derivatives.
     """
     if torch.is_autocast_enabled(users.device.type) or torch.compiler.is_compiling():
         return (users @ table.t()).gather(1, items)
-    return _ChosenProducts.apply(users, table, items)
+    return _ChosenProducts.apply(users.contiguous(), table.contiguous(), items.contiguous())
 
 
 class _ChosenProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, users: Tensor, table: Tensor, items: Tensor) -> Tensor:
         ctx.save_for_backward(users, table, items)
-        return (users @ table.t()).gather(1, items)
+        ctx.by_kernel = all(kernels.takes(x) for x in (users, table)) and kernels.built("chosen_products")
+        if not ctx.by_kernel:
+            return (users @ table.t()).gather(1, items)
+        scores, sizes = users.new_empty(items.shape), (items.shape[1], users.shape[1])
+        _run("chosen_products", "chosen_products", len(users), (users, table, items, scores), *sizes)
+        return scores
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         users, table, items = ctx.saved_tensors
+        if ctx.by_kernel:
+            (rows, count), width, grad = items.shape, users.shape[1], grad.contiguous()
+            to_users, to_table = torch.zeros_like(users), torch.zeros_like(table)
+            given, others = (table, items, grad, to_users), (users, items, grad, to_table)
+            _run("chosen_products", "gradients_of_users", rows, given, count, width)
+            _run("chosen_products", "gradients_of_table", len(table), others, rows, count, width)
+            return to_users, to_table, None
         if grad.device.type == "cpu":  # elsewhere the count would have to be waited for
             row, column = grad.nonzero(as_tuple=True)
             if len(row) * _FEW < len(users) * len(table):

@@ -1,28 +1,7 @@
 // Inner products of a user's vector with a positive item's and some negative items', and their gradients.
 #include <cstdint>
-#include <cstring>
 
-#include "vectors.h"
-
-namespace {
-
-inline Floats load(const float* from) {
-    Floats x;
-    std::memcpy(&x, from, sizeof x);
-    return x;
-}
-
-inline float product(const float* x, const float* y, int64_t width) {
-    Floats sums{};
-    int64_t k = 0;
-    for (; k + LANES <= width; k += LANES) sums += load(x + k) * load(y + k);
-    float sum = 0;
-    for (int lane = 0; lane < LANES; ++lane) sum += sums[lane];
-    for (; k < width; ++k) sum += x[k] * y[k];
-    return sum;
-}
-
-}  // namespace
+#include "dot.h"
 
 // user, pos [B, width], neg [B, count, width] -> good [B], bad [B, count]; rows first..last - 1.
 extern "C" void pair_scores(const float* user, const float* pos, const float* neg, float* good, float* bad,

@@ -39,6 +39,23 @@ def test_under_autocast_and_in_double_precision_torch_does_it(monkeypatch):
     assert not kernels.called
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("rows", "size", "negatives", "width"),
+                         [(1, 1, 1, 1), (9, 40, 25, 37), (300, 280, 3, 16)])
+def test_chosen_products_and_gradients_are_sums_of_products(way, rows, size, negatives, width, threads):
+    """Whole numbers, whose sums are exact; a strided tensor among them, some gradients are 0."""
+    torch.set_num_threads(threads)
+    whole = lambda *shape: torch.randint(-5, 6, shape).float()  # noqa: E731
+    users, table = whole(rows, width).requires_grad_(), whole(width, size).t().requires_grad_()
+    items, weight = torch.randint(size, (rows, negatives)), whole(rows, negatives)
+    scores = chosen_products(users, table, items)
+    plain = (users.double() @ table.double().t()).gather(1, items)
+    assert torch.equal(scores.double(), plain)
+    expected = torch.autograd.grad(plain, (users, table), weight.double())
+    for gradient, right in zip(torch.autograd.grad(scores, (users, table), weight), expected, strict=True):
+        assert torch.equal(gradient, right)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
 def test_chosen_products_have_the_gradients_of_torch(share):
     """Few, none and all entries with a gradient; items come twice in a row, and users may have none."""
