@@ -15,7 +15,7 @@ from ..config import Search
 from ..itemlists import ItemLists
 from ..losses import ranking
 from ..nn.embedding import Embedding, EmbeddingConfig
-from ..nn.pairs import chosen_products, pair_scores
+from ..nn.pairs import chosen_distances, chosen_products, pair_scores, takes_rows
 from ..nn.products import Products
 from ..schema import FIRST, Schema
 from .base import ModelConfig, RankingModel
@@ -124,6 +124,18 @@ class VectorModel(RankingModel):
     def of_pairs(self, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors of user [B, D], positive [B, D] and negatives [B, N, D]."""
         return self.user_rows(pairs.user), self.item_rows(pairs.pos), self.item_rows(pairs.neg)
+
+    def distances(self, users: Tensor, items: Tensor) -> Tensor:
+        """Squared distances of vectors [B, D] from some items [B, N] of each: [B, N].
+
+        The kernel reads each of the items' rows from one place, so that there are no B x N x D numbers.
+        """
+        if not takes_rows(users):
+            return (users[:, None] - self.item_rows(items)).square().sum(2)
+        among = torch.zeros(self.num_items, dtype=torch.bool)
+        among[items] = True
+        rows = self.item_rows(among.nonzero().squeeze(1))
+        return chosen_distances(users, rows, (among.cumsum(0) - 1)[items])
 
     def similarities(self, users: Tensor, items: Tensor) -> Tensor:
         """Inner products of vectors [B, D], as they are compared, with some items [B, N] of each: [B, N].

@@ -60,30 +60,50 @@ def chosen_products(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
     """
     if torch.is_autocast_enabled(users.device.type) or torch.compiler.is_compiling():
         return (users @ table.t()).gather(1, items)
-    return _ChosenProducts.apply(users.contiguous(), table.contiguous(), items.contiguous())
+    if takes_rows(users):
+        return _ChosenRows.apply(users.contiguous(), table.contiguous(), items.contiguous(), False)
+    return _ChosenProducts.apply(users, table, items)
+
+
+def chosen_distances(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
+    """The same of squared distances, by the kernel alone, and so where `takes_rows(users)`."""
+    return _ChosenRows.apply(users.contiguous(), table.contiguous(), items.contiguous(), True)
+
+
+def takes_rows(users: Tensor) -> bool:
+    """Whether the kernel of chosen rows can be had."""
+    plain = torch.is_autocast_enabled(users.device.type) or torch.compiler.is_compiling()
+    return not plain and kernels.takes(users) and kernels.built("chosen_rows")
+
+
+class _ChosenRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, table: Tensor, items: Tensor, apart: bool) -> Tensor:
+        ctx.save_for_backward(users, table, items)
+        ctx.sizes = (items.shape[1], users.shape[1], int(apart))
+        scores = users.new_empty(items.shape)
+        _run("chosen_rows", "chosen_rows", len(users), (users, table, items, scores), *ctx.sizes)
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        users, table, items = ctx.saved_tensors
+        given, rows = (users, table, items, grad.contiguous()), len(users)
+        to_users, to_table = torch.zeros_like(users), torch.zeros_like(table)
+        _run("chosen_rows", "gradients_of_users", rows, (*given, to_users), *ctx.sizes)
+        _run("chosen_rows", "gradients_of_table", len(table), (*given, to_table), rows, *ctx.sizes)
+        return to_users, to_table, None, None
 
 
 class _ChosenProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, users: Tensor, table: Tensor, items: Tensor) -> Tensor:
         ctx.save_for_backward(users, table, items)
-        ctx.by_kernel = all(kernels.takes(x) for x in (users, table)) and kernels.built("chosen_products")
-        if not ctx.by_kernel:
-            return (users @ table.t()).gather(1, items)
-        scores, sizes = users.new_empty(items.shape), (items.shape[1], users.shape[1])
-        _run("chosen_products", "chosen_products", len(users), (users, table, items, scores), *sizes)
-        return scores
+        return (users @ table.t()).gather(1, items)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         users, table, items = ctx.saved_tensors
-        if ctx.by_kernel:
-            (rows, count), width, grad = items.shape, users.shape[1], grad.contiguous()
-            to_users, to_table = torch.zeros_like(users), torch.zeros_like(table)
-            given, others = (table, items, grad, to_users), (users, items, grad, to_table)
-            _run("chosen_products", "gradients_of_users", rows, given, count, width)
-            _run("chosen_products", "gradients_of_table", len(table), others, rows, count, width)
-            return to_users, to_table, None
         if grad.device.type == "cpu":  # elsewhere the count would have to be waited for
             row, column = grad.nonzero(as_tuple=True)
             if len(row) * _FEW < len(users) * len(table):

@@ -133,9 +133,9 @@ class CML(VectorModel):
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
         """The weighted hinge summed over the batch, the covariance term of all vectors, and that of the
         features, which counts 1 + 1/I times: once for the items, a share for the perceptron."""
-        user, pos, neg = self.of_pairs(pairs)
+        user, pos = self.user_rows(pairs.user), self.item_rows(pairs.pos)
         good = (user - pos).square().sum(1)
-        bad = (user[:, None] - neg).square().sum(2)
+        bad = self.distances(user, pairs.neg)
         warp = ranking.warp if self.cfg.hinge == "closest" else ranking.warp_of_all
         terms = {"warp": warp(good, bad, self.cfg.margin, self.num_items)}
         if self.cfg.covariance:

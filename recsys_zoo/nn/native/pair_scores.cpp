@@ -1,7 +1,7 @@
 // Inner products of a user's vector with a positive item's and some negative items', and their gradients.
 #include <cstdint>
 
-#include "dot.h"
+#include "rows.h"
 
 // user, pos [B, width], neg [B, count, width] -> good [B], bad [B, count]; rows first..last - 1.
 extern "C" void pair_scores(const float* user, const float* pos, const float* neg, float* good, float* bad,

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from recsys_zoo.nn import kernels
-from recsys_zoo.nn.pairs import chosen_products, pair_scores
+from recsys_zoo.nn.pairs import chosen_distances, chosen_products, pair_scores
+from tests.unit.nn.conftest import WAYS
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -39,17 +40,21 @@ def test_under_autocast_and_in_double_precision_torch_does_it(monkeypatch):
     assert not kernels.called
 
 
+@pytest.mark.parametrize("way", WAYS[:1], indirect=True)
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("rows", "size", "negatives", "width"),
                          [(1, 1, 1, 1), (9, 40, 25, 37), (300, 280, 3, 16)])
-def test_chosen_products_and_gradients_are_sums_of_products(way, rows, size, negatives, width, threads):
+def test_scores_of_chosen_rows_and_gradients_are_sums(way, rows, size, negatives, width, threads, apart):
     """Whole numbers, whose sums are exact; a strided tensor among them, some gradients are 0."""
     torch.set_num_threads(threads)
     whole = lambda *shape: torch.randint(-5, 6, shape).float()  # noqa: E731
     users, table = whole(rows, width).requires_grad_(), whole(width, size).t().requires_grad_()
     items, weight = torch.randint(size, (rows, negatives)), whole(rows, negatives)
-    scores = chosen_products(users, table, items)
+    scores = (chosen_distances if apart else chosen_products)(users, table, items)
     plain = (users.double() @ table.double().t()).gather(1, items)
+    if apart:
+        plain = ((users.double()[:, None] - table.double()) ** 2).sum(2).gather(1, items)
     assert torch.equal(scores.double(), plain)
     expected = torch.autograd.grad(plain, (users, table), weight.double())
     for gradient, right in zip(torch.autograd.grad(scores, (users, table), weight), expected, strict=True):
