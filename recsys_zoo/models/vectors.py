@@ -132,10 +132,16 @@ class VectorModel(RankingModel):
         """
         if not takes_rows(users):
             return (users[:, None] - self.item_rows(items)).square().sum(2)
+        return chosen_distances(users, *self.distinct_rows(items))
+
+    def distinct_rows(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [n, D] of the items' table for the different ones of some items, and the place of each there.
+
+        On a CPU: elsewhere their number would have to be waited for.
+        """
         among = torch.zeros(self.num_items, dtype=torch.bool)
         among[items] = True
-        rows = self.item_rows(among.nonzero().squeeze(1))
-        return chosen_distances(users, rows, (among.cumsum(0) - 1)[items])
+        return self.item_rows(among.nonzero().squeeze(1)), (among.cumsum(0) - 1)[items]
 
     def similarities(self, users: Tensor, items: Tensor) -> Tensor:
         """Inner products of vectors [B, D], as they are compared, with some items [B, N] of each: [B, N].
@@ -182,7 +188,11 @@ class VectorModel(RankingModel):
         if cfg.loss == "in_batch_softmax":
             scores = user @ pos.t() / cfg.temperature
             return ranking.in_batch_softmax(scores, pairs.pos, self.log_q[pairs.pos])
-        good, bad = pair_scores(user, pos, neg)
+        return self.loss_of_scores(*pair_scores(user, pos, neg))
+
+    def loss_of_scores(self, good: Tensor, bad: Tensor) -> Tensor:
+        """The loss of a batch by the scores of positives [B] and negatives [B, N]."""
+        cfg = self.cfg
         if cfg.loss == "cosine_contrastive":
             return ranking.cosine_contrastive(good, bad, cfg.margin, cfg.negative_weight)
         if cfg.loss == "sampled_softmax":

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
+from ...batch import Pairs
 from ...card import Card, Published
+from ...nn.pairs import chosen_products, takes_rows
 from ...registry import register
 from ..vectors import VectorModel
 
+MANY = 8  # negatives a pair, from which on their vectors are not copied
 _COSINE = {"similarity": "cosine", "l2": 0.0}
 
 
@@ -59,3 +65,19 @@ class MF(VectorModel):
         "in_batch": {**_COSINE, "loss": "in_batch_softmax", "negatives": 0, "temperature": 0.1},
         "directau": {**_COSINE, "loss": "alignment_uniformity", "negatives": 0},
     }
+
+    def losses(self, pairs: Pairs) -> dict[str, Tensor]:
+        """As every model of vectors; many negatives are read from one place each, if by the kernel."""
+        if pairs.neg.shape[1] < MANY or not takes_rows(next(self.parameters())):
+            return super().losses(pairs)
+        user, pos = self.user_rows(pairs.user), self.item_rows(pairs.pos)
+        rows, places = self.distinct_rows(pairs.neg)
+        compared = self.compared(user)
+        good = (compared * self.compared(pos)).sum(1)
+        bad = chosen_products(compared, self.compared(rows), places)
+        terms = {self.cfg.loss: self.loss_of_scores(good, bad)}
+        if self.cfg.l2:
+            counts = torch.bincount(places.flatten(), minlength=len(rows))
+            squares = user.square().sum() + pos.square().sum() + (counts * rows.square().sum(1)).sum()
+            terms["l2"] = self.cfg.l2 / 2 * squares / len(pairs)
+        return terms

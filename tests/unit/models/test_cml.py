@@ -11,10 +11,8 @@ from recsys_zoo import create
 from recsys_zoo.batch import Pairs
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models.retrieval.cml import CML
-from recsys_zoo.nn import kernels
 from recsys_zoo.tasks.ranking import RankingTask
 from recsys_zoo.train.config import TrainConfig
-from recsys_zoo.train.optim import Optimizer
 from recsys_zoo.train.trainer import Trainer
 from tests import toys
 from tests.unit.tasks.test_ranking import data
@@ -43,31 +41,6 @@ def test_hand_examples(margin, expected):
 def test_the_paper_sums_the_hinge_over_the_negatives():
     loss = made(margin=1.0, hinge="sum").losses(PAIR)["warp"]
     assert float(loss.detach()) == pytest.approx((1.16 + 0.25) * math.log(11), rel=1e-5)
-
-
-@pytest.mark.parametrize("table_update", ["autograd", "exact", "rows"])
-def test_a_step_by_the_kernel_is_that_of_torch(monkeypatch, table_update):
-    """Losses, and what a step moves, in every mode of the tables."""
-    if kernels.missing("chosen_rows"):
-        pytest.skip("no C++ compiler")
-    user, pos = torch.tensor([0, 1, 1]), torch.tensor([1, 4, 0])
-    pairs = Pairs(user, pos, torch.randint(6, (3, 5)), torch.ones(3))
-    found = []
-    for enabled in (False, True):
-        monkeypatch.setattr(kernels, "enabled", enabled)
-        monkeypatch.setattr(kernels, "called", False)
-        torch.manual_seed(1)
-        model = create("cml", toys.ranking(2, 6), embedding={"dim": 5}, seed=1)
-        optimizer = Optimizer(model, TrainConfig(table_update=table_update, table_l2=0.01), lr=0.05)
-        optimizer.begin()
-        loss = model.losses(pairs)["warp"]
-        loss.backward()
-        assert kernels.called == enabled
-        optimizer.step()
-        optimizer.release()
-        found.append((loss.detach(), *model.vectors()))
-    for mine, right in zip(*found, strict=True):
-        torch.testing.assert_close(mine, right, rtol=1e-5, atol=1e-6)
 
 
 def test_covariance_by_hand():
