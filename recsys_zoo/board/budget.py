@@ -83,8 +83,35 @@ def _best_so_far(values: Sequence[float], lower_is_better: bool) -> Iterator[tup
             yield place, best
 
 
-def picture(curves: Sequence[Curve], title: str) -> str:
-    """All curves that have a point as one SVG picture; InputError where there is none, or two metrics."""
+@dataclass(frozen=True)
+class Epochs(Curve):
+    """The validation metric of one training, epoch by epoch, from the first on."""
+
+    def points(self) -> list[tuple[int, float]]:
+        """(epoch, metric)."""
+        return list(enumerate(self.values, start=1))
+
+    @property
+    def kind(self) -> str:
+        """How long it is."""
+        return f"{len(self.values)} epochs"
+
+    @property
+    def own(self) -> float:
+        """None."""
+        return math.nan
+
+
+def picture(
+    curves: Sequence[Curve],
+    title: str,
+    below: str = "trials beside the recipe's own setting (at 0)",
+    of: str = "validation",
+) -> str:
+    """All curves that have a point as one SVG picture; InputError where there is none, or two metrics.
+
+    below: what the horizontal axis counts; of: where the metric was taken.
+    """
     drawn = [(curve, points) for curve in curves if (points := curve.points())]
     if not drawn:
         raise InputError("no trial has come to a validation metric, so there is no curve to draw")
@@ -100,9 +127,9 @@ def picture(curves: Sequence[Curve], title: str) -> str:
         f'aria-label="{escape(title)}">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
         f'<text x="{_LEFT}" y="22" font-size="14" font-weight="600">{escape(title)}</text>',
-        f'<text x="{_LEFT}" y="40" fill="#444">validation {name}{"; lower parts are cut off" * cut}</text>',
+        f'<text x="{_LEFT}" y="40" fill="#444">{escape(of)} {name}{"; lower parts are cut off" * cut}</text>',
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 12}" text-anchor="middle" fill="#444">'
-        "trials beside the recipe's own setting (at 0)</text>",
+        f"{escape(below)}</text>",
         *_grid(axis, last),
     ]
     for place, ((curve, points), label) in enumerate(zip(drawn, ends, strict=True)):

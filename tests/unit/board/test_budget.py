@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_zoo.board.budget import Curve, expected_best, picture
+from recsys_zoo.board.budget import Curve, Epochs, expected_best, picture
 from recsys_zoo.errors import InputError
 
 NAN = math.nan
@@ -89,3 +89,10 @@ def test_what_cannot_be_drawn_is_said():
         picture([Curve("lr", [NAN], "auc", "tpe")], "t")
     with pytest.raises(InputError, match=r"\['auc', 'gauc'\] cannot stand in one picture"):
         picture([Curve("lr", [0.5], m, "tpe") for m in ("auc", "gauc")], "t")
+
+
+def test_a_training_is_drawn_epoch_by_epoch():
+    curve = Epochs("lightgcn", [0.1, 0.3, 0.2], "recall@20", "")
+    assert curve.points() == [(1, 0.1), (2, 0.3), (3, 0.2)]
+    text = picture([curve], "t", "epochs", "test")
+    assert ">test recall@20<" in text and ">epochs<" in text and "0.20000 (3 epochs)" in text
