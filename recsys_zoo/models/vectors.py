@@ -16,7 +16,7 @@ from ..itemlists import ItemLists
 from ..losses import ranking
 from ..nn.embedding import Embedding, EmbeddingConfig
 from ..nn.pairs import chosen_distances, chosen_products, pair_scores, takes_rows
-from ..nn.products import Products
+from ..nn.products import Distances, Products
 from ..schema import FIRST, Schema
 from .base import ModelConfig, RankingModel
 
@@ -45,6 +45,10 @@ class Placed(NamedTuple):
     users: Tensor
     items: Tensor
     metric: Metric
+
+    def scorer(self) -> Products:
+        """users [B] -> scores [B, I]."""
+        return (Distances if self.metric == "l2" else Products)(self.users, self.items)
 
 
 class VectorConfig(ModelConfig):
@@ -215,12 +219,4 @@ class VectorModel(RankingModel):
     @torch.no_grad()
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> scores [B, I] by the weights as they are now."""
-        placed = self.placed()
-        return Products(placed.users, placed.items)
-
-
-def nearness(placed: Placed) -> Callable[[Tensor], Tensor]:
-    """users [B] -> minus the squared distances [B, I] of these vectors."""
-    users, items, _ = placed
-    turned, squares = 2 * items.t().contiguous(), items.square().sum(1)
-    return lambda index: users[index] @ turned - squares - users[index].square().sum(1, keepdim=True)
+        return self.placed().scorer()

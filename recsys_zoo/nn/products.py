@@ -46,6 +46,20 @@ class Products:
         return _by_kernel(chosen, self.items, longest_item, seen.rows(users), wanted.rows(users))
 
 
+class Distances(Products):
+    """users [B] -> minus the squared distances [B, I] of vectors of users [U, D] and items [I, D].
+
+    Places are those of inner products of vectors that are one number longer: |u|^2 is the same for all items.
+    """
+
+    def __init__(self, users: Tensor, items: Tensor) -> None:
+        squares = items.square().sum(1, keepdim=True)
+        super().__init__(F.pad(users, (0, 1), value=1.0), torch.cat([2 * items, -squares], 1))
+
+    def __call__(self, index: Tensor) -> Tensor:
+        return super().__call__(index) - self.users[index, :-1].square().sum(1, keepdim=True)
+
+
 @functools.cache
 def _has_kernel() -> bool:
     return not kernels.missing("product_ranks")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -20,7 +19,7 @@ from ...nn.mlp import MLP, Width
 from ...registry import register
 from ...schema import FIRST, Schema
 from ..base import ModelConfig
-from ..vectors import Placed, VectorConfig, VectorModel, nearness
+from ..vectors import Placed, VectorConfig, VectorModel
 
 
 class CMLConfig(ContentConfig, ModelConfig):
@@ -167,8 +166,3 @@ class CML(VectorModel):
     def placed(self) -> Placed:
         """The vectors, compared by their distance."""
         return Placed(*self.vectors(), "l2")
-
-    @torch.no_grad()
-    def scoring(self) -> Callable[[Tensor], Tensor]:
-        """users [B] -> minus the squared distances [B, I]."""
-        return nearness(self.placed())

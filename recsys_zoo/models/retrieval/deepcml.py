@@ -20,7 +20,7 @@ from ...nn.sparse import HeldLists
 from ...registry import register
 from ...schema import Schema
 from ..towers import AT_ONCE, TowerConfig, Towers, UsersOfBatch, in_ball, sums_of
-from ..vectors import Placed, nearness
+from ..vectors import Placed
 
 
 class DeepCMLConfig(TowerConfig):
@@ -183,7 +183,7 @@ class DeepCML(Towers):
     @torch.no_grad()
     def scoring(self) -> Callable[[Tensor], Tensor]:
         """users [B] -> minus the squared distances [B, I]."""
-        return nearness(self.placed())
+        return self.placed().scorer()
 
     @torch.no_grad()
     def logits(self) -> Callable[[Tensor], Tensor]:

@@ -9,7 +9,7 @@ import torch
 from recsys_zoo.evaluation.full_rank import NotFinite, full_ranking
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.nn import kernels, products
-from recsys_zoo.nn.products import Products
+from recsys_zoo.nn.products import Distances, Products
 
 pytestmark = pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler")
 
@@ -113,3 +113,12 @@ def test_other_types_are_not_counted_here():
     seen, wanted = two_lists(9, 20)
     vectors = torch.ones(9, 4).double(), torch.ones(20, 4).double()
     assert Products(*vectors).places(torch.arange(9), seen, wanted) is None
+
+
+def test_distances_and_their_places_are_exact_where_numbers_are():
+    users, items = (torch.randint(-3, 4, (count, 5)).float() for count in (90, 70))
+    score, (seen, wanted) = Distances(users, items), two_lists(90, 70, 1)
+    exact = -(users[:, None] - items).square().sum(2)
+    assert torch.equal(score(torch.arange(90)), exact)
+    above, tied = score.places(torch.arange(90), seen, wanted)
+    assert list(zip(above.tolist(), tied.tolist(), strict=True)) == naive(exact, seen, wanted)
