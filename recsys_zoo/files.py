@@ -56,8 +56,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(name, "wb") as file:  # by its name, which libraries want that write files themselves
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -3,19 +3,23 @@ unpickled."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from ..config import json_digest
 from ..errors import InputError
-from ..files import restore, sha256_file, whole_folder, write_whole
+from ..files import restore, sha256_file, whole_file, whole_folder, write_whole
 from ..itemlists import ItemLists
 from ..models.base import Model
 
@@ -24,10 +28,29 @@ SEEN = "seen.safetensors"
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Write a safetensors file whole; returns its SHA-256."""
-    content = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
-    write_whole(path, content)
+    """Write a safetensors file whole; returns its SHA-256. Tensors are written from where they lie."""
+    held: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        here = tensor.detach().cpu().contiguous()
+        place = here.untyped_storage().data_ptr()
+        held[name] = here.clone() if place in places else here  # the format knows no shared memory
+        places.add(place)
+    with whole_file(path) as file, _system_errors():
+        save_file(held, file.name)
     return sha256_file(path)
+
+
+@contextlib.contextmanager
+def _system_errors() -> Iterator[None]:
+    """What the system told safetensors, as an OSError again."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
 
 
 def load_tensors(path: Path, digest: str) -> dict[str, Tensor]:

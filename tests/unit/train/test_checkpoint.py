@@ -6,10 +6,19 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
 
 from recsys_zoo.errors import InputError
 from recsys_zoo.predictor import load
-from recsys_zoo.train.checkpoint import load_weights, read_config, save_checkpoint
+from recsys_zoo.train import checkpoint
+from recsys_zoo.train.checkpoint import (
+    load_tensors,
+    load_weights,
+    read_config,
+    save_checkpoint,
+    save_tensors,
+)
 from recsys_zoo.zoo import create
 
 from . import toys
@@ -32,6 +41,33 @@ def test_round_trip(saved):
     assert torch.equal(torch.from_numpy(predictor.predict_inputs(x, batch_size=5)), expected)
     assert predictor.config["label"] == "y"
     assert json.loads((folder / "card.json").read_text())["name"] == "LR"
+
+
+def test_tensors_are_written_from_where_they_lie(tmp_path, monkeypatch):
+    """Without a copy, which a matrix of all items has no memory for; the bytes are those of the library."""
+    tensors = {"b": torch.randn(9, 4), "a": torch.arange(5), "none": torch.zeros(0, 3)}
+    expected = save(tensors)
+    monkeypatch.setattr(torch.Tensor, "clone", None)
+    save_tensors(tmp_path / "x", tensors)
+    assert (tmp_path / "x").read_bytes() == expected
+
+
+def test_views_of_one_memory_are_written_apart(tmp_path):
+    whole = torch.randn(9, 4)
+    views = {"whole": whole, "part": whole[3:7], "turned": whole.t(), "again": whole}
+    found = load_tensors(tmp_path / "x", save_tensors(tmp_path / "x", views))
+    for name, view in views.items():
+        assert torch.equal(found[name], view)
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(InputError, match="x: cannot write: No space left on device"):
+        save_tensors(tmp_path / "x", {"a": torch.ones(3)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_in_the_folder_is_a_pickle(saved):
