@@ -6,12 +6,9 @@ import ctypes
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import kernels
-
-_FEW = 10  # a gathered row costs as much as so many entries of a dense product
 
 
 def pair_scores(user: Tensor, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,8 +18,7 @@ def pair_scores(user: Tensor, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]
     second derivatives.
     """
     alike = all(kernels.takes(x) for x in (user, pos, neg))
-    plain = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    if alike and not plain and kernels.built("pair_scores"):
+    if alike and not _watched() and kernels.built("pair_scores"):
         return _PairScores.apply(user, pos, neg)
     return (user * pos).sum(1), torch.einsum("bd,bnd->bn", user, neg)
 
@@ -54,15 +50,12 @@ def _run(kernel: str, name: str, rows: int, tensors: tuple[Tensor, ...], *sizes:
 def chosen_products(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
     """users [B, D], table [I, D], items [B, N] -> <user, row> of each user's items, [B, N].
 
-    By a kernel where these are on, else by the product with the whole table, of B x I numbers. On a CPU the
-    gradients are made of the entries that are not 0 alone where these are few, as with a margin that most
-    negatives keep. No second derivatives.
+    By a kernel where these are on, which passes over gradients that are 0, as with a margin that most
+    negatives keep, and has no second derivatives; else by the product with the whole table, of B x I numbers.
     """
-    if torch.is_autocast_enabled(users.device.type) or torch.compiler.is_compiling():
-        return (users @ table.t()).gather(1, items)
     if takes_rows(users):
         return _ChosenRows.apply(users.contiguous(), table.contiguous(), items.contiguous(), False)
-    return _ChosenProducts.apply(users, table, items)
+    return (users @ table.t()).gather(1, items)
 
 
 def chosen_distances(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
@@ -72,8 +65,12 @@ def chosen_distances(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
 
 def takes_rows(users: Tensor) -> bool:
     """Whether the kernel of chosen rows can be had."""
-    plain = torch.is_autocast_enabled(users.device.type) or torch.compiler.is_compiling()
-    return not plain and kernels.takes(users) and kernels.built("chosen_rows")
+    return not _watched() and kernels.takes(users) and kernels.built("chosen_rows")
+
+
+def _watched() -> bool:
+    """Whether torch must see every operation."""
+    return torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
 
 
 class _ChosenRows(torch.autograd.Function):
@@ -93,33 +90,3 @@ class _ChosenRows(torch.autograd.Function):
         _run("chosen_rows", "gradients_of_users", rows, (*given, to_users), *ctx.sizes)
         _run("chosen_rows", "gradients_of_table", len(table), (*given, to_table), rows, *ctx.sizes)
         return to_users, to_table, None, None
-
-
-class _ChosenProducts(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, users: Tensor, table: Tensor, items: Tensor) -> Tensor:
-        ctx.save_for_backward(users, table, items)
-        return (users @ table.t()).gather(1, items)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        users, table, items = ctx.saved_tensors
-        if grad.device.type == "cpu":  # elsewhere the count would have to be waited for
-            row, column = grad.nonzero(as_tuple=True)
-            if len(row) * _FEW < len(users) * len(table):
-                return *_of_entries(users, table, row, items[row, column], grad[row, column]), None
-        whole = grad.new_zeros(len(users), len(table)).scatter_add_(1, items, grad)
-        return whole @ table, whole.t() @ users, None
-
-
-def _of_entries(
-    users: Tensor, table: Tensor, row: Tensor, item: Tensor, value: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients by entries in the order of their rows: of users [B, D] and table [I, D]."""
-    starts = torch.searchsorted(row, torch.arange(len(users)))
-    to_users = F.embedding_bag(item, table, starts, mode="sum", per_sample_weights=value)
-    item, order = torch.sort(item, stable=True)
-    some, counts = torch.unique_consecutive(item, return_counts=True)
-    sums = F.embedding_bag(row[order], users, counts.cumsum(0) - counts, mode="sum",
-                           per_sample_weights=value[order])
-    return to_users, torch.zeros_like(table).index_copy_(0, some, sums)

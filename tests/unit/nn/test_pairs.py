@@ -59,26 +59,3 @@ def test_scores_of_chosen_rows_and_gradients_are_sums(way, rows, size, negatives
     expected = torch.autograd.grad(plain, (users, table), weight.double())
     for gradient, right in zip(torch.autograd.grad(scores, (users, table), weight), expected, strict=True):
         assert torch.equal(gradient, right)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
-def test_chosen_products_have_the_gradients_of_torch(share):
-    """Few, none and all entries with a gradient; items come twice in a row, and users may have none."""
-    users, table = (torch.randn(rows, 6, dtype=torch.float64, requires_grad=True) for rows in (9, 40))
-    items = torch.randint(40, (9, 25))
-    weight = torch.randn(9, 25, dtype=torch.float64) * (torch.rand(9, 25) < share)
-    plain = (users @ table.t()).gather(1, items)
-    expected = torch.autograd.grad((plain * weight).sum(), (users, table))
-    found = chosen_products(users, table, items)
-    assert torch.equal(found, plain)
-    gradients = torch.autograd.grad((found * weight).sum(), (users, table))
-    for gradient, right in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(gradient, right, rtol=1e-12, atol=1e-12)
-
-
-def test_few_entries_make_no_matrix_of_all(monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "scatter_add_", None)
-    users, table = torch.randn(4, 3, requires_grad=True), torch.randn(50, 3)
-    scores = chosen_products(users, table, torch.tensor([[1, 2], [3, 4], [5, 6], [7, 7]]))
-    scores[1, 0].backward()
-    torch.testing.assert_close(users.grad[1], table[3])
