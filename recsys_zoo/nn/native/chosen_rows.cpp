@@ -6,11 +6,6 @@
 namespace {
 
 constexpr int64_t AHEAD = 8;  // scores between the fetch of a row and its use
-constexpr int64_t LINE = 16;  // numbers of a cache line
-
-inline void fetch(const float* row, int64_t width) {
-    for (int64_t at = 0; at < width; at += LINE) __builtin_prefetch(row + at);
-}
 
 // `gradient` of the product or distance of x and y, added to that of x.
 inline void add(float* __restrict to, const float* __restrict x, const float* __restrict y, float gradient,
@@ -30,7 +25,7 @@ extern "C" void chosen_rows(const float* users, const float* table, const int64_
     for (int64_t row = first; row < last; ++row) {
         const float* user = users + row * width;
         for (int64_t at = row * count; at < (row + 1) * count; ++at) {
-            if (at + AHEAD < last * count) fetch(table + items[at + AHEAD] * width, width);
+            if (at + AHEAD < last * count) fetch<0>(table + items[at + AHEAD] * width, width);
             const float* item = table + items[at] * width;
             scores[at] = apart ? squared_distance(user, item, width) : product(user, item, width);
         }

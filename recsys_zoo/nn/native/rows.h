@@ -1,4 +1,4 @@
-// Inner products and squared distances of two rows.
+// Rows of numbers: fetched ahead, and the inner products and squared distances of two.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -11,6 +11,14 @@ inline Floats load(const float* from) {
     Floats x;
     std::memcpy(&x, from, sizeof x);
     return x;
+}
+
+constexpr int64_t LINE = 16;  // numbers of a cache line
+
+// Ask for a row that will be read, or written too.
+template <int WRITTEN>
+inline void fetch(const float* row, int64_t width) {
+    for (int64_t at = 0; at < width; at += LINE) __builtin_prefetch(row + at, WRITTEN);
 }
 
 inline float product(const float* x, const float* y, int64_t width) {

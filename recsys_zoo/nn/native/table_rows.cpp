@@ -5,14 +5,11 @@
 #include <cstring>
 #include <vector>
 
+#include "rows.h"
+
 namespace {
 
 constexpr int64_t AHEAD = 4;  // rows between the fetch of one and its use
-constexpr int64_t LINE = 16;  // numbers of a cache line
-
-inline void fetch(const float* row, int64_t width) {
-    for (int64_t at = 0; at < width; at += LINE) __builtin_prefetch(row + at, 1);
-}
 
 }  // namespace
 
@@ -49,7 +46,7 @@ extern "C" void adam_rows(const int64_t* rows, const float* gradients, float* we
                           float rest1, float rest2, float eps, int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
         if (i + AHEAD < last)
-            for (const float* table : {weight, mean, square}) fetch(table + rows[i + AHEAD] * width, width);
+            for (const float* table : {weight, mean, square}) fetch<1>(table + rows[i + AHEAD] * width, width);
         const float* __restrict gradient = gradients + i * width;
         float* __restrict w = weight + rows[i] * width;
         float* __restrict m = mean + rows[i] * width;
