@@ -14,7 +14,7 @@ rank: recall@20 and ndcg@20 of all users by given vectors, from the interactions
 `ranking_metrics_at_k`. All must agree on what they have in common. The first round of each warms up and does
 not count; RecBole's rankings, which take minutes, all count.
 bpr: an epoch of MF by Adam, all rows moving (RecBole; ours exact) or those of the batch (ours rows, another
-algorithm); implicit goes through the pairs one by one with SGD, also another algorithm: no moments, no batch.
+algorithm); by SGD without moments in batches (ours sgd) or pair by pair (implicit).
 lightgcn: an epoch with 2 layers by Adam. RecBole's are some steps of it, scaled: they alone take minutes.
 
 Seconds of the clock depend on who else uses the machine; those of the processor, of all threads, less.
@@ -41,7 +41,8 @@ AGREE = 2e-5  # of means: single precision may turn a pair of neighbours around
 # what -> contender -> how many times faster ours, the first one, is to be
 CELLS: dict[str, dict[str, float | None]] = {
     "rank": {"ours": None, "recbole shipped": 12.0, "recbole large batch": 6.0, "implicit": 1.8},
-    "bpr": {"ours rows": None, "ours exact": None, "recbole shipped": 10.0, "implicit": 1 / 1.5},
+    "bpr": {"ours rows": None, "ours exact": None, "ours sgd": None, "recbole shipped": 10.0,
+            "implicit": 1 / 1.5},
     "lightgcn": {"ours": None, "recbole shipped": 6.0},
 }
 # of an epoch, where a whole one takes long

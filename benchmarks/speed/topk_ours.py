@@ -34,7 +34,8 @@ class Ours:
             labels = torch.ones(pairs.shape[1], 1).numpy()
             splits[name] = Split(schema, pairs.T + FIRST, None, labels)
         self.data = Prepared.in_memory(schema, splits, digest="speed")
-        self.cfg = TrainConfig(batch_size=batch, table_update=way, device="cpu", save_every_s=0)
+        rule = {"table_update": "rows", "optimizer": way} if way == "sgd" else {"table_update": way}
+        self.cfg = TrainConfig(batch_size=batch, device="cpu", save_every_s=0, **rule)
         backend.apply(self.cfg)
         self.task = RankingTask(self.data)
         settings: dict[str, Any] = {"embedding": {"dim": dim}, "seed": 1}

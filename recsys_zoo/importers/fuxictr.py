@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError, unknown_name
 from .fuxicolumns import add_schema
 from .fuximodels import DEFAULTS, MODELS, finish_model
-from .imported import Imported, check, fill_settings, left_out, number, read_yaml
+from .imported import Imported, check, fill_settings, left_out, number, optimizer, read_yaml
 
 _COMMON = {"embedding_dim": 10, "learning_rate": 1e-3, "batch_size": 32, "epochs": 1}
 _TRAIN = {
@@ -61,7 +61,6 @@ _WITHOUT_EFFECT = {
 }
 # Options with the only value that we have too.
 _FIXED: dict[str, tuple[Any, ...]] = {
-    "optimizer": ("adam", "Adam"),
     "loss": ("binary_crossentropy", "binary_cross_entropy", "bce"),
     "shuffle": (True,),
     "task": ("binary_classification",),
@@ -183,6 +182,8 @@ def _recipe(given: dict[str, Any], experiment: str) -> Imported:
             fill_settings(model, renamed.get(key, _SHARED.get(key, "")), value)
         elif key in _TRAIN:
             train[_TRAIN[key]] = value
+        elif key == "optimizer":
+            optimizer(key, value, train, found.differences)
         elif key == "embedding_dim":
             model["embedding"]["dim"] = value
         elif key.endswith("regularizer"):

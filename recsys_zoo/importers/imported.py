@@ -6,11 +6,12 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..config import write_toml
 from ..errors import InputError
 from ..files import write_whole
+from ..train.config import TrainConfig
 
 
 @dataclass
@@ -96,6 +97,15 @@ def number(value: Any, what: str, kind: type[int] | type[float] = float) -> Any:
         raise InputError(f"{what} = {value!r}: is no number") from None
 
 
+def optimizer(key: str, value: Any, train: dict[str, Any], differences: list[str]) -> None:
+    """The rule by which weights move, by its name in torch; one that is not here becomes Adam: it is said."""
+    name = str(value).lower()
+    if name in get_args(TrainConfig.model_fields["optimizer"].annotation):
+        train["optimizer"] = name
+    else:
+        differences.append(f"{left_out(key, value)}; Adam trains here")
+
+
 def left_out(key: str, value: Any) -> str:
     """The line for an option that has no setting here."""
     return f"{key} = {value!r} has no counterpart and is left out: the run is another one"
@@ -110,7 +120,6 @@ def fill_settings(model: dict[str, Any], targets: str, value: Any) -> None:
 def check(found: Imported) -> None:
     """InputError where a translated value is none that our settings take, said before anything is written."""
     from ..data.spec import DataSpec
-    from ..train.config import TrainConfig
     from ..zoo import resolve
 
     where = f"the {found.source} configuration, translated"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError, unknown_name
 from .atomic import HANDLED, add_schema
-from .imported import Imported, check, fill_settings, left_out, number, read_yaml
+from .imported import Imported, check, fill_settings, left_out, number, optimizer, read_yaml
 from .recnets import NETS, Net
 
 # RecBole's own settings of a click model, where a configuration is silent.
@@ -154,13 +154,8 @@ def _clip(asked: Any) -> float:
 
 def _of_training(options: dict[str, Any], train: dict[str, Any]) -> list[str]:
     lines = []
-    learner, clip, steps = (
-        str(options["learner"]).lower(),
-        options.get("clip_grad_norm"),
-        options["eval_step"],
-    )
-    if learner != "adam":
-        lines.append(left_out("learner", options["learner"]) + "; Adam trains here, with L2 in its gradient")
+    clip, steps = options.get("clip_grad_norm"), options["eval_step"]
+    optimizer("learner", options["learner"], train, lines)
     if options["weight_decay"]:
         lines.append(
             "weight_decay becomes table_l2 and net_l2: on all parameters, biases too, as there, but here it "

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import kernels, pages
+
+
+def take_rows(table: Tensor, rows: Tensor) -> Tensor:
+    """Rows [..., D] of a table [R, D] by their numbers [...], without a gradient; by a kernel where it is on.
+
+    Any type whose rows are whole float32 numbers long: they are copied as they are.
+    """
+    bits = table.detach().view(torch.float32)
+    if not (kernels.takes(bits) and kernels.built("table_rows")):
+        return F.embedding(rows, table.detach())
+    rows, width = rows.long().contiguous(), bits.shape[1]
+    taken = torch.empty(*rows.shape, width)
+    given = [ctypes.c_void_p(t.data_ptr()) for t in (bits, rows, taken)]
+    function = kernels.library("table_rows").take_rows
+    kernels.over_rows(rows.numel(), lambda a, b: function(
+        *given, *(ctypes.c_int64(n) for n in (width, a, b))))
+    return taken.view(table.dtype)
+
 
 def record(table: Table, rows: Tensor) -> Tensor:
     """A lookup whose vectors are a leaf of autograd, remembered on the table's tape."""
-    leaf = F.embedding(rows, table.weight).requires_grad_()
+    leaf = take_rows(table.weight, rows).requires_grad_()
     table.tape.append((rows, leaf))
     return leaf
 
@@ -23,7 +44,7 @@ class Table(nn.Module):
 
     def __init__(self, rows: int, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(rows, dim))
+        self.weight = nn.Parameter(pages.zeros(rows, dim))
         self.taped = False
         self.tape: list[tuple[Tensor, Tensor]] = []
         self.lookup = record  # training hides it from torch.compile

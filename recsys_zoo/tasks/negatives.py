@@ -80,8 +80,9 @@ class Negatives:
         """Places among all of the catalogue's weight, by searches in the lists of single users."""
         place, users = place.contiguous(), users.contiguous()
         found = torch.empty_like(place)
-        tensors = (self._keys, self._behind, self.positives.offsets, users, place, found)
-        given = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
+        behind = None if self.cdf is None else self._behind
+        tensors = (self._keys, behind, self.positives.offsets, users, place, found)
+        given = [ctypes.c_void_p(t if t is None else t.data_ptr()) for t in tensors]
         given += [ctypes.c_int64(number) for number in (place.shape[1], self._span)]
         function = kernels.library("item_places").places_among_all
         kernels.over_rows(len(users), lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)))

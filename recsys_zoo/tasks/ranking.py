@@ -20,6 +20,7 @@ from ..evaluation.judged import JudgedRanking, judged_ranking
 from ..itemlists import ItemLists
 from ..losses.propensity import popularity_propensities
 from ..metrics.ranking import evaluate_ranking, snips_dcg
+from ..nn.table import take_rows
 from .base import Evaluation, Loss
 from .negatives import Negatives, UnlabelledPairs
 
@@ -46,38 +47,42 @@ class PairExamples:
 
     def __init__(self, lists: ItemLists, negatives: Negatives | None, count: int) -> None:
         self.negatives, self.count = negatives, count
-        self.user, self.item = lists.pairs()
+        self.pairs = torch.stack(lists.pairs(), 1)  # [P, 2]: one read gives both
 
     def __len__(self) -> int:
-        return len(self.user)
+        return len(self.pairs)
 
     @property
     def mib(self) -> float:
         """Size of the pairs in memory."""
-        return (self.user.nbytes + self.item.nbytes) / 2**20
+        return self.pairs.nbytes / 2**20
 
     @property
     def device(self) -> torch.device:
         """Where the pairs are."""
-        return self.user.device
+        return self.pairs.device
 
     def batch(self, rows: Tensor) -> Pairs:
         """The pairs of these numbers [B]."""
-        user = self.user[rows]
+        user, item = self.of(rows)
         neg = self.negatives.draw(user, self.count) if self.negatives else user.new_empty(len(user), 0)
-        return Pairs(user, self.item[rows], neg, torch.ones(len(user), device=user.device))
+        return Pairs(user, item, neg, torch.ones(len(user), device=user.device))
+
+    def of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """User and item [B] of the pairs of these numbers."""
+        return tuple(part.contiguous() for part in take_rows(self.pairs, rows).unbind(1))
 
     def on(self, device: torch.device) -> PairExamples:
         """The same on a device."""
         there = copy.copy(self)
-        there.user, there.item = self.user.to(device), self.item.to(device)
+        there.pairs = self.pairs.to(device)
         there.negatives = self.negatives.to(device) if self.negatives else None
         return there
 
     def first(self, rows: int) -> PairExamples:
         """The first pairs."""
         part = copy.copy(self)
-        part.user, part.item = self.user[:rows], self.item[:rows]
+        part.pairs = self.pairs[:rows]
         return part
 
 
@@ -94,7 +99,7 @@ class FreePairExamples(PairExamples):
         rows = torch.randint(len(self), rows.shape, device=self.device)
         other, neg = self.unlabelled.draw(len(rows), self.count)
         weight = torch.ones(len(rows), device=self.device)
-        return PairsOfAll(self.user[rows], self.item[rows], neg, weight, other)
+        return PairsOfAll(*self.of(rows), neg, weight, other)
 
     def on(self, device: torch.device) -> FreePairExamples:
         """The same on a device."""

@@ -24,7 +24,7 @@ def _monitor(name: str) -> str:
 
 
 class TrainConfig(Frozen):
-    """One training: Adam, global gradient clipping, lr cut and early stopping on the validation split."""
+    """One training: Adam (or another rule), global gradient clipping, lr cut and early stopping on valid."""
 
     epochs: int = Field(100, ge=1, description="most epochs of a stage")
     batch_size: int = Field(4096, ge=1, description="examples a step")
@@ -35,8 +35,11 @@ class TrainConfig(Frozen):
         "batch. Batch norm then sees micro-batches",
     )
     eval_batch_size: int = Field(16384, ge=1, description="examples a forward pass of evaluation")
+    optimizer: Literal["adam", "adagrad", "sgd"] = Field(
+        "adam", description="rule by which all weights move (train/rules.py); sgd has no momentum"
+    )
     lr: Annotated[float, Search(low=1e-4, high=1e-2, log=True)] = Field(
-        1e-3, gt=0, description="learning rate of Adam"
+        1e-3, gt=0, description="learning rate; the range that is searched is Adam's"
     )
     clip_norm: float = Field(10.0, gt=0, description="largest global gradient norm, L2 terms included")
     table_l2: Annotated[float, Search(low=1e-6, high=0.5, log=True, zero=True)] = Field(

@@ -1,4 +1,4 @@
-"""The optimiser of a stage: one clipping norm and one Adam step over tables and dense weights together."""
+"""The optimiser of a stage: one clipping norm and one step over tables and dense weights together."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from ..errors import InputError
 from ..models.base import Model
 from ..nn.embedding import Embedding
 from .config import TrainConfig
-from .tables import BETAS, EPS, TableAdam, check_empty
+from .rules import RULES
+from .tables import TableOptimizer, check_empty
 
 
 class Optimizer:
-    """Adam as BARS uses it: gradient of loss + L2 terms, clipped by its global norm, then the step.
+    """Adam as BARS uses it, or another rule: gradient of loss + L2 terms, clipped by its global norm, then
+    the step.
 
     `pattern` (a regular expression) selects the parameters that move. The clipping norm is that of all of
     them, tables with their whole-table L2 included, and one factor scales all: weight decay after the clip
@@ -24,9 +26,9 @@ class Optimizer:
 
     def __init__(self, model: Model, cfg: TrainConfig, lr: float, pattern: str = ".*") -> None:
         device = next(model.parameters()).device
-        self.clip = cfg.clip_norm
+        self.clip, self.rule = cfg.clip_norm, RULES[cfg.optimizer]
         self.count = torch.zeros((), device=device)
-        self.tables: dict[str, TableAdam] = {}
+        self.tables: dict[str, TableOptimizer] = {}
         self.dense: dict[str, nn.Parameter] = {}
         self.l2: dict[str, float] = {}
         embedded = _embedding_parameters(model)
@@ -41,15 +43,17 @@ class Optimizer:
             l2 = cfg.table_l2 if name in embedded else cfg.net_l2
             table = embedded.get(name)
             if table is not None and cfg.table_update != "autograd":
-                self.tables[name] = TableAdam(table, l2, whole=cfg.table_update == "exact")
+                self.tables[name] = TableOptimizer(
+                    table, self.rule, l2, whole=cfg.table_update == "exact"
+                )
             else:
                 self.dense[name], self.l2[name] = parameter, l2
         if not matched:
             raise InputError(f"stage: no trainable parameter matches {pattern!r}")
-        options = {"lr": lr, "betas": BETAS, "eps": EPS, "fused": True, "capturable": cfg.cuda_graph}
-        self.adam = torch.optim.Adam(list(self.dense.values()), **options) if self.dense else None
+        self.moving = self.rule.optimizer(self.dense.values(), lr, cfg.cuda_graph) if self.dense else None
         # a tensor where a step may be captured as a graph, which would keep a number for ever
-        self.lr = lr if device.type == "cpu" else torch.full((), lr, device=device)
+        captured = device.type != "cpu" and cfg.optimizer == "adam"
+        self.lr = torch.full((), lr, device=device) if captured else lr
         self._share_lr()
 
     def begin(self) -> None:
@@ -77,8 +81,8 @@ class Optimizer:
         factor = (self.clip / (norm + 1e-6)).clamp(max=1.0)
         if gradients:
             torch._foreach_mul_(gradients, factor)
-        if self.adam is not None:
-            self.adam.step()
+        if self.moving is not None:
+            self.moving.step()
         self.count += 1
         for table in self.tables.values():
             table.step(self.lr, self.count, factor)
@@ -90,35 +94,34 @@ class Optimizer:
         self._share_lr()
 
     def _share_lr(self) -> None:
-        for group in self.adam.param_groups if self.adam is not None else ():
+        for group in self.moving.param_groups if self.moving is not None else ():
             group["lr"] = self.lr
 
     def state(self) -> dict[str, Tensor]:
         """Moments and step count by parameter name."""
         tensors = {"count": self.count}
         for name, table in self.tables.items():
-            tensors[f"{name}/mean"], tensors[f"{name}/square"] = table.mean, table.square
+            tensors |= {f"{name}/{moment}": tensor for moment, tensor in table.moments.items()}
         for name, parameter in self.dense.items():
-            held = self.adam.state.get(parameter, {}) if self.adam is not None else {}
-            if held:
-                tensors[f"{name}/mean"], tensors[f"{name}/square"] = held["exp_avg"], held["exp_avg_sq"]
-                tensors[f"{name}/step"] = held["step"]
+            held = self.moving.state.get(parameter, {})
+            tensors |= {f"{name}/{ours}": held[theirs] for ours, theirs in self._kept() if theirs in held}
         return tensors
+
+    def _kept(self) -> list[tuple[str, str]]:
+        """Our names and torch's of what a dense weight has beside itself."""
+        return [*self.rule.moments.items(), ("step", "step")]
 
     @torch.no_grad()
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Put back what `state()` gave."""
         self.count.copy_(tensors["count"])
         for name, table in self.tables.items():
-            table.mean.copy_(tensors[f"{name}/mean"])
-            table.square.copy_(tensors[f"{name}/square"])
+            for moment, tensor in table.moments.items():
+                tensor.copy_(tensors[f"{name}/{moment}"])
         for name, parameter in self.dense.items():
             if f"{name}/step" in tensors:
-                device = parameter.device
-                self.adam.state[parameter] = {
-                    "step": tensors[f"{name}/step"].to(device),
-                    "exp_avg": tensors[f"{name}/mean"].to(device),
-                    "exp_avg_sq": tensors[f"{name}/square"].to(device),
+                self.moving.state[parameter] = {
+                    theirs: tensors[f"{name}/{ours}"].to(parameter.device) for ours, theirs in self._kept()
                 }
 
     def release(self) -> None:

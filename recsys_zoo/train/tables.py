@@ -1,26 +1,25 @@
-"""Adam on taped tables: what `table_update` "exact" and "rows" do after the backward pass.
+"""Moving taped tables: what `table_update` "exact" and "rows" do after the backward pass.
 
 A taped table (nn/table.py) has left (row numbers, leaf) pairs. The pairs of all lookups are joined,
-duplicates are
-summed, and either only those rows move ("rows") or the whole table moves as dense Adam with a whole-table
-L2 would move it ("exact"), without a dense gradient ever existing.
+duplicates are summed, and either only those rows move ("rows") or the whole table moves as a dense optimiser
+with a whole-table L2 would move it ("exact"), without a dense gradient ever existing.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..nn import kernels
+from ..nn import kernels, pages
 from ..nn.table import Table, record
 
-BETAS, EPS = (0.9, 0.999), 1e-8
 # Numbers a block of the dense pass: on a CPU 1 MiB, so that gradient and rows stay in the cache.
 _BLOCK, _BLOCK_GPU = 1 << 18, 1 << 26
 _RUN = 64  # lookups of one row that are added one after another, before their sums are
@@ -37,15 +36,15 @@ class Touched:
     grad: Tensor
 
 
-class TableAdam:
-    """Adam for one taped table. The step count is the optimiser's, so bias correction is that of dense
-    Adam."""
+class TableOptimizer:
+    """The rule (train/rules.py) for one taped table. The step count is the optimiser's, so bias correction is
+    that of dense weights."""
 
-    def __init__(self, table: Table, l2: float, whole: bool) -> None:
-        self.table, self.l2, self.whole = table, l2, whole
+    def __init__(self, table: Table, rule: Any, l2: float, whole: bool) -> None:
+        self.table, self.rule, self.l2 = table, rule, l2
+        self.whole = whole and (l2 > 0 or not rule.rests)  # else no row moves that was not looked up
         weight = table.weight
-        self.mean = torch.zeros_like(weight, requires_grad=False)
-        self.square = torch.zeros_like(weight, requires_grad=False)
+        self.moments = {name: pages.zeros(*weight.shape, device=weight.device) for name in rule.moments}
         self.touched: Touched | None = None
         weight.requires_grad_(False)
         table.taped = True
@@ -61,7 +60,7 @@ class TableAdam:
         if not self.whole:
             if old is not None:
                 touched.grad.add_(old, alpha=l2)
-            return touched.grad.square().sum()
+            return torch.linalg.vector_norm(touched.grad).square()
         norm = touched.grad.square().sum()
         if old is not None:
             # |g + l2 W|^2 = l2^2 |W|^2 + |g|^2 + 2 l2 g.W, and g is zero off the touched rows
@@ -71,19 +70,20 @@ class TableAdam:
 
     @torch.no_grad()
     def step(self, lr: float | Tensor, count: Tensor, factor: Tensor) -> None:
-        """One Adam step; `count` is the number of this step, `factor` the clipping factor."""
+        """One step; `count` is its number, `factor` the clipping factor."""
         touched, weight = self.touched, self.table.weight
         assert touched is not None, "collect() comes before step()"
         rows = touched.rows
         if not self.whole and _has_kernel(weight):
-            _adam_by_kernel(self, touched, lr, float(count), float(factor))
+            self._move_by_kernel(touched, float(lr), float(count), float(factor))
             self.touched = None
             return
-        new = [weight[rows], self.mean[rows], self.square[rows]]
-        _adam(new[0], touched.grad.mul_(factor), new[1], new[2], lr, count)
+        held = [weight, *self.moments.values()]
+        new = [values[rows] for values in held]
+        self.rule.move(new[0], touched.grad.mul_(factor), new[1:], lr, count)
         if self.whole:
             self._decay(lr, count, factor)
-        for target, values in zip((weight, self.mean, self.square), new, strict=True):
+        for target, values in zip(held, new, strict=True):
             target.index_copy_(0, rows, values)
         self.touched = None
 
@@ -94,7 +94,20 @@ class TableAdam:
         scale = factor * self.l2
         for start in range(0, weight.shape[0], rows):
             block = slice(start, start + rows)
-            _adam(weight[block], weight[block] * scale, self.mean[block], self.square[block], lr, count)
+            moments = [moment[block] for moment in self.moments.values()]
+            self.rule.move(weight[block], weight[block] * scale, moments, lr, count)
+
+    def _move_by_kernel(self, touched: Touched, lr: float, count: float, factor: float) -> None:
+        """The arithmetic of the rule, on the rows where they are."""
+        tensors = (touched.rows, touched.grad, self.table.weight, *self.moments.values())
+        pointers = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
+        numbers = [ctypes.c_float(x) for x in (factor, *self.rule.numbers(lr, count))]
+        width = ctypes.c_int64(touched.grad.shape[1])
+        function = getattr(kernels.library("table_rows"), self.rule.kernel)
+        kernels.over_rows(
+            len(touched.rows),
+            lambda a, b: function(*pointers, width, *numbers, ctypes.c_int64(a), ctypes.c_int64(b)),
+        )
 
     def release(self) -> None:
         """Give the table back to autograd."""
@@ -104,33 +117,12 @@ class TableAdam:
         self.table.weight.requires_grad_(True)
 
 
-def _adam(
-    weight: Tensor, grad: Tensor, mean: Tensor, square: Tensor, lr: float | Tensor, count: Tensor
-) -> None:
-    # The kernel of torch.optim.Adam(fused=True), so table rows and dense weights follow the same arithmetic.
-    torch._fused_adam_(
-        [weight],
-        [grad],
-        [mean],
-        [square],
-        [],
-        [count],
-        lr=lr,
-        beta1=BETAS[0],
-        beta2=BETAS[1],
-        weight_decay=0.0,
-        eps=EPS,
-        amsgrad=False,
-        maximize=False,
-    )
-
-
-def check_empty(tables: list[TableAdam]) -> None:
+def check_empty(tables: list[TableOptimizer]) -> None:
     """A tape that still holds lookups before a step belongs to a forward pass nobody trained: refuse it."""
-    for adam in tables:
-        if adam.table.tape:
+    for one in tables:
+        if one.table.tape:
             raise RuntimeError(
-                f"{len(adam.table.tape)} training lookups were never followed by an optimiser step; "
+                f"{len(one.table.tape)} training lookups were never followed by an optimiser step; "
                 "score under torch.no_grad() or model.eval()"
             )
 
@@ -140,6 +132,9 @@ def join(table: Table) -> Touched:
     tape = [(rows, leaf.grad) for rows, leaf in table.tape if leaf.grad is not None]
     table.tape.clear()
     weight = table.weight
+    several = dist.is_initialized() and dist.get_world_size() > 1
+    if not several and _has_kernel(weight):
+        return sum_by_kernel(tape, weight.shape[1])
     if tape:
         rows = torch.cat([r.reshape(-1) for r, _ in tape])
         grad = torch.cat([g.reshape(-1, weight.shape[1]) for _, g in tape])
@@ -148,10 +143,10 @@ def join(table: Table) -> Touched:
             torch.zeros(0, dtype=torch.int64, device=weight.device),
             weight.new_zeros(0, weight.shape[1]),
         )
-    if dist.is_initialized() and dist.get_world_size() > 1:
+    if several:
         rows, grad = _gather(rows, grad)
-    if _has_kernel(grad):
-        return sum_by_kernel(rows, grad)
+        if _has_kernel(grad):
+            return sum_by_kernel([(rows, grad)], weight.shape[1])
     if rows.device.type == "cpu":
         return sum_duplicates(rows, grad, weight.shape[0])
     return sum_duplicates_in_slots(rows, grad)
@@ -161,29 +156,23 @@ def _has_kernel(x: Tensor) -> bool:
     return kernels.takes(x) and kernels.built("table_rows")
 
 
-def sum_by_kernel(rows: Tensor, grad: Tensor) -> Touched:
-    """As `sum_duplicates`, without the padding row; rows by hashing, in the order of their first lookups."""
-    rows, grad = rows.long().contiguous(), grad.contiguous()
-    distinct, sums = torch.empty_like(rows), torch.empty_like(grad)
-    sizes = [ctypes.c_int64(size) for size in grad.shape]
+def sum_by_kernel(tape: Sequence[tuple[Tensor, Tensor]], width: int) -> Touched:
+    """As `sum_duplicates` of all lookups (rows [...], gradients [..., width]) one after the other, without
+    the padding row, and rows in the order of their first lookups."""
+    pieces = [(rows.long().contiguous(), grad.contiguous()) for rows, grad in tape]
+    counts = [rows.numel() for rows, _ in pieces]
+    distinct, sums = torch.empty(sum(counts), dtype=torch.int64), torch.empty(sum(counts), width)
+    pointers = (ctypes.c_void_p * len(pieces))
     function = kernels.library("table_rows").sum_rows
     function.restype = ctypes.c_int64
-    pointers = [ctypes.c_void_p(t.data_ptr()) for t in (rows, grad, distinct, sums)]
-    found = function(*pointers[:2], *sizes, *pointers[2:])
-    return Touched(distinct[:found], sums[:found])
-
-
-def _adam_by_kernel(adam: TableAdam, touched: Touched, lr: float, count: float, factor: float) -> None:
-    """The arithmetic of `_adam`, on the rows where they are."""
-    tensors = (touched.rows, touched.grad, adam.table.weight, adam.mean, adam.square)
-    pointers = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
-    step, root = lr / (1 - BETAS[0] ** count), math.sqrt(1 - BETAS[1] ** count)
-    numbers = [ctypes.c_float(x) for x in (factor, step, root, BETAS[1], 1 - BETAS[0], 1 - BETAS[1], EPS)]
-    width, function = ctypes.c_int64(touched.grad.shape[1]), kernels.library("table_rows").adam_rows
-    kernels.over_rows(
-        len(touched.rows),
-        lambda a, b: function(*pointers, width, *numbers, ctypes.c_int64(a), ctypes.c_int64(b)),
+    found = function(
+        pointers(*(rows.data_ptr() for rows, _ in pieces)),
+        pointers(*(grad.data_ptr() for _, grad in pieces)),
+        (ctypes.c_int64 * len(pieces))(*counts),
+        *(ctypes.c_int64(size) for size in (len(pieces), sum(counts), width)),
+        *(ctypes.c_void_p(t.data_ptr()) for t in (distinct, sums)),
     )
+    return Touched(distinct[:found], sums[:found])
 
 
 def sum_duplicates(rows: Tensor, grad: Tensor, size: int) -> Touched:

@@ -55,6 +55,8 @@ def check_stages(model: Model, cfg: TrainConfig) -> None:
             "train.cuda_graph is not there for dense gradients of tables; "
             "set train.table_update to exact (the same result) or rows"
         )
+    if cfg.cuda_graph and cfg.optimizer != "adam":
+        raise InputError(f"train.cuda_graph: only Adam can be captured; train.optimizer is {cfg.optimizer!r}")
     names = [name for name, _ in model.named_parameters()]
     for stage in cfg.stages:
         if not any(re.search(stage.train, name) for name in names):

@@ -68,7 +68,8 @@ class CML(VectorModel):
         notes=(
             "The loss is a sum over the batch: with Adam its scale hardly matters, with clipping it does.",
             "Preset official: the authors' script (margin 1.9, 20 negatives); its batches of 50,000 are "
-            "train.batch_size. Preset paper: the hinge summed over all negatives, and the covariance term.",
+            "train.batch_size, their Adagrad train.optimizer='adagrad' with train.lr=0.1. Preset paper: the "
+            "hinge summed over all negatives, and the covariance term.",
             "The rows of BARS are means over 1,000 users drawn once, not over all test users.",
             "With features (preset features: the authors' values) q starts as f(x), the sum is over all "
             "items with a training row at every step, and q moves by its gradient, f by that of its mean; "

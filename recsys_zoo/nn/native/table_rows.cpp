@@ -1,4 +1,4 @@
-// Rows of tables in one step: the gradients of equal rows added up, and Adam on the rows that have one.
+// Rows of tables in one step: read, the gradients of equal rows added up, and the rows that have one moved.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -9,32 +9,45 @@
 
 namespace {
 
-constexpr int64_t AHEAD = 4;  // rows between the fetch of one and its use
+constexpr int64_t AHEAD = 16;  // rows between the fetch of one and its use
 
 }  // namespace
 
-// Different numbers among rows [count] in the order in which they come first, without 0, and the sums of
-// their gradients [count, width], added in order; returns how many. They are found by hashing.
-extern "C" int64_t sum_rows(const int64_t* rows, const float* gradients, int64_t count, int64_t width,
-                            int64_t* distinct, float* sums) {
+// Rows first..last - 1 of a table [.., width], side by side in `taken`.
+extern "C" void take_rows(const float* table, const int64_t* rows, float* taken, int64_t width, int64_t first,
+                          int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+        if (i + AHEAD < last) fetch<0>(table + rows[i + AHEAD] * width, width);
+        std::memcpy(taken + i * width, table + rows[i] * width, width * sizeof(float));
+    }
+}
+
+// Different numbers among those of all pieces, in the order in which they come first, without 0, and the sums
+// of their gradients, added in order; returns how many. A piece has count[p] numbers rows[p] and gradients[p]
+// [count[p], width]; `most` is all of them together. The different ones are found by hashing.
+extern "C" int64_t sum_rows(const int64_t* const* rows, const float* const* gradients, const int64_t* counts,
+                            int64_t pieces, int64_t most, int64_t width, int64_t* distinct, float* sums) {
     int bits = 4;
-    while ((int64_t{1} << bits) < 2 * count) ++bits;
+    while ((int64_t{1} << bits) < 2 * most) ++bits;
     const std::size_t mask = (std::size_t{1} << bits) - 1;
     std::vector<int32_t> places(mask + 1, -1);
     int64_t found = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        if (!rows[i]) continue;
-        const float* gradient = gradients + i * width;
-        std::size_t slot = ((uint64_t)rows[i] * 0x9E3779B97F4A7C15u) >> (64 - bits);
-        while (places[slot] >= 0 && distinct[places[slot]] != rows[i]) slot = (slot + 1) & mask;
-        if (places[slot] < 0) {
-            places[slot] = (int32_t)found;
-            distinct[found] = rows[i];
-            std::memcpy(sums + found++ * width, gradient, width * sizeof(float));
-            continue;
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+        for (int64_t i = 0; i < counts[piece]; ++i) {
+            const int64_t row = rows[piece][i];
+            if (!row) continue;
+            const float* gradient = gradients[piece] + i * width;
+            std::size_t slot = ((uint64_t)row * 0x9E3779B97F4A7C15u) >> (64 - bits);
+            while (places[slot] >= 0 && distinct[places[slot]] != row) slot = (slot + 1) & mask;
+            if (places[slot] < 0) {
+                places[slot] = (int32_t)found;
+                distinct[found] = row;
+                std::memcpy(sums + found++ * width, gradient, width * sizeof(float));
+                continue;
+            }
+            float* __restrict sum = sums + places[slot] * width;
+            for (int64_t k = 0; k < width; ++k) sum[k] += gradient[k];
         }
-        float* __restrict sum = sums + places[slot] * width;
-        for (int64_t k = 0; k < width; ++k) sum[k] += gradient[k];
     }
     return found;
 }
@@ -57,5 +70,33 @@ extern "C" void adam_rows(const int64_t* rows, const float* gradients, float* we
             v[k] = v[k] * beta2 + rest2 * g * g;
             w[k] -= step * m[k] / (std::sqrt(v[k]) / root + eps);
         }
+    }
+}
+
+// Adagrad on these rows: `square` holds sums of squares.
+extern "C" void adagrad_rows(const int64_t* rows, const float* gradients, float* weight, float* square,
+                             int64_t width, float factor, float lr, float eps, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+        if (i + AHEAD < last)
+            for (const float* table : {weight, square}) fetch<1>(table + rows[i + AHEAD] * width, width);
+        const float* __restrict gradient = gradients + i * width;
+        float* __restrict w = weight + rows[i] * width;
+        float* __restrict v = square + rows[i] * width;
+        for (int64_t k = 0; k < width; ++k) {
+            const float g = gradient[k] * factor;
+            v[k] += g * g;
+            w[k] -= lr * g / (std::sqrt(v[k]) + eps);
+        }
+    }
+}
+
+// Gradient descent on these rows.
+extern "C" void sgd_rows(const int64_t* rows, const float* gradients, float* weight, int64_t width,
+                         float factor, float lr, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+        if (i + AHEAD < last) fetch<1>(weight + rows[i + AHEAD] * width, width);
+        const float* __restrict gradient = gradients + i * width;
+        float* __restrict w = weight + rows[i] * width;
+        for (int64_t k = 0; k < width; ++k) w[k] -= lr * (gradient[k] * factor);
     }
 }

@@ -89,7 +89,7 @@ def test_weight_decay_is_the_same_algorithm():
 def test_what_is_not_done_is_said_by_name(shop):
     text = (
         "val_interval: {price: '[1,5]'}\nuser_inter_num_interval: '[5,inf)'\nrm_dup_inter: first\n"
-        "train_neg_sample_args: {distribution: uniform}\nlearner: sgd\nsurprise: 3\nshuffle: False\n"
+        "train_neg_sample_args: {distribution: uniform}\nlearner: rmsprop\nsurprise: 3\nshuffle: False\n"
         "item_inter_num_interval: '[0,inf)'\ngpu_id: 0\nMAX_ITEM_LIST_LENGTH: 20\n"
     )
     said = "\n".join(bring(shop, LOAD + LABEL + text).differences)
@@ -105,6 +105,11 @@ def test_what_is_not_done_is_said_by_name(shop):
         assert f"{key} = " in said
     for key in ("item_inter_num_interval", "gpu_id", "MAX_ITEM_LIST_LENGTH"):
         assert key not in said
+
+
+def test_the_rule_by_which_weights_move(shop):
+    assert bring(shop, "learner: SGD\n").recipe["train"]["optimizer"] == "sgd"
+    assert bring(shop).recipe["train"]["optimizer"] == "adam"
 
 
 def test_gauc_needs_the_user(shop):

@@ -9,6 +9,7 @@ from recsys_zoo.tasks.binary import BinaryTask
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.graph import Graphed
 from recsys_zoo.train.optim import Optimizer
+from recsys_zoo.train.rules import RULES
 from recsys_zoo.train.step import Step
 from recsys_zoo.train.trainer import Trainer
 
@@ -39,10 +40,11 @@ def train(device: str, **settings) -> tuple[torch.nn.Module, list[float]]:
     return model.cpu(), losses.seen
 
 
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("mode", ["autograd", "exact", "rows"])
-def test_a_gpu_and_a_cpu_agree(mode):
+def test_a_gpu_and_a_cpu_agree(mode, rule):
     """Over whole-split batches: the order of rows and the masks of dropout differ by device."""
-    whole = {"mode": mode, "batch_size": ROWS, "epochs": 8}
+    whole = {"mode": mode, "batch_size": ROWS, "epochs": 8, "optimizer": rule}
     (one, found), (two, expected) = (train(device, **whole) for device in ("cuda", "cpu"))
     assert found == pytest.approx(expected, rel=1e-4)
     assert toys.difference(one, two) < 1e-3

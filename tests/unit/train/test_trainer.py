@@ -16,7 +16,7 @@ from recsys_zoo.tasks.binary import BinaryTask
 from recsys_zoo.train import backend
 from recsys_zoo.train.callbacks import Callback, Progress
 from recsys_zoo.train.config import TrainConfig
-from recsys_zoo.train.trainer import Trainer, monitored
+from recsys_zoo.train.trainer import Trainer, check_stages, monitored
 
 from . import toys
 from .test_resume import config, data
@@ -299,3 +299,5 @@ def test_cuda_graph_is_refused_where_it_cannot_be():
         trainer = Trainer(BinaryTask(data()), config(mode, cuda_graph=True, device="cpu"))
         with pytest.raises(InputError, match=words):
             trainer.fit(toys.toy())
+    with pytest.raises(InputError, match="only Adam"):
+        check_stages(toys.toy(), config("rows", cuda_graph=True, optimizer="sgd"))

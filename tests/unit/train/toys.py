@@ -75,11 +75,13 @@ def ours(model: Toy, steps: int, **settings) -> list[float]:
 
 
 def oracle(
-    model: Toy, steps: int, lr: float, clip: float, table_l2: float, net_l2: float = 0.0
+    model: Toy, steps: int, lr: float, clip: float, table_l2: float, net_l2: float = 0.0,
+    optimizer: str = "adam",
 ) -> list[float]:
-    """The same by plain torch: L2 terms in the loss, clip_grad_norm_, unfused Adam."""
+    """The same by plain torch: L2 terms in the loss, clip_grad_norm_, torch's optimiser, not fused."""
     embedded = {id(p) for m in (model.embedding, model.linear.embedding) for p in m.parameters()}
-    adam = torch.optim.Adam(model.parameters(), lr=lr, foreach=False)
+    kinds = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad, "sgd": torch.optim.SGD}
+    theirs = kinds[optimizer](model.parameters(), lr=lr, foreach=False)
     norms = []
     model.train()
     for step in range(steps):
@@ -87,10 +89,10 @@ def oracle(
         loss = torch.nn.functional.binary_cross_entropy_with_logits(model(x), y)
         for p in model.parameters():
             loss = loss + (table_l2 if id(p) in embedded else net_l2) / 2 * p.square().sum()
-        adam.zero_grad()
+        theirs.zero_grad()
         loss.backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip)))
-        adam.step()
+        theirs.step()
     return norms
 
 
