@@ -77,21 +77,22 @@ def choose(options: argparse.Namespace) -> None:
     for file in sorted(options.studies.glob("*/trials.jsonl")):
         lines = file.read_text(encoding="utf-8").splitlines()
         found[file.parent.name] = [Trial.parse(json.loads(line), str(file)) for line in lines]
-    budgets = {name: len(trials) for name, trials in found.items()}
-    if len(set(budgets.values())) != 1:
-        raise SystemExit(f"error: budgets differ, or there is no study: {budgets}")
     unfinished = [name for name, trials in found.items() if any(t.state == "running" for t in trials)]
     if unfinished:
         raise SystemExit(f"error: trials are still running: {unfinished}")
+    recipes = {name: read_toml(options.studies / name / "recipe.toml") for name in found}
+    budgets = {name: (recipes[name].get("minutes") or len(trials)) for name, trials in found.items()}
+    if len(set(budgets.values())) != 1:
+        raise SystemExit(f"error: budgets differ, or there is no study: {budgets}")
     best = {name: trial.value for name, trials in found.items() if (trial := best_of(trials))}
     name = max(best, key=lambda n: best[n])
-    recipe = read_toml(options.studies / name / "recipe.toml")
-    if options.rows and any(row.hparams == "valid" and row.trials == budgets[name]
+    if options.rows and any(row.hparams == "valid" and (row.minutes or row.trials) == budgets[name]
                             for row in read_rows(options.rows)):
         raise SystemExit(f"error: {options.rows} holds rows of tuned settings; choose before they are run")
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     record = {"champion": name, "rule": "best valid value of all trials of all studies", "valid": best,
-              "trials": budgets[name], "recipe": recipe, "commit": git_commit(), "when": now}
+              "trials": len(found[name]), "minutes": recipes[name].get("minutes", 0.0),
+              "recipe": recipes[name], "commit": git_commit(), "when": now}
     write_whole(options.out, json.dumps(record, indent=1) + "\n")
     print(f"{name}, valid {best[name]:.6f}; wrote {options.out}")
 

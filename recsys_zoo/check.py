@@ -45,9 +45,10 @@ def _alone(row: Row, path: Path) -> Iterator[str]:
         yield f"its settings have seed {train.get('seed')}"
     yield from (f"{name} is {getattr(row, name)}, its settings say {train.get(name)}"
                 for name in _COPIED if train.get(name) != getattr(row, name))
-    if (config.get("hparams"), config.get("trials")) != (row.hparams, row.trials):
-        yield "origin of the settings or trials are not those of its settings"
-    if row.hparams == "valid" and row.trials < 2:
+    said = config.get("hparams"), config.get("trials"), config.get("minutes", 0.0)
+    if said != (row.hparams, row.trials, row.minutes):
+        yield "origin of the settings, trials or minutes are not those of its settings"
+    if row.hparams == "valid" and row.trials < 2 and not row.minutes:
         yield "tuned on valid in one trial; say how many settings were tried"
     try:
         runs.settings_of(row)

@@ -57,6 +57,9 @@ class RunConfig(Frozen):
         "test there), tuned on our valid split, or the model's defaults",
     )
     trials: int = Field(1, ge=1, description="trials behind settings tuned on valid")
+    minutes: float = Field(
+        0.0, ge=0, description="budget of that tuning, in minutes of training; 0: the number of trials was"
+    )
     choice: str = Field("", description="the rule by which settings tuned on valid were chosen")
     bootstrap: int = Field(200, ge=0, description="replicates of the test intervals; 0: none")
     note: str = Field("", description="stands beside every number of the run")
@@ -272,6 +275,7 @@ def make_row(cfg: RunConfig, data: Prepared, metrics: dict[str, float], **facts:
         "hparams": cfg.hparams,
         "selection": "test" if valid_is_test(data) else "valid",
         "trials": cfg.trials,
+        "minutes": cfg.minutes,
         "choice": cfg.choice,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "note": note,
@@ -288,7 +292,7 @@ def valid_is_test(data: Prepared) -> bool:
 def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     """All that decides a run: resolved settings and the digest of the data."""
     settings = cfg.model_dump(mode="json")
-    for name in ("choice", "protocol", "rare"):  # rows and run folders older than these settings have none
+    for name in ("choice", "protocol", "rare", "minutes"):  # older rows and run folders have none of these
         if getattr(cfg, name) == RunConfig.model_fields[name].default:
             settings.pop(name)
     return {**settings, "data_digest": data_digest}

@@ -76,6 +76,11 @@ class Study:
                              "would be on test; add --set protocol=honest")
 
     @property
+    def timed(self) -> float:
+        """The minutes of a budget that has no number of trials beside it, else 0."""
+        return self.minutes if self.trials >= MOST else 0.0
+
+    @property
     def file(self) -> Path:
         """The record of the trials."""
         return self.folder / "trials.jsonl"
@@ -247,7 +252,7 @@ class Study:
         cfg = self.space.configure(best.settings)
         seed = type(cfg.train).model_fields["seed"].default  # the runs of the recipe have seeds of their own
         more = {"train": cfg.train.model_copy(update={"seed": seed}), "hparams": "valid",
-                "trials": len(trials), "choice": self.choice(trials)}
+                "trials": len(trials), "minutes": self.timed, "choice": self.choice(trials)}
         settings = cfg.model_copy(update=more).model_dump(mode="json", exclude_defaults=True)
         # a recipe says what differs from the defaults of its model, which are not those of every training
         defaults = RunConfig(model={"name": cfg.model["name"]}).resolved().train.model_dump(mode="json")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from .compare import costs
-from .key import HELD_OUT
+from .key import HELD_OUT, budget_of
 from .plot import named
 from .rank import Entry, Ranking, worded_metric
 
@@ -147,10 +147,10 @@ def _picked(ranking: Ranking, rankings: Sequence[Ranking], selection: str) -> Ca
 def _settings(entry: Entry, below: str) -> Cell:
     if entry.role != "model":
         return Cell(entry.role, entry.role)
-    trials = max(row.trials for row in entry.rows)
+    tried = [budget_of(row) for row in entry.rows if row.trials > 1 or row.minutes]
     warnings = ["picked on test"] if any(row.selection == "test" for row in entry.rows) else []
     warnings += [f"below {below}"] if below else []
-    return Cell(f"{trials} trials" if trials > 1 else "", entry.hparams, entry.hparams, tuple(warnings))
+    return Cell(tried[0] if tried else "", entry.hparams, entry.hparams, tuple(warnings))
 
 
 def _parameters(entry: Entry) -> Cell:

@@ -62,7 +62,7 @@ class Key:
     label: str
     protocol: str
     selection: str = ""  # split that picked the epoch (and the settings, where they were tuned)
-    hparams: str = ""  # "inherited", or "valid" with the number of trials: equal budgets only
+    hparams: str = ""  # "inherited", or "valid" with the trials or minutes there were: equal budgets only
     split: str = field(default="", compare=False)  # in words, where the row says it
 
     @property
@@ -89,13 +89,19 @@ class Key:
         return tuple((name, value) for name, value in parts if value)
 
 
+def budget_of(row: Row) -> str:
+    """What there was to tune with, in words: minutes of training, or else trials."""
+    if row.minutes:
+        return f"{row.minutes:g} minutes"
+    return f"{row.trials} trial{'s' * (row.trials != 1)}"
+
+
 def key_of(row: Row) -> Key:
     """The key of a row."""
     selection = hparams = ""
     if row.role == "model":
         selection = row.selection
-        trials = f"valid, {row.trials} trial{'s' * (row.trials != 1)}"
-        hparams = trials if row.hparams == "valid" else "inherited"
+        hparams = f"valid, {budget_of(row)}" if row.hparams == "valid" else "inherited"
     return Key(row.board, row.data_digest, row.config.get("label", ""), row.protocol, selection, hparams,
                row.split)
 

@@ -60,6 +60,7 @@ class Row(Frozen):
         "the model's defaults, or none to choose")
     selection: Literal["valid", "test"] = Field("valid", description="split that picked the epoch")
     trials: int = Field(1, ge=0)
+    minutes: float = Field(0.0, ge=0, description="budget of the tuning; 0: the number of trials was")
     choice: str = Field("", description="the rule by which tuned settings were chosen among the trials")
     status: Literal["done", "dead", "failed"]
     reason: str = Field("", description="why it is not done")

@@ -235,6 +235,13 @@ def test_a_budget_of_minutes_lets_no_trial_begin_later(recipes):
     assert len(found.read()) == 1
     assert study(trials=50, minutes=1e-9).run()
     assert len(found.read()) == 1
+    assert "minutes" not in chosen(found)  # it is a budget of trials, not used up
+
+
+def test_a_budget_of_minutes_alone_stands_in_the_recipe(recipes):
+    found = study(trials=tuning.MOST, minutes=1e-9)
+    assert found.run()
+    assert (chosen(found)["minutes"], len(found.read())) == (1e-9, 1)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,14 @@ def test_inherited_and_default_settings_stand_together_and_budgets_do_not():
     assert [key.origin for key in tuned] == ["tuned on valid, 16 trials", "tuned on valid, 160 trials"]
 
 
+def test_a_budget_of_minutes_is_one_whatever_the_trials():
+    tried = {"lr": (16, 0.0), "fm": (16, 30.0), "dnn": (4, 30.0), "dcn": (4, 60.0)}
+    found = by_key(row(name, 0.8, hparams="valid", trials=trials, minutes=minutes)
+                   for name, (trials, minutes) in tried.items())
+    assert {key.hparams: len(members) for key, members in found.items()} == {
+        "valid, 16 trials": 1, "valid, 30 minutes": 2, "valid, 60 minutes": 1}
+
+
 def test_references_stand_beside_all_models_of_their_data():
     parts = by_key([reference("base_rate", 0.5), *board(),
                     row("deepfm", 0.9, hparams="valid"), row("fm", 0.9, data_digest="e" * 64)])
