@@ -49,6 +49,11 @@ class Model(nn.Module):
         super().__init__()
         self.cfg, self.schema = cfg, schema
 
+    @classmethod
+    def idle(cls, cfg: Any) -> tuple[str, ...]:
+        """Settings that many models have and that do nothing in this one, by dotted name; never tuned."""
+        return ()
+
     @property
     def name(self) -> str:
         """The registry name."""

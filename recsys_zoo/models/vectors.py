@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,8 @@ LossName = Literal[
 Metric = Literal["dot", "l2"]
 
 IN_BATCH = ("in_batch_softmax", "alignment_uniformity")  # losses that draw no negatives
+_DRAWING = "|".join(name for name in get_args(LossName) if name not in IN_BATCH)
+_SOFTMAX = "sampled_softmax|in_batch_softmax"
 # Gathering a vector and moving its row costs about as much as the products with so many
 GATHER_COST = 64
 
@@ -56,22 +58,22 @@ class VectorConfig(ModelConfig):
 
     embedding: EmbeddingConfig = EmbeddingConfig(dim=64, init_std=0.1)
     loss: LossName = Field("bpr", description="see losses/ranking.py")
-    negatives: Annotated[int, Search(choices=(1, 4, 16, 64, 256))] = Field(
+    negatives: Annotated[int, Search(choices=(1, 4, 16, 64, 256), when=f"loss={_DRAWING}")] = Field(
         1, ge=0, description="negative items a pair; 0 for the losses that take the others of the batch"
     )
     similarity: Literal["dot", "cosine"] = Field("dot", description="of the vectors of user and item")
-    temperature: Annotated[float, Search(low=0.05, high=1.0, log=True)] = Field(
+    temperature: Annotated[float, Search(low=0.05, high=1.0, log=True, when=f"loss={_SOFTMAX}")] = Field(
         1.0, gt=0, description="of both softmaxes: scores are divided by it"
     )
-    margin: Annotated[float, Search(low=0.0, high=0.95)] = Field(
+    margin: Annotated[float, Search(low=0.0, high=0.95, when="loss=cosine_contrastive")] = Field(
         0.9, description="cosine_contrastive: a negative below it costs nothing"
     )
-    negative_weight: Annotated[float, Search(low=1.0, high=1000.0, log=True)] = Field(
-        150.0, ge=0, description="cosine_contrastive: weight of the negatives together"
-    )
-    uniformity: Annotated[float, Search(low=0.1, high=10.0, log=True)] = Field(
-        1.0, ge=0, description="alignment_uniformity: weight of the uniformity"
-    )
+    negative_weight: Annotated[
+        float, Search(low=1.0, high=1000.0, log=True, when="loss=cosine_contrastive")
+    ] = Field(150.0, ge=0, description="cosine_contrastive: weight of the negatives together")
+    uniformity: Annotated[
+        float, Search(low=0.1, high=10.0, log=True, when="loss=alignment_uniformity")
+    ] = Field(1.0, ge=0, description="alignment_uniformity: weight of the uniformity")
     l2: Annotated[float, Search(low=1e-8, high=1e-2, log=True)] = Field(
         1e-4, ge=0, description="adds l2/2 times the mean over the batch of the squared norms of its vectors"
     )
@@ -105,6 +107,10 @@ class VectorModel(RankingModel):
     def tables_of(self, cfg: VectorConfig) -> EmbeddingConfig:
         """Settings of both tables."""
         return cfg.embedding
+
+    @classmethod
+    def idle(cls, cfg: Any) -> tuple[str, ...]:
+        return ("train.net_l2",)  # there are tables alone
 
     @property
     def negatives(self) -> int:

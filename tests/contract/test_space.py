@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from recsys_zoo import create
+from recsys_zoo.nn.embedding import Embedding
 from recsys_zoo.runs import RunConfig
 from recsys_zoo.space import Space, space_of
 from recsys_zoo.zoo import resolve
@@ -65,3 +66,10 @@ def test_declared_ranges_hold_the_defaults(name):
             assert search.low <= value <= search.high, setting
             steps = (value - search.low) / search.step if search.step else 0
             assert abs(steps - round(steps)) < 1e-9, setting
+
+
+@pytest.mark.parametrize("name", sorted(set(TUNED) - set(SCORERS)))
+def test_the_decay_of_a_net_is_tuned_where_there_is_one(name):
+    model = create(name, toys.ranking(5, 4), seed=1)
+    inside = {id(p) for part in model.modules() if isinstance(part, Embedding) for p in part.parameters()}
+    assert ("train.net_l2" in space(name).tuned) == any(id(p) not in inside for p in model.parameters())

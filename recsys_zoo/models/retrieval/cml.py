@@ -42,7 +42,10 @@ class CMLConfig(ContentConfig, ModelConfig):
     signed: bool = Field(
         False, description="covariances with their sign, as the code; else their squares, as the paper means"
     )
-    features: Annotated[float, Search(low=1e-3, high=10.0, log=True, zero=True)] = Field(
+    content_dim: Annotated[int, Search(choices=(64, 128, 256, 512), when="features")] = Field(
+        128, ge=1, description="features: width of the items' vectors, directions of a truncated SVD"
+    )
+    features: Annotated[float, Search(low=1e-3, high=10.0, log=True, when="features")] = Field(
         0.0, ge=0, description="weight of the distances to what the item's columns say; 0: no columns"
     )
     hidden: tuple[Width, ...] = Field(
@@ -104,6 +107,10 @@ class CML(VectorModel):
         if cfg.features:
             self.content = ItemContent(cfg.content, cfg.content_dim, self.num_items)
             self.projector = MLP(cfg.content_dim, cfg.hidden, cfg.embedding.dim)
+
+    @classmethod
+    def idle(cls, cfg: CMLConfig) -> tuple[str, ...]:
+        return ("model.embedding.init_std",) if cfg.features else ("model.embedding.init_std", "train.net_l2")
 
     def tables_of(self, cfg: CMLConfig | VectorConfig) -> EmbeddingConfig:
         return cfg.embedding.model_copy(update={"init_std": cfg.embedding.dim**-0.5})

@@ -97,6 +97,10 @@ class SimpleX(VectorModel):
     cosine = True
     train_defaults: ClassVar[dict[str, Any]] = {**VectorModel.train_defaults, "batch_size": 512}
 
+    @classmethod
+    def idle(cls, cfg: SimpleXConfig) -> tuple[str, ...]:
+        return () if cfg.own < 1 else ("train.net_l2",)
+
     def __init__(self, cfg: SimpleXConfig | VectorConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
         dim = cfg.embedding.dim
