@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recsys_zoo.board.key import budget_of
 from recsys_zoo.board.rank import lower_is_better, read_quoted, worded_metric
 from recsys_zoo.board.rows import read_rows
 from recsys_zoo.board.scores import read_scores, score_files
@@ -37,10 +38,10 @@ from recsys_zoo.trials import Trial, best_of
 
 HEAD = """# Champion of the tuned board
 
-Chosen on valid from {trials} trials of each of {recipes} recipes, before any tuned setting was scored on test
+Chosen on valid, by {budget} of each of {recipes} recipes, before any tuned setting was scored on test
 (`champion.json`, {when}, commit {commit}): **{champion}**.
 
-Ours: {ours} seeds. FuxiCTR's FinalMLP: {theirs} seeds, tuned over the same ranges with as many trials.
+Ours: {ours} seeds. FuxiCTR's FinalMLP: {theirs} seeds, tuned over the same ranges with the same budget.
 Paired bootstrap over users (2,000 resamples), and the seeds of both sides.
 
 | metric | ours less FuxiCTR's | 95 % | p (Holm) | verdict |
@@ -80,19 +81,20 @@ def choose(options: argparse.Namespace) -> None:
     unfinished = [name for name, trials in found.items() if any(t.state == "running" for t in trials)]
     if unfinished:
         raise SystemExit(f"error: trials are still running: {unfinished}")
-    recipes = {name: read_toml(options.studies / name / "recipe.toml") for name in found}
-    budgets = {name: (recipes[name].get("minutes") or len(trials)) for name, trials in found.items()}
-    if len(set(budgets.values())) != 1:
-        raise SystemExit(f"error: budgets differ, or there is no study: {budgets}")
     best = {name: trial.value for name, trials in found.items() if (trial := best_of(trials))}
+    recipes = {name: read_toml(options.studies / name / "recipe.toml") for name in best}
+    minutes = {recipe.get("minutes", 0.0) for recipe in recipes.values()}
+    counts = {name: len(trials) for name, trials in found.items()}
+    if len(minutes) != 1 or (len(set(counts.values())) != 1 and not max(minutes)):
+        raise SystemExit(f"error: budgets differ, or there is no study with a choice: {counts}")
     name = max(best, key=lambda n: best[n])
-    if options.rows and any(row.hparams == "valid" and (row.minutes or row.trials) == budgets[name]
+    budget = budget_of(counts[name], max(minutes))
+    if options.rows and any(row.hparams == "valid" and budget_of(row.trials, row.minutes) == budget
                             for row in read_rows(options.rows)):
         raise SystemExit(f"error: {options.rows} holds rows of tuned settings; choose before they are run")
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     record = {"champion": name, "rule": "best valid value of all trials of all studies", "valid": best,
-              "trials": len(found[name]), "minutes": recipes[name].get("minutes", 0.0),
-              "recipe": recipes[name], "commit": git_commit(), "when": now}
+              "budget": budget, "recipe": recipes[name], "commit": git_commit(), "when": now}
     write_whole(options.out, json.dumps(record, indent=1) + "\n")
     print(f"{name}, valid {best[name]:.6f}; wrote {options.out}")
 

@@ -42,7 +42,7 @@ def tune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be tuned")] = False,
 ) -> None:
-    """Choose settings on the validation split, by equally many trials for each recipe; test is never scored.
+    """Choose settings on the validation split, by an equal budget for each recipe; test is never scored.
 
     The ranges are those that the settings declare (--dry-run shows them). What --set fixes is not tuned. The
     first trial is the recipe itself. An interrupted study goes on when the command is given again. Each study
@@ -64,7 +64,7 @@ def tune(
         for task, found in zip(tasks, spaces, strict=True):
             print(f"{task.recipe}: {len(found.tuned)} settings\n{found.tree()}\n")
         return
-    budget = trials or (tuning.MOST if minutes else tuning.BUDGET)
+    budget = trials or (None if minutes else tuning.BUDGET)
     opened = {name: open_data(name, raw) for name in dict.fromkeys(task.cfg.data for task in tasks)}
     studies = [
         tuning.Study(task.recipe, found, opened[task.cfg.data], tuning.folder_of(task, out), budget, minutes,

@@ -125,8 +125,6 @@ def space_of(
     declared = model.searches("model.")
     if not issubclass(cls, Scorer):  # which is fitted without a training
         declared |= cfg.train.searches("train.")
-        if "embedding" not in cfg.model:  # no table to decay
-            del declared["train.table_l2"]
     declared = {name: search for name, search in declared.items() if name not in cls.idle(model)}
     preset = _flat(preset_settings(cls, cfg.model["name"]), "model.")
     values = _flat(cfg.model, "model.") | _flat(cfg.train.model_dump(mode="json"), "train.")

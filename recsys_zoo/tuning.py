@@ -27,7 +27,7 @@ from .data.store import Prepared
 from .errors import Busy, InputError
 from .files import locked, write_whole
 from .launch import configure
-from .machine import git_commit
+from .machine import git_commit, processor
 from .models.base import Scorer
 from .runs import RunConfig, begin, identity, valid_is_test, with_label
 from .space import Space
@@ -51,16 +51,17 @@ class Pruned(Exception):
 class Study:
     """The trials of one recipe in one folder.
 
-    `trials` is the budget of the study, `minutes` another one (0: none) after which no trial begins; both
-    count what was done before. The first trial has the recipe's own settings, so that the choice is never
-    worse on valid than the recipe. `share`: work beside other processes, instead of leaving it to them.
+    `trials` is the budget of the study (None: time alone is), `minutes` another one (0: none) after which no
+    trial begins; both count what was done before. The first trial has the recipe's own settings, so that the
+    choice is never worse on valid than the recipe. `share`: work beside other processes, instead of leaving
+    it to them.
     """
 
     recipe: str
     space: Space
     data: Prepared
     folder: Path
-    trials: int = BUDGET
+    trials: int | None = BUDGET
     minutes: float = 0.0
     sampler: str = "tpe"
     pruner: str = "median"
@@ -75,10 +76,11 @@ class Study:
             raise InputError(f"{self.recipe}: by its protocol the test rows pick the epoch, so that tuning "
                              "would be on test; add --set protocol=honest")
 
-    @property
-    def timed(self) -> float:
-        """The minutes of a budget that has no number of trials beside it, else 0."""
-        return self.minutes if self.trials >= MOST else 0.0
+    def timed(self, trials: Sequence[Trial]) -> float:
+        """The minutes of a budget that has no number of trials beside it and that these trials kept, else 0:
+        an earlier command may have given them more."""
+        before_last = sum(trial.seconds for trial in trials[:-1])
+        return self.minutes if self.trials is None and before_last < 60 * self.minutes else 0.0
 
     @property
     def file(self) -> Path:
@@ -131,6 +133,8 @@ class Study:
         parts = [f"best valid {self.monitor} of {len(trials)} trials, the recipe's own setting among them",
                  f"{self.sampler} from seed {self.space.base.train.seed}",
                  "median pruning" if self.pruner == "median" else "no pruning"]
+        if self.timed(trials):
+            parts.append(f"all that began in {self.minutes:g} minutes of {processor()}")
         return ", ".join(parts + [f"{count} {state}" for count, state in counts if count])
 
     def curve(self) -> Curve:
@@ -176,7 +180,7 @@ class Study:
         """The number of a trial to make, claimed: one that was left unfinished, or the next."""
         numbers = [trial.number for trial in trials if trial.state == "running"]
         spent = sum(trial.seconds for trial in trials) >= 60 * self.minutes > 0
-        if len(trials) < self.trials and not spent:
+        if len(trials) < (MOST if self.trials is None else self.trials) and not spent:
             numbers.append(len(trials))
         for number in numbers:
             with contextlib.suppress(Busy):
@@ -211,14 +215,15 @@ class Study:
                 fit = Trainer(task, cfg.train, self._place(trial.number), [watch]).fit(model, resume=True)
         except Pruned as why:
             self._end(watch.trial, "pruned", str(why))
-        except (RuntimeError, MemoryError) as error:
-            self._end(watch.trial, "failed", _short(error))
+        except (RuntimeError, MemoryError) as error:  # which took its time too, if only a part of an epoch
+            self._end(watch.trial.model_copy(update={"seconds": watch.seconds}), "failed", _short(error))
         else:  # an InputError (a full disk) is no fault of the settings: the trial stays to be gone on with
             value = monitored(fit.valid, self.monitor) if fit.status == "done" else watch.trial.value
             self._end(watch.trial.model_copy(update={"value": value}), fit.status, fit.reason)
 
     def _end(self, trial: Trial, state: str, reason: str) -> None:
-        self.keep(trial.model_copy(update={"state": state, "reason": reason}))
+        trial = trial.model_copy(update={"state": state, "reason": reason})
+        self.keep(trial)
         best = "" if trial.value is None else f", valid {self._worded(trial.value)}"
         took = f"{len(trial.valid)} epochs, {trial.seconds:.0f} s"
         self.say(f"{self._title(trial)}: {state}{f' ({reason})' if reason else ''}{best}, {took}")
@@ -252,7 +257,7 @@ class Study:
         cfg = self.space.configure(best.settings)
         seed = type(cfg.train).model_fields["seed"].default  # the runs of the recipe have seeds of their own
         more = {"train": cfg.train.model_copy(update={"seed": seed}), "hparams": "valid",
-                "trials": len(trials), "minutes": self.timed, "choice": self.choice(trials)}
+                "trials": len(trials), "minutes": self.timed(trials), "choice": self.choice(trials)}
         settings = cfg.model_copy(update=more).model_dump(mode="json", exclude_defaults=True)
         # a recipe says what differs from the defaults of its model, which are not those of every training
         defaults = RunConfig(model={"name": cfg.model["name"]}).resolved().train.model_dump(mode="json")
@@ -276,11 +281,16 @@ class _Watch(Callback):
         self.study, self.trial = study, trial
         self.before, self.since = trial.seconds, time.perf_counter()
 
+    @property
+    def seconds(self) -> float:
+        """Of the trial until now."""
+        return round(self.before + time.perf_counter() - self.since, 3)
+
     def on_epoch_end(self, info: dict[str, Any]) -> None:
         valid = (*self.trial.valid[: info["epoch"] - 1], info["valid"])  # a resume may repeat an epoch
         value = max(monitored(metrics, self.study.monitor) for metrics in valid)
-        seconds = round(self.before + time.perf_counter() - self.since, 3)
-        self.trial = self.trial.model_copy(update={"valid": valid, "value": value, "seconds": seconds})
+        self.trial = self.trial.model_copy(
+            update={"valid": valid, "value": value, "seconds": self.seconds})
         trials = self.study.keep(self.trial)
         prunes = self.study.pruner == "median" and len(self.study.space.base.train.stages) == 1
         if prunes and lags(trials, self.trial.number, self.study.monitor):

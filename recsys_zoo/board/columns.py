@@ -147,7 +147,7 @@ def _picked(ranking: Ranking, rankings: Sequence[Ranking], selection: str) -> Ca
 def _settings(entry: Entry, below: str) -> Cell:
     if entry.role != "model":
         return Cell(entry.role, entry.role)
-    tried = [budget_of(row) for row in entry.rows if row.trials > 1 or row.minutes]
+    tried = [budget_of(row.trials, row.minutes) for row in entry.rows if row.trials > 1 or row.minutes]
     warnings = ["picked on test"] if any(row.selection == "test" for row in entry.rows) else []
     warnings += [f"below {below}"] if below else []
     return Cell(tried[0] if tried else "", entry.hparams, entry.hparams, tuple(warnings))

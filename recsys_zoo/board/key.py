@@ -89,11 +89,10 @@ class Key:
         return tuple((name, value) for name, value in parts if value)
 
 
-def budget_of(row: Row) -> str:
-    """What there was to tune with, in words: minutes of training, or else trials."""
-    if row.minutes:
-        return f"{row.minutes:g} minutes"
-    return f"{row.trials} trial{'s' * (row.trials != 1)}"
+def budget_of(trials: int, minutes: float) -> str:
+    """What there was to tune with, in words: minutes of training, or, where they are 0, trials."""
+    count, unit = (minutes, "minute") if minutes else (trials, "trial")
+    return f"{count:g} {unit}{'s' * (count != 1)}"
 
 
 def key_of(row: Row) -> Key:
@@ -101,7 +100,7 @@ def key_of(row: Row) -> Key:
     selection = hparams = ""
     if row.role == "model":
         selection = row.selection
-        hparams = f"valid, {budget_of(row)}" if row.hparams == "valid" else "inherited"
+        hparams = f"valid, {budget_of(row.trials, row.minutes)}" if row.hparams == "valid" else "inherited"
     return Key(row.board, row.data_digest, row.config.get("label", ""), row.protocol, selection, hparams,
                row.split)
 

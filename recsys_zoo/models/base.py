@@ -43,6 +43,7 @@ class Model(nn.Module):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     train_defaults: ClassVar[dict[str, Any]] = {}  # of TrainConfig, where nothing else is said
     splits: bool = True  # False: the loss of a batch is not the mean of those of its parts
+    bare: ClassVar[bool] = False  # True: tables are all that it learns
     whole_table: ClassVar[bool] = False  # True: reads `Embedding.matrix` in training, so tables need autograd
 
     def __init__(self, cfg: Frozen, schema: Schema) -> None:
@@ -51,8 +52,10 @@ class Model(nn.Module):
 
     @classmethod
     def idle(cls, cfg: Any) -> tuple[str, ...]:
-        """Settings that many models have and that do nothing in this one, by dotted name; never tuned."""
-        return ()
+        """Declared settings that do nothing in this model, by dotted name: not tuned unless asked for by
+        name. The settings are those that tuning starts from."""
+        decays = ("train.table_l2",) * (not hasattr(cfg, "embedding")), ("train.net_l2",) * cls.bare
+        return tuple(name for names in decays for name in names)
 
     @property
     def name(self) -> str:

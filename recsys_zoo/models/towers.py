@@ -41,10 +41,6 @@ class Towers(VectorModel):
         self.content = ItemContent(cfg.content, cfg.content_dim, self.num_items)
         self.histories = HeldLists(self.num_users)
 
-    @classmethod
-    def idle(cls, cfg: Any) -> tuple[str, ...]:
-        return ()
-
     def make_tables(self, cfg: TowerConfig | VectorConfig) -> None:
         """There are none: an item that nobody has must have a vector too."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -107,10 +107,6 @@ class VectorModel(RankingModel):
     def tables_of(self, cfg: VectorConfig) -> EmbeddingConfig:
         """Settings of both tables."""
         return cfg.embedding
-
-    @classmethod
-    def idle(cls, cfg: Any) -> tuple[str, ...]:
-        return ("train.net_l2",)  # there are tables alone
 
     @property
     def negatives(self) -> int:

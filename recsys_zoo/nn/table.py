@@ -14,17 +14,23 @@ from . import kernels, pages
 def take_rows(table: Tensor, rows: Tensor) -> Tensor:
     """Rows [..., D] of a table [R, D] by their numbers [...], without a gradient; by a kernel where it is on.
 
-    Any type whose rows are whole float32 numbers long: they are copied as they are.
+    Any type whose rows are whole float32 numbers long: they are copied as they are. IndexError, on a CPU, for
+    a row that is not there.
     """
-    bits = table.detach().view(torch.float32)
+    table = table.detach()
+    if not (kernels.enabled and table.device.type == "cpu" and table.is_contiguous()):
+        return F.embedding(rows, table)
+    bits = table.view(torch.float32)
     if not (kernels.takes(bits) and kernels.built("table_rows")):
-        return F.embedding(rows, table.detach())
-    rows, width = rows.long().contiguous(), bits.shape[1]
-    taken = torch.empty(*rows.shape, width)
-    given = [ctypes.c_void_p(t.data_ptr()) for t in (bits, rows, taken)]
+        return F.embedding(rows, table)
+    rows, missing = rows.long().contiguous(), torch.full((1,), -1, dtype=torch.int64, device="cpu")
+    taken = bits.new_empty(*rows.shape, bits.shape[1])
+    given = [ctypes.c_void_p(t.data_ptr()) for t in (bits, rows, taken, missing)]
+    given += [ctypes.c_int64(size) for size in bits.shape]
     function = kernels.library("table_rows").take_rows
-    kernels.over_rows(rows.numel(), lambda a, b: function(
-        *given, *(ctypes.c_int64(n) for n in (width, a, b))))
+    kernels.over_rows(rows.numel(), lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)))
+    if int(missing) >= 0:
+        raise IndexError(f"row {int(rows.flatten()[missing])} of a table of {len(table)} rows")
     return taken.view(table.dtype)
 
 

@@ -72,7 +72,7 @@ class TrainConfig(Frozen):
     )
     compile: bool = Field(False, description="torch.compile of the step")
     cuda_graph: bool = Field(
-        False, description="replay the step as a CUDA graph; needs a GPU and table_update exact or rows"
+        False, description="replay the step as a CUDA graph; needs a GPU, Adam, table_update exact or rows"
     )
     deterministic: bool = Field(False, description="refuse operations without a reproducible result")
     device: str = Field(

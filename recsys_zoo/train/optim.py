@@ -120,8 +120,11 @@ class Optimizer:
                 tensor.copy_(tensors[f"{name}/{moment}"])
         for name, parameter in self.dense.items():
             if f"{name}/step" in tensors:
+                found = {theirs: tensors[f"{name}/{ours}"] for ours, theirs in self._kept()}
+                held = self.moving.state.get(parameter, {})  # Adagrad counts steps on the host from the start
                 self.moving.state[parameter] = {
-                    theirs: tensors[f"{name}/{ours}"].to(parameter.device) for ours, theirs in self._kept()
+                    theirs: value.to(held[theirs].device if theirs in held else parameter.device)
+                    for theirs, value in found.items()
                 }
 
     def release(self) -> None:

@@ -44,7 +44,8 @@ class TableOptimizer:
         self.table, self.rule, self.l2 = table, rule, l2
         self.whole = whole and (l2 > 0 or not rule.rests)  # else no row moves that was not looked up
         weight = table.weight
-        self.moments = {name: pages.zeros(*weight.shape, device=weight.device) for name in rule.moments}
+        kind = {"device": weight.device, "dtype": weight.dtype}
+        self.moments = {name: pages.zeros(*weight.shape, **kind) for name in rule.moments}
         self.touched: Touched | None = None
         weight.requires_grad_(False)
         table.taped = True
@@ -134,7 +135,7 @@ def join(table: Table) -> Touched:
     weight = table.weight
     several = dist.is_initialized() and dist.get_world_size() > 1
     if not several and _has_kernel(weight):
-        return sum_by_kernel(tape, weight.shape[1])
+        return sum_by_kernel(tape, weight)
     if tape:
         rows = torch.cat([r.reshape(-1) for r, _ in tape])
         grad = torch.cat([g.reshape(-1, weight.shape[1]) for _, g in tape])
@@ -146,7 +147,7 @@ def join(table: Table) -> Touched:
     if several:
         rows, grad = _gather(rows, grad)
         if _has_kernel(grad):
-            return sum_by_kernel([(rows, grad)], weight.shape[1])
+            return sum_by_kernel([(rows, grad)], weight)
     if rows.device.type == "cpu":
         return sum_duplicates(rows, grad, weight.shape[0])
     return sum_duplicates_in_slots(rows, grad)
@@ -156,12 +157,13 @@ def _has_kernel(x: Tensor) -> bool:
     return kernels.takes(x) and kernels.built("table_rows")
 
 
-def sum_by_kernel(tape: Sequence[tuple[Tensor, Tensor]], width: int) -> Touched:
-    """As `sum_duplicates` of all lookups (rows [...], gradients [..., width]) one after the other, without
-    the padding row, and rows in the order of their first lookups."""
+def sum_by_kernel(tape: Sequence[tuple[Tensor, Tensor]], weight: Tensor) -> Touched:
+    """As `sum_duplicates` of all lookups (rows [...], gradients [..., D]) in a weight [R, D] one after the
+    other, without the padding row, and rows in the order of their first lookups."""
+    width = weight.shape[1]
     pieces = [(rows.long().contiguous(), grad.contiguous()) for rows, grad in tape]
     counts = [rows.numel() for rows, _ in pieces]
-    distinct, sums = torch.empty(sum(counts), dtype=torch.int64), torch.empty(sum(counts), width)
+    distinct, sums = (weight.new_empty(sum(counts), dtype=torch.int64), weight.new_empty(sum(counts), width))
     pointers = (ctypes.c_void_p * len(pieces))
     function = kernels.library("table_rows").sum_rows
     function.restype = ctypes.c_int64

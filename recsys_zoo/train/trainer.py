@@ -67,7 +67,7 @@ def check_stages(model: Model, cfg: TrainConfig) -> None:
 
 
 class Trainer:
-    """Fits a model to a task: Adam, clipping, one validation an epoch, lr cut and stop on a plateau.
+    """Fits a model to a task: steps with clipping, one validation an epoch, lr cut and stop on a plateau.
 
     With a `folder` the state is saved there about every `cfg.save_every_s` seconds and at each epoch's end;
     `fit(model, resume=True)` goes on from it and ends with bit-identical weights on the same machine, torch

@@ -62,6 +62,7 @@ def test_a_sound_row(tmp_path):
     ({"seed": 2}, "its settings have seed 1"),
     ({"precision": "bf16"}, "precision is bf16, its settings say fp32"),
     ({"trials": 7}, "origin of the settings, trials or minutes"),
+    ({"minutes": 5.0}, "origin of the settings, trials or minutes"),
     ({"hparams": "valid", "config": {"hparams": "valid"}}, "tuned on valid in one trial"),
     ({"config": {"model": {"name": "lr", "depth": 3}}}, "not known to this version"),
     ({"status": "dead"}, "dead without a reason"),

@@ -239,9 +239,18 @@ def test_a_budget_of_minutes_lets_no_trial_begin_later(recipes):
 
 
 def test_a_budget_of_minutes_alone_stands_in_the_recipe(recipes):
-    found = study(trials=tuning.MOST, minutes=1e-9)
+    found = study(trials=None, minutes=1e-9)
     assert found.run()
     assert (chosen(found)["minutes"], len(found.read())) == (1e-9, 1)
+    assert "began in 1e-09 minutes of" in chosen(found)["choice"]
+
+
+def test_minutes_that_an_earlier_command_exceeded_are_no_budget(recipes):
+    assert study(trials=3).run()
+    found = study(trials=None, minutes=1e-9)
+    assert found.run()
+    assert "minutes" not in chosen(found)
+    assert chosen(found)["trials"] == 3
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,7 @@ class CMLConfig(ContentConfig, ModelConfig):
     signed: bool = Field(
         False, description="covariances with their sign, as the code; else their squares, as the paper means"
     )
-    content_dim: Annotated[int, Search(choices=(64, 128, 256, 512), when="features")] = Field(
-        128, ge=1, description="features: width of the items' vectors, directions of a truncated SVD"
-    )
-    features: Annotated[float, Search(low=1e-3, high=10.0, log=True, when="features")] = Field(
+    features: Annotated[float, Search(low=1e-3, high=10.0, log=True)] = Field(
         0.0, ge=0, description="weight of the distances to what the item's columns say; 0: no columns"
     )
     hidden: tuple[Width, ...] = Field(
@@ -73,6 +70,7 @@ class CML(VectorModel):
             "Preset official: the authors' script (margin 1.9, 20 negatives); its batches of 50,000 are "
             "train.batch_size, their Adagrad train.optimizer='adagrad' with train.lr=0.1. Preset paper: the "
             "hinge summed over all negatives, and the covariance term.",
+            "Their Adagrad is TensorFlow's, whose sums of squares begin at 0.1; here they begin at 0.",
             "The rows of BARS are means over 1,000 users drawn once, not over all test users.",
             "With features (preset features: the authors' values) q starts as f(x), the sum is over all "
             "items with a training row at every step, and q moves by its gradient, f by that of its mean; "
@@ -110,7 +108,8 @@ class CML(VectorModel):
 
     @classmethod
     def idle(cls, cfg: CMLConfig) -> tuple[str, ...]:
-        return ("model.embedding.init_std",) if cfg.features else ("model.embedding.init_std", "train.net_l2")
+        columns = ("model.features", "model.content_dim", "train.net_l2")
+        return ("model.embedding.init_std", *super().idle(cfg), *columns * (not cfg.features))
 
     def tables_of(self, cfg: CMLConfig | VectorConfig) -> EmbeddingConfig:
         return cfg.embedding.model_copy(update={"init_std": cfg.embedding.dim**-0.5})

@@ -102,6 +102,7 @@ class LightGCN(VectorModel):
         ),
     )
     Config = LightGCNConfig
+    bare = True
     whole_table = True
 
     def __init__(self, cfg: LightGCNConfig, schema: Schema) -> None:

@@ -59,6 +59,7 @@ class MF(VectorModel):
             ),
         ),
     )
+    bare = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "ccl": {**_COSINE, "loss": "cosine_contrastive", "negatives": 1000},
         "softmax": {**_COSINE, "loss": "sampled_softmax", "negatives": 256, "temperature": 0.1},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -80,10 +80,6 @@ class NeuMF(VectorModel):
         self.rest = MLP(cfg.hidden[0], cfg.hidden[1:], 0, dropout=cfg.dropout)
         self.dropout = torch.nn.Dropout(cfg.dropout)
         self.head = linear(dim + cfg.hidden[-1], 1)
-
-    @classmethod
-    def idle(cls, cfg: Any) -> tuple[str, ...]:
-        return ()
 
     def tables_of(self, cfg: NeuMFConfig | VectorConfig) -> EmbeddingConfig:
         return cfg.embedding.model_copy(update={"dim": 2 * cfg.embedding.dim})

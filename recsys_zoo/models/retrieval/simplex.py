@@ -99,7 +99,9 @@ class SimpleX(VectorModel):
 
     @classmethod
     def idle(cls, cfg: SimpleXConfig) -> tuple[str, ...]:
-        return () if cfg.own < 1 else ("train.net_l2",)
+        """Without a history in it, the recipe says that there is none."""
+        history = ("model.own", "model.pooling", "train.net_l2")
+        return super().idle(cfg) + history * (cfg.own == 1)
 
     def __init__(self, cfg: SimpleXConfig | VectorConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)

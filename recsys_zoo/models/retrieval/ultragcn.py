@@ -79,6 +79,7 @@ class UltraGCN(VectorModel):
         ),
     )
     Config = UltraGCNConfig
+    bare = True
     splits = False
     whole_table = True
     train_defaults: ClassVar[dict[str, Any]] = {**VectorModel.train_defaults, "table_l2": 1e-4}

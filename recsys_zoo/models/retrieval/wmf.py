@@ -56,6 +56,7 @@ class WMF(VectorModel):
         faithful="code",
     )
     Config = WMFConfig
+    bare = True
     negatives_of: ClassVar[Literal["user", "all"]] = "all"
     train_defaults: ClassVar[dict[str, Any]] = {
         **VectorModel.train_defaults, "monitor": "snips_dcg@5", "lr": 5e-3, "table_l2": 1e-4}

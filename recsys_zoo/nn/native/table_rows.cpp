@@ -13,11 +13,16 @@ constexpr int64_t AHEAD = 16;  // rows between the fetch of one and its use
 
 }  // namespace
 
-// Rows first..last - 1 of a table [.., width], side by side in `taken`.
-extern "C" void take_rows(const float* table, const int64_t* rows, float* taken, int64_t width, int64_t first,
-                          int64_t last) {
+// Rows first..last - 1 of a table [size, width], side by side in `taken`; one that is not there is left out, and
+// its place in `rows` stands in `missing`.
+extern "C" void take_rows(const float* table, const int64_t* rows, float* taken, int64_t* missing, int64_t size,
+                          int64_t width, int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
         if (i + AHEAD < last) fetch<0>(table + rows[i + AHEAD] * width, width);
+        if ((uint64_t)rows[i] >= (uint64_t)size) {
+            *missing = i;
+            continue;
+        }
         std::memcpy(taken + i * width, table + rows[i] * width, width * sizeof(float));
     }
 }

@@ -215,7 +215,16 @@ def test_options_of_training(folder):
         "reduce_lr_on_plateau: False\n    max_gradient_norm: 5",
     )
     train = import_fuxictr(folder, "autoint").recipe["train"]
-    assert (train["plateau_factor"], train["clip_norm"]) == (1.0, 5)
+    assert (train["plateau_factor"], train["clip_norm"], train["optimizer"]) == (1.0, 5, "adam")
+
+
+def test_the_rule_by_which_weights_move(folder):
+    edit(folder, "model_config.yaml", "optimizer: adam", "optimizer: Adagrad")
+    assert import_fuxictr(folder, "autoint").recipe["train"]["optimizer"] == "adagrad"
+    edit(folder, "model_config.yaml", "optimizer: Adagrad", "optimizer: RMSprop")
+    found = import_fuxictr(folder, "autoint")
+    assert "optimizer" not in found.recipe["train"]
+    assert any(line.startswith("optimizer = 'RMSprop' has no counterpart") for line in found.differences)
 
 
 def test_a_value_that_our_settings_refuse_is_said_at_once(folder):
