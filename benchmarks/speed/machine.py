@@ -35,6 +35,12 @@ def write_report(path: Path, report: Callable[[list[dict[str, Any]]], str]) -> N
 
 
 def commit(folder: Path) -> str:
-    """Commit of a checkout."""
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    """Commit of a checkout; ends in -dirty when files other than results were changed."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    code = (":(top)", ":(top,exclude)benchmarks/results")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
+    return git("describe", "--always", "--abbrev=12", "--exclude=*") + "-dirty" * bool(changed)

@@ -29,6 +29,7 @@ enabled = False
 called = False  # whether a kernel has run since `enable`
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC")
 _ROWS_A_THREAD = 128  # fewer are not worth a thread
+_NUMBERS_A_THREAD = 1 << 18  # the same, where a row is only read or moved: to wake a thread takes 0.1 ms
 _GROUP = 4  # vectors of columns that native/columns.h takes together; fewer: rows read in pieces too short
 # numbers in a vector of the kernels (native/vectors.h), as many as the widest registers hold
 LANES = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 4)
@@ -141,11 +142,22 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-def over_rows(rows: int, part: Callable[[int, int], object], least: int = _ROWS_A_THREAD) -> None:
+def rows_a_thread(numbers: int) -> int:
+    """How many rows are worth a thread where each only reads or moves so many numbers."""
+    return max(1, _NUMBERS_A_THREAD // max(1, numbers))
+
+
+def over_rows(
+    rows: int,
+    part: Callable[[int, int], object],
+    least: int = _ROWS_A_THREAD,
+    until: Tensor | None = None,
+) -> None:
     """part(first, last) over consecutive parts of 0..rows, in as many threads as torch has.
 
-    Each takes `least` or more. They run side by side because ctypes gives the interpreter's lock away during
-    a call.
+    Each takes about `least` or more. until [rows + 1]: the work before each row and all of it, where rows
+    differ much; parts then have equal work. They run side by side because ctypes gives the interpreter's lock
+    away during a call.
     """
     global called
     called = True
@@ -154,6 +166,9 @@ def over_rows(rows: int, part: Callable[[int, int], object], least: int = _ROWS_
         part(0, rows)
         return
     bounds = [rows * i // threads for i in range(threads + 1)]
+    if until is not None:
+        shares = torch.tensor([int(until[-1]) * i // threads for i in range(1, threads)])
+        bounds[1:-1] = torch.searchsorted(until, shares).clamp(max=rows).tolist()
     list(_pool(threads, os.getpid()).map(part, bounds[:-1], bounds[1:]))
 
 

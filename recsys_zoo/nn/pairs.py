@@ -29,22 +29,29 @@ class _PairScores(torch.autograd.Function):
         given = tuple(x.contiguous() for x in (user, pos, neg))
         ctx.save_for_backward(*given)
         good, bad = user.new_empty(len(user)), user.new_empty(neg.shape[:2])
-        _run("pair_scores", "pair_scores", len(neg), (*given, good, bad), *neg.shape[1:])
+        _run("pair_scores", "pair_scores", len(neg), (*given, good, bad), *neg.shape[1:], least=_least(neg))
         return good, bad
 
     @staticmethod
     def backward(ctx: Any, good: Tensor, bad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = tuple(torch.empty_like(x) for x in ctx.saved_tensors)
         neg, given = ctx.saved_tensors[2], (*ctx.saved_tensors, good.contiguous(), bad.contiguous())
-        _run("pair_scores", "pair_gradients", len(neg), (*given, *found), *neg.shape[1:])
+        _run("pair_scores", "pair_gradients", len(neg), (*given, *found), *neg.shape[1:], least=_least(neg))
         return found
 
 
-def _run(kernel: str, name: str, rows: int, tensors: tuple[Tensor, ...], *sizes: int) -> None:
+def _least(neg: Tensor) -> int:
+    """Rows of pairs that are worth a thread."""
+    return kernels.rows_a_thread((neg.shape[1] + 2) * neg.shape[2])
+
+
+def _run(
+    kernel: str, name: str, rows: int, tensors: tuple[Tensor, ...], *sizes: int, least: int = 128
+) -> None:
     """A function of a kernel over rows of its result."""
     given = [ctypes.c_void_p(t.data_ptr()) for t in tensors] + [ctypes.c_int64(n) for n in sizes]
     function = getattr(kernels.library(kernel), name)
-    kernels.over_rows(rows, lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)))
+    kernels.over_rows(rows, lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)), least)
 
 
 def chosen_products(users: Tensor, table: Tensor, items: Tensor) -> Tensor:

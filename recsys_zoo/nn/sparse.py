@@ -92,7 +92,8 @@ class SparseMatrix(Fitted):
         if not _by_kernel(x):
             return self.tensor() @ x
         out = x.new_empty(len(self.crow) - 1, x.shape[1])
-        _run("sparse_product", (self.crow, self.col, self.values, x, out), (x.shape[1],), len(out))
+        tensors = (self.crow, self.col, self.values, x, out)
+        _run("sparse_product", tensors, (x.shape[1],), len(out), until=self.crow)
         return out
 
     @torch.no_grad()
@@ -106,7 +107,8 @@ class SparseMatrix(Fitted):
             return part.tensor() @ x
         out = x.new_empty(len(rows), x.shape[1])
         tensors = (self.crow, self.col, self.values, rows, x, out)
-        _run("sparse_product_of", tensors, (x.shape[1],), len(rows))
+        until = torch.cat([rows.new_zeros(1), self.crow.diff()[rows].cumsum(0)])
+        _run("sparse_product_of", tensors, (x.shape[1],), len(rows), until=until)
         return out
 
     @torch.no_grad()
@@ -152,14 +154,19 @@ def _by_kernel(x: Tensor) -> bool:
 
 
 def _run(
-    name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], parts: int, least: int = 128
+    name: str,
+    tensors: tuple[Tensor, ...],
+    sizes: tuple[int, ...],
+    parts: int,
+    least: int = 128,
+    until: Tensor | None = None,
 ) -> None:
     """A function of the kernel on tensors, of which the last is written, over `parts` rows or columns."""
     held = [*(t.contiguous() for t in tensors[:-1]), tensors[-1]]
     given = [ctypes.c_void_p(t.data_ptr()) for t in held] + [ctypes.c_int64(size) for size in sizes]
     function = getattr(kernels.library("sparse_product"), name)
     kernels.over_rows(
-        parts, lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)), least=least
+        parts, lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)), least, until
     )
 
 

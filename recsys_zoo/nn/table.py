@@ -28,7 +28,11 @@ def take_rows(table: Tensor, rows: Tensor) -> Tensor:
     given = [ctypes.c_void_p(t.data_ptr()) for t in (bits, rows, taken, missing)]
     given += [ctypes.c_int64(size) for size in bits.shape]
     function = kernels.library("table_rows").take_rows
-    kernels.over_rows(rows.numel(), lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)))
+    kernels.over_rows(
+        rows.numel(),
+        lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)),
+        kernels.rows_a_thread(bits.shape[1]),
+    )
     if int(missing) >= 0:
         raise IndexError(f"row {int(rows.flatten()[missing])} of a table of {len(table)} rows")
     return taken.view(table.dtype)

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..itemlists import ItemLists
 from ..nn import kernels
 
+_SEARCH = 64  # numbers that are copied in the time of one search
 _LARGEST = 1 << 62  # of whole numbers: weights are rounded so that users times their sum stay below
 
 
@@ -85,7 +86,11 @@ class Negatives:
         given = [ctypes.c_void_p(t if t is None else t.data_ptr()) for t in tensors]
         given += [ctypes.c_int64(number) for number in (place.shape[1], self._span)]
         function = kernels.library("item_places").places_among_all
-        kernels.over_rows(len(users), lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)))
+        kernels.over_rows(
+            len(users),
+            lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)),
+            kernels.rows_a_thread(_SEARCH * place.shape[1]),
+        )
         return found
 
 

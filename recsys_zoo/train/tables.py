@@ -108,6 +108,7 @@ class TableOptimizer:
         kernels.over_rows(
             len(touched.rows),
             lambda a, b: function(*pointers, width, *numbers, ctypes.c_int64(a), ctypes.c_int64(b)),
+            kernels.rows_a_thread((len(tensors) - 1) * touched.grad.shape[1]),
         )
 
     def release(self) -> None:

@@ -22,7 +22,7 @@ def test_rows_are_those_of_torch(kind, width, shape, threads, monkeypatch):
     rows = torch.randint(0, 30, shape, generator=g)
     monkeypatch.setattr(kernels, "enabled", True)
     monkeypatch.setattr(kernels, "called", False)
-    monkeypatch.setattr(kernels.over_rows, "__defaults__", (1,))  # rows a thread
+    monkeypatch.setattr(kernels, "_NUMBERS_A_THREAD", 1)
     for numbers in (rows, rows.int()):
         taken = take_rows(table, numbers)
         assert taken.dtype == kind

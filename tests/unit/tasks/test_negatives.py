@@ -136,5 +136,5 @@ def test_many_users_by_the_kernel_equal_torch(weighted, threads, monkeypatch):
     places = (unit * negatives.left[users, None]).long()
     expected = negatives.at(places, users)
     monkeypatch.setattr(kernels, "enabled", True)
-    monkeypatch.setattr(kernels.over_rows, "__defaults__", (1,))  # rows a thread
+    monkeypatch.setattr(kernels, "_NUMBERS_A_THREAD", 1)
     assert torch.equal(negatives.at(places, users), expected)

@@ -203,7 +203,7 @@ def test_training_by_the_kernel_equals_training_by_torch(mode, l2, rule, threads
     settings = {"table_update": mode, "table_l2": l2, "clip_norm": 0.3, "lr": 0.01, "optimizer": rule}
     toys.ours(_seeded(twin), 20, **settings)
     monkeypatch.setattr(kernels, "enabled", True)
-    monkeypatch.setattr(kernels.over_rows, "__defaults__", (1,))  # rows a thread
+    monkeypatch.setattr(kernels, "_NUMBERS_A_THREAD", 1)
     moved, move = [], TableOptimizer._move_by_kernel
     monkeypatch.setattr(TableOptimizer, "_move_by_kernel", lambda *given: (moved.append(1), move(*given)))
     toys.ours(_seeded(model), 20, **settings)
