@@ -38,7 +38,7 @@ from .metrics.ranking import METRICS, evaluate_ranking
 from .models.base import RankingModel, Scorer
 from .nn.embedding import load_vectors
 from .tasks.ranking import KS, RankingTask, scores_of
-from .train.backend import device_of
+from .train.backend import device_of, set_matmul
 from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
 from .train.checkpoint import save_checkpoint
 from .train.position import Fit
@@ -265,6 +265,8 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
     from .runs import model_settings
 
     name, held_out = cfg.model["name"], heldout.holds_out(data)
+    # what is computed before a training must not depend on whether this process has trained before
+    set_matmul(cfg.train.matmul, device_of(cfg.train))
     model = create(name, heldout.schema_of(data), seed=cfg.train.seed, **model_settings(cfg))
     if not isinstance(model, Scorer | RankingModel):
         raise InputError(f"model {name}: learns from labels, and {data.schema.dataset} holds interactions; "

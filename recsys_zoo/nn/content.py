@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
     from scipy.sparse import csr_matrix
 
+_RANK = 1e-6  # of the largest singular value: smaller ones are 0 but for rounding
 _KEPT = 4  # decompositions that are remembered: those of train, and of train and valid, for two widths
 _found: dict[bytes, ndarray] = {}
 
@@ -131,13 +132,14 @@ def _directions(rows: csr_matrix, known: ndarray, dim: int) -> ndarray:
 
     rows = rows[:, np.unique(rows[known].indices)]  # what is drawn does not depend on columns of others
     found = np.zeros((rows.shape[0], dim), np.float32)
-    train = rows[known]
+    train = rows[known].astype(np.float64)  # in single precision it differs with where its arrays lie
     rank = min(dim, *train.shape)
     if rank:
-        _, _, turned = randomized_svd(train, rank, n_iter=5, random_state=0)
+        _, sizes, turned = randomized_svd(train, rank, n_iter=5, random_state=0)
+        turned = turned[sizes > _RANK * sizes[0]]  # no known row lies along the others, which rounding chose
         place = rows @ turned.T.astype(np.float32)
         lengths = np.linalg.norm(place, axis=1, keepdims=True)
-        found[:, :rank] = np.where(lengths > 1e-6, place / np.maximum(lengths, 1e-6), 0)
+        found[:, : len(turned)] = np.where(lengths > 1e-6, place / np.maximum(lengths, 1e-6), 0)
     return found
 
 

@@ -27,7 +27,7 @@ def apply(cfg: TrainConfig) -> tuple[torch.device, list[str]]:
         torch.set_num_threads(cfg.threads)
     lines = [
         f"device {device}, {torch.get_num_threads()} CPU threads, {torch.backends.cpu.get_cpu_capability()}",
-        _matmul(cfg.matmul, device),
+        set_matmul(cfg.matmul, device),
         _allocator(device),
         _kernels(cfg.kernels, device),
     ]
@@ -58,7 +58,8 @@ def device_of(cfg: TrainConfig) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
-def _matmul(choice: str, device: torch.device) -> str:
+def set_matmul(choice: str, device: torch.device) -> str:
+    """Choose how torch multiplies float32 matrices; returns what is to be said of it."""
     if choice != "auto":
         torch.set_float32_matmul_precision(choice)
         return f"matmul {choice}: as set"

@@ -18,7 +18,7 @@ from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation.slices import further
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.metrics.ranking import Ranks, recall
-from recsys_zoo.rankruns import RANKS
+from recsys_zoo.rankruns import RANKS, begin
 from recsys_zoo.runs import RunConfig, identity, is_row_of, train
 from recsys_zoo.tasks.ranking import KS, RankingTask
 from recsys_zoo.train.callbacks import Callback
@@ -211,3 +211,12 @@ def test_histories_of_held_out_users_are_not_ignored(tmp_path):
 def test_a_user_who_has_everything_gives_no_pair():
     lists = ItemLists.of(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 3, 2)
     assert [t.tolist() for t in lists.shorter_than(2).pairs()] == [[1], [1]]
+
+
+def test_what_comes_before_a_training_is_computed_alike_whatever_ran_before():
+    found = []
+    for left_over in ("highest", "medium"):
+        torch.set_float32_matmul_precision(left_over)
+        begin(config("lightgcn"), data())
+        found.append(torch.get_float32_matmul_precision())
+    assert found[0] == found[1]
