@@ -217,6 +217,6 @@ def test_what_comes_before_a_training_is_computed_alike_whatever_ran_before():
     found = []
     for left_over in ("highest", "medium"):
         torch.set_float32_matmul_precision(left_over)
-        begin(config("lightgcn"), data())
+        begin(config("lightgcn").resolved(), data())
         found.append(torch.get_float32_matmul_precision())
     assert found[0] == found[1]
