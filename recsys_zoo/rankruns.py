@@ -36,6 +36,7 @@ from .itemlists import ItemLists
 from .metrics.bootstrap import interval_of
 from .metrics.ranking import METRICS, evaluate_ranking
 from .models.base import RankingModel, Scorer
+from .nn import kernels
 from .nn.embedding import load_vectors
 from .tasks.ranking import KS, RankingTask, scores_of
 from .train.backend import device_of, set_matmul
@@ -267,6 +268,7 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
     name, held_out = cfg.model["name"], heldout.holds_out(data)
     # what is computed before a training must not depend on whether this process has trained before
     set_matmul(cfg.train.matmul, device_of(cfg.train))
+    kernels.forget()
     model = create(name, heldout.schema_of(data), seed=cfg.train.seed, **model_settings(cfg))
     if not isinstance(model, Scorer | RankingModel):
         raise InputError(f"model {name}: learns from labels, and {data.schema.dataset} holds interactions; "

@@ -204,16 +204,8 @@ def open_run(cfg: RunConfig, data: Prepared, out: Path, resume: bool) -> str:
     return now if first == now else f"{first}..{now}"
 
 
-def _row(
-    cfg: RunConfig,
-    data: Prepared,
-    task: BinaryTask,
-    fit: Fit,
-    scores: dict[str, Tensor],
-    model: Any,
-    out: Path,
-    command: str,
-) -> Row:
+def _row(cfg: RunConfig, data: Prepared, task: BinaryTask, fit: Fit, scores: dict[str, Tensor], model: Any,
+         out: Path, command: str) -> Row:
     metrics: dict[str, float] = {}
     digest = ""
     for name, values in scores.items():

@@ -26,7 +26,7 @@ from ..errors import InputError
 from ..files import sha256_file, write_whole
 
 enabled = False
-called = False  # whether a kernel has run since `enable`
+called = False  # whether a kernel has run since a run began (`forget`)
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC")
 _ROWS_A_THREAD = 128  # fewer are not worth a thread
 _NUMBERS_A_THREAD = 1 << 18  # the same, where a row is only read or moved: to wake a thread takes 0.1 ms
@@ -48,11 +48,16 @@ def cache_folder() -> Path:
 
 def enable() -> str:
     """Switch the kernels on if a small one can be compiled and loaded; else the reason in a few words."""
-    global enabled, called
-    called = False
+    global enabled
     reason = missing("field_attention", FIELDS=1, HEADS=1, SIZE=1, BLOCKS=3, RELU=0)
     enabled = not reason
     return reason
+
+
+def forget() -> None:
+    """A run begins: no kernel has run for it."""
+    global called
+    called = False
 
 
 def disable() -> None:

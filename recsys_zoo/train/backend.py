@@ -101,6 +101,7 @@ def _allocator(device: torch.device) -> str:
 
 
 def _kernels(choice: str, device: torch.device) -> str:
+    kernels.forget()
     if device.type != "cpu":
         kernels.disable()
         return ""

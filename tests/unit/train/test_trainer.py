@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from recsys_zoo.data.store import Prepared, Split
 from recsys_zoo.errors import InputError
+from recsys_zoo.nn import kernels
 from recsys_zoo.tasks.binary import BinaryTask
 from recsys_zoo.train import backend
 from recsys_zoo.train.callbacks import Callback, Progress
@@ -301,3 +302,11 @@ def test_cuda_graph_is_refused_where_it_cannot_be():
             trainer.fit(toys.toy())
     with pytest.raises(InputError, match="only Adam"):
         check_stages(toys.toy(), config("rows", cuda_graph=True, optimizer="sgd"))
+
+
+@pytest.mark.parametrize("choice", ["auto", "torch"])
+def test_kernels_of_an_earlier_training_are_none_of_this_one(choice, monkeypatch):
+    monkeypatch.setattr(kernels, "called", True)
+    backend.apply(TrainConfig(kernels=choice, device="cpu", matmul="highest"))
+    kernels.disable()
+    assert not kernels.called
