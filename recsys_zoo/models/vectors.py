@@ -156,8 +156,8 @@ class VectorModel(RankingModel):
         """
         if items.shape[1] * GATHER_COST < self.num_items:
             return torch.einsum("bd,bnd->bn", users, self.compared(self.item_rows(items)))
-        table = self.item_table.matrix(self.schema.item)[FIRST:]
-        return chosen_products(users, self.compared(table), items)
+        table, behind = self.item_table.table_of(self.schema.item)
+        return chosen_products(users, table, items + (FIRST + behind), self.cosine)
 
     def compared(self, vectors: Tensor) -> Tensor:
         """Vectors [..., D] whose inner products are the scores."""

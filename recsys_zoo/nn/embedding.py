@@ -18,7 +18,7 @@ from ..batch import Inputs
 from ..config import Frozen, Search
 from ..errors import InputError, unknown_name
 from ..schema import Column, Schema
-from .stores import STORES, StoreConfig
+from .stores import STORES, DenseStore, StoreConfig
 from .table import Table
 
 
@@ -246,6 +246,17 @@ class Embedding(nn.Module):
         return self.rows(
             column, torch.arange(self.schema.column(column).vocab_size, device=group.offset.device)
         )
+
+    def table_of(self, column: str) -> tuple[Tensor, int]:
+        """A table [R, D] with all vectors of one vocabulary, and how far the row of an id lies behind the id.
+
+        The weight itself where a value has a row of its own, and else as `matrix`; raises as that does. The
+        row of id 0 is then another's, or must not be read: padding has no gradient.
+        """
+        group = self._group(column)
+        if type(group.store) is not DenseStore:
+            return self.matrix(column), 0
+        return group.table.whole(), group.starts[self.schema.column(column).share_with or column]
 
     def _group(self, column: str) -> _Group:
         if column not in self.group_of:

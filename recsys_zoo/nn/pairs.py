@@ -6,9 +6,13 @@ import ctypes
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import kernels
+
+_PRODUCT, _DISTANCE, _COSINE = range(3)  # kinds of scores in native/chosen_rows.cpp
+_SHORTEST = 1e-12  # length by which a row is divided, as in F.normalize
 
 
 def pair_scores(user: Tensor, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,28 +50,31 @@ def _least(neg: Tensor) -> int:
 
 
 def _run(
-    kernel: str, name: str, rows: int, tensors: tuple[Tensor, ...], *sizes: int, least: int = 128
+    kernel: str, name: str, rows: int, tensors: tuple[Tensor | None, ...], *sizes: int, least: int = 128
 ) -> None:
     """A function of a kernel over rows of its result."""
-    given = [ctypes.c_void_p(t.data_ptr()) for t in tensors] + [ctypes.c_int64(n) for n in sizes]
+    given = [ctypes.c_void_p(t if t is None else t.data_ptr()) for t in tensors]
+    given += [ctypes.c_int64(n) for n in sizes]
     function = getattr(kernels.library(kernel), name)
     kernels.over_rows(rows, lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)), least)
 
 
-def chosen_products(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
+def chosen_products(users: Tensor, table: Tensor, items: Tensor, cosine: bool = False) -> Tensor:
     """users [B, D], table [I, D], items [B, N] -> <user, row> of each user's items, [B, N].
 
-    By a kernel where these are on, which passes over gradients that are 0, as with a margin that most
-    negatives keep, and has no second derivatives; else by the product with the whole table, of B x I numbers.
+    cosine: of the rows divided by their lengths. By a kernel where these are on, which passes over gradients
+    that are 0, as with a margin that most negatives keep, and has no second derivatives; else by the product
+    with the whole table, of B x I numbers.
     """
     if takes_rows(users):
-        return _ChosenRows.apply(users.contiguous(), table.contiguous(), items.contiguous(), False)
-    return (users @ table.t()).gather(1, items)
+        kind = _COSINE if cosine else _PRODUCT
+        return _ChosenRows.apply(users.contiguous(), table.contiguous(), items.contiguous(), kind)
+    return (users @ (F.normalize(table, dim=1) if cosine else table).t()).gather(1, items)
 
 
 def chosen_distances(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
     """The same of squared distances, by the kernel alone, and so where `takes_rows(users)`."""
-    return _ChosenRows.apply(users.contiguous(), table.contiguous(), items.contiguous(), True)
+    return _ChosenRows.apply(users.contiguous(), table.contiguous(), items.contiguous(), _DISTANCE)
 
 
 def takes_rows(users: Tensor) -> bool:
@@ -82,17 +89,19 @@ def _watched() -> bool:
 
 class _ChosenRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, users: Tensor, table: Tensor, items: Tensor, apart: bool) -> Tensor:
-        ctx.save_for_backward(users, table, items)
-        ctx.sizes = (items.shape[1], users.shape[1], int(apart))
+    def forward(ctx: Any, users: Tensor, table: Tensor, items: Tensor, kind: int) -> Tensor:
+        ctx.sizes = (items.shape[1], users.shape[1], kind)
+        lengths = torch.linalg.vector_norm(table, dim=1).clamp_(min=_SHORTEST) if kind == _COSINE else None
+        inverse = None if lengths is None else lengths.reciprocal_()
         scores = users.new_empty(items.shape)
-        _run("chosen_rows", "chosen_rows", len(users), (users, table, items, scores), *ctx.sizes)
+        _run("chosen_rows", "chosen_rows", len(users), (users, table, inverse, items, scores), *ctx.sizes)
+        ctx.save_for_backward(users, table, inverse, items, scores)
         return scores
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        users, table, items = ctx.saved_tensors
-        given, rows = (users, table, items, grad.contiguous()), len(users)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        users, table = ctx.saved_tensors[:2]
+        given, rows = (*ctx.saved_tensors, grad.contiguous()), len(users)
         to_users, to_table = torch.zeros_like(users), torch.zeros_like(table)
         _run("chosen_rows", "gradients_of_users", rows, (*given, to_users), *ctx.sizes)
         _run("chosen_rows", "gradients_of_table", len(table), (*given, to_table), rows, *ctx.sizes)

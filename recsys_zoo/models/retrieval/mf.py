@@ -75,7 +75,7 @@ class MF(VectorModel):
         rows, places = self.distinct_rows(pairs.neg)
         compared = self.compared(user)
         good = (compared * self.compared(pos)).sum(1)
-        bad = chosen_products(compared, self.compared(rows), places)
+        bad = chosen_products(compared, rows, places, self.cosine)
         terms = {self.cfg.loss: self.loss_of_scores(good, bad)}
         if self.cfg.l2:
             counts = torch.bincount(places.flatten(), minlength=len(rows))

@@ -18,6 +18,37 @@ inline int64_t up_to(const int64_t* keys, int64_t count, int64_t x) {
     return at - keys + (count && *at <= x);
 }
 
+constexpr int64_t MANY = 256;  // places for which a table of beginnings is worth its making
+constexpr int64_t PARTS = 1024;
+
+// How many of a user's ascending keys, less those of the users before, are not above a place below `span`: a
+// part of the span begins behind so many keys, and hardly ever has more than one.
+class Beginnings {
+   public:
+    Beginnings(const int64_t* keys, int64_t count, int64_t before, int64_t span)
+        : keys_(keys), before_(before) {
+        while ((span >> shift_) >= PARTS) ++shift_;
+        int64_t key = 0;
+        for (int64_t part = 0; part <= PARTS; ++part) {
+            while (key < count && ((keys[key] - before) >> shift_) < part) ++key;
+            begins_[part] = (int32_t)key;
+        }
+    }
+
+    int64_t up_to(int64_t place) const {
+        const int64_t part = place >> shift_;
+        int64_t found = begins_[part];
+        while (found < begins_[part + 1] && keys_[found] - before_ <= place) ++found;
+        return found;
+    }
+
+   private:
+    const int64_t* keys_;
+    int64_t before_;
+    int shift_ = 0;
+    int32_t begins_[PARTS + 1];
+};
+
 }  // namespace
 
 // For the users first..last, each of `count` places in the weight of what the user has not as a place in the
@@ -34,9 +65,15 @@ extern "C" void places_among_all(const int64_t* keys, const int64_t* behind, con
         }
         const int64_t user = users[i];
         const int64_t start = offsets[user], length = offsets[user + 1] - start;
-        for (int64_t j = i * count; j < (i + 1) * count; ++j) {
-            const int64_t own = up_to(keys + start, length, user * span + places[j]);
+        const auto move = [&](int64_t j, int64_t own) {
             found[j] = places[j] + (behind && own ? behind[start + own - 1] : own);
+        };
+        if (count >= MANY) {
+            const Beginnings beginnings(keys + start, length, user * span, span);
+            for (int64_t j = i * count; j < (i + 1) * count; ++j) move(j, beginnings.up_to(places[j]));
+            continue;
         }
+        for (int64_t j = i * count; j < (i + 1) * count; ++j)
+            move(j, up_to(keys + start, length, user * span + places[j]));
     }
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from recsys_zoo.nn import kernels
 from recsys_zoo.nn.pairs import chosen_distances, chosen_products, pair_scores
@@ -59,3 +60,26 @@ def test_scores_of_chosen_rows_and_gradients_are_sums(way, rows, size, negatives
     expected = torch.autograd.grad(plain, (users, table), weight.double())
     for gradient, right in zip(torch.autograd.grad(scores, (users, table), weight), expected, strict=True):
         assert torch.equal(gradient, right)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1, 300])
+def test_cosines_of_chosen_rows_and_gradients(way, rows, threads):
+    """Against rows that are divided by their lengths in double precision; one row has none."""
+    torch.set_num_threads(threads)
+    users = F.normalize(torch.randn(rows, 37), dim=1).requires_grad_()
+    table = torch.randn(50, 37) * torch.logspace(-3, 3, 50)[:, None]
+    table[7] = 0
+    items, weight = torch.randint(50, (rows, 25)), torch.randn(rows, 25) * (torch.rand(rows, 25) > 0.5)
+    items[items == 7] = 8
+    items[0, 0] = 7
+    weight[0, 0] = 0
+    table.requires_grad_()
+    scores = chosen_products(users, table, items, cosine=True)
+    doubles = [x.detach().double().requires_grad_() for x in (users, table)]
+    plain = (doubles[0] @ F.normalize(doubles[1], dim=1).t()).gather(1, items)
+    torch.testing.assert_close(scores.double(), plain, rtol=0, atol=1e-6)
+    expected = torch.autograd.grad(plain, doubles, weight.double())
+    for gradient, right in zip(torch.autograd.grad(scores, (users, table), weight), expected, strict=True):
+        largest = right.abs().amax(1, keepdim=True)
+        assert bool(((gradient - right).abs() <= 1e-5 * largest.clamp(min=1e-9)).all())

@@ -122,18 +122,21 @@ def test_weights_of_nothing_are_refused():
 @pytest.mark.skipif(bool(kernels.missing("item_places")), reason="no C++ compiler")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_many_users_by_the_kernel_equal_torch(weighted, threads, monkeypatch):
-    """Lists of none to 300 of 400 items, so that fetching ahead and searches of every depth are met."""
+@pytest.mark.parametrize(("draws", "items"), [(3, 400), (256, 400), (300, 5000)])
+def test_many_users_by_the_kernel_equal_torch(draws, items, weighted, threads, monkeypatch):
+    """Lists of none to 300 items, so that fetching ahead and searches of every depth are met; users with few
+    draws and with many, for whom the kernel has another search."""
     torch.set_num_threads(threads)
     g = torch.Generator().manual_seed(3)
     counts = torch.randint(0, 300, (60,), generator=g) * (torch.arange(60) % 7 != 0)
-    own = [(u, int(i)) for u in range(60) for i in torch.randperm(400, generator=g)[: counts[u]]]
+    own = [(u, int(i)) for u in range(60) for i in torch.randperm(items, generator=g)[: counts[u]]]
     user, item = (torch.tensor([pair[k] for pair in sorted(own)]) for k in (0, 1))
-    weight = torch.rand(400, generator=g) if weighted else None
-    negatives = Negatives(ItemLists.of(user, item, 60, 400), 400, weight)
+    weight = torch.rand(items, generator=g) if weighted else None
+    negatives = Negatives(ItemLists.of(user, item, 60, items), items, weight)
     users = torch.randint(0, 60, (500,), generator=g)
-    unit = torch.rand(500, 3, generator=g, dtype=torch.float64)
+    unit = torch.rand(500, draws, generator=g, dtype=torch.float64)
     places = (unit * negatives.left[users, None]).long()
+    places[:, 0], places[:, 1] = 0, negatives.left[users] - 1
     expected = negatives.at(places, users)
     monkeypatch.setattr(kernels, "enabled", True)
     monkeypatch.setattr(kernels, "_NUMBERS_A_THREAD", 1)
