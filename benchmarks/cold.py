@@ -26,31 +26,29 @@ from recsys_zoo.space import space_of
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.tuning import Study
 
-TRIALS = 3
+TRIALS = 20
 SEEDS = (2, 3, 4, 5, 6)  # none of them that of the trials, 1
-EPOCHS = {"citeulike_t_cold": 3, "movielens_1m_cold": 1}  # of about 100,000 and 450,000 pairs
-LR = {"low": 1e-3, "high": 1e-2, "log": True}
-MODELS: dict[str, dict[str, Any]] = {
-    "random vectors": {"model": {"name": "contentknn", "content": "random", "content_dim": 128}},
-    "content-KNN": {"model": {"name": "contentknn", "content_dim": 128}},
-    "ridge to iALS": {"model": {"name": "contentridge", "dim": 32, "epochs": 4}},
-    "CML, features": {"model": {"name": "cml.features", "embedding": {"dim": 32}, "hidden": [64],
-                                "negatives": 5},
-                      "train": {"batch_size": 4096, "lr": 5e-3}},
-    "deep CML": {"model": {"name": "deepcml", "dim": 32, "hidden": [64], "negatives": 5},
-                 "train": {"batch_size": 4096, "lr": 5e-3}},
-    "two towers": {"model": {"name": "twotower", "dim": 32, "hidden": [64]},
-                   "train": {"batch_size": 512, "lr": 5e-3}},
+TRAIN = {"epochs": 60, "patience": 3}
+LR = {"low": 1e-4, "high": 1e-2, "log": True}
+MODELS: dict[str, dict[str, Any]] = {  # where nothing is said, as the models' defaults
+    "random vectors": {"model": {"name": "contentknn", "content": "random", "content_dim": 256}},
+    "content-KNN": {"model": {"name": "contentknn", "content_dim": 256}},
+    "ridge to iALS": {"model": {"name": "contentridge", "content_dim": 256}},
+    "CML, features": {"model": {"name": "cml.features", "embedding": {"dim": 64}, "hidden": [256],
+                                "content_dim": 256},
+                      "train": {"batch_size": 4096}},
+    "deep CML": {"model": {"name": "deepcml", "content_dim": 256}},
+    "two towers": {"model": {"name": "twotower", "content_dim": 256}, "train": {"batch_size": 1024}},
 }
 SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given, it is the setting's own
     "content-KNN": {"model.content_dim": {"low": 32, "high": 512, "log": True}},
     "ridge to iALS": {"model.l2": {"low": 3e-4, "high": 0.01, "log": True},
-                      "model.alpha0": {"low": 0.01, "high": 0.3, "log": True},
+                      "model.alpha0": {"low": 0.01, "high": 0.3, "log": True}, "model.dim": {},
                       "model.ridge": {"low": 0.03, "high": 30, "log": True}},
     "CML, features": {"train.lr": LR, "model.features": {"low": 0.01, "high": 10, "log": True},
                       "model.margin": {"low": 0.5, "high": 2.0}},
-    "deep CML": {"train.lr": LR, "model.margin": {}, "model.probability": {}},
-    "two towers": {"train.lr": LR, "model.temperature": {}, "model.log_q": {}},
+    "deep CML": {"train.lr": LR, "model.margin": {}, "model.probability": {}, "model.hidden": {}},
+    "two towers": {"train.lr": LR, "model.temperature": {}, "model.log_q": {}, "model.hidden": {}},
 }
 METRICS = ("recall@20", "ndcg@20", "recall@50", "auc", "user_auc", "item_auc", "item_recall@1%",
            "item_recall@5%")
@@ -61,7 +59,7 @@ CHANCES = ("logloss", "base_logloss", "calibration_error")
 def base(name: str, board: str) -> RunConfig:
     """The recipe that is tuned, or, of the control, run as it is."""
     settings = MODELS[name]
-    training = {"epochs": EPOCHS[board], "patience": 2, "save_every_s": 3600.0, **settings.get("train", {})}
+    training = {**TRAIN, "save_every_s": 3600.0, **settings.get("train", {})}
     said = {"board": board, "data": board, "model": settings["model"], "train": training}
     return RunConfig.parse(said, "cold").resolved()
 

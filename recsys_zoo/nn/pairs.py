@@ -73,8 +73,10 @@ def chosen_products(users: Tensor, table: Tensor, items: Tensor, cosine: bool = 
 
 
 def chosen_distances(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
-    """The same of squared distances, by the kernel alone, and so where `takes_rows(users)`."""
-    return _ChosenRows.apply(users.contiguous(), table.contiguous(), items.contiguous(), _DISTANCE)
+    """The same of squared distances; without the kernel by way of B x N x D numbers."""
+    if takes_rows(users):
+        return _ChosenRows.apply(users.contiguous(), table.contiguous(), items.contiguous(), _DISTANCE)
+    return (users[:, None] - F.embedding(items, table)).square().sum(2)
 
 
 def takes_rows(users: Tensor) -> bool:

@@ -16,6 +16,7 @@ from ...config import Search
 from ...itemlists import ItemLists
 from ...losses import ranking
 from ...nn.mlp import MLP
+from ...nn.pairs import chosen_distances
 from ...nn.sparse import HeldLists
 from ...registry import register
 from ...schema import Schema
@@ -148,8 +149,7 @@ class DeepCML(Towers):
         user, vectors, pos, neg = self.gathered(pairs)
         counts = (self.histories.counts[pairs.user] - 1).clamp(min=0).to(user.dtype)
         good = (user - vectors[pos]).square().sum(1)
-        among = torch.einsum("bnd,bd->bn", vectors[neg], user)
-        bad = user.square().sum(1, keepdim=True) + vectors.square().sum(1)[neg] - 2 * among
+        bad = chosen_distances(user, vectors, neg)
         nobody = (vectors - in_ball(self.unknown)).square().sum(1)
         terms = {"metric": self._hinge(good, bad),
                  "default": self.cfg.default * self._hinge(nobody[pos], nobody[neg])}

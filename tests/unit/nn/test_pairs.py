@@ -8,7 +8,6 @@ import torch.nn.functional as F
 
 from recsys_zoo.nn import kernels
 from recsys_zoo.nn.pairs import chosen_distances, chosen_products, pair_scores
-from tests.unit.nn.conftest import WAYS
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -41,7 +40,6 @@ def test_under_autocast_and_in_double_precision_torch_does_it(monkeypatch):
     assert not kernels.called
 
 
-@pytest.mark.parametrize("way", WAYS[:1], indirect=True)
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("rows", "size", "negatives", "width"),
