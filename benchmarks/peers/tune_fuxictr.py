@@ -98,8 +98,9 @@ def peer(options: argparse.Namespace, space: Space, trial: Trial, seeds: str, ou
     own: dict[str, Any] = {**space.own_values(), **trial.settings}
     asked = json.dumps({OPTIONS[name]: value for name, value in own.items() if name in OPTIONS})
     script = Path(__file__).with_name("fuxictr.py")
-    environment = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483647",
-                   "OMP_NUM_THREADS": "1", **os.environ}
+    # blocks of gigabytes, which FuxiCTR's bilinear layer takes in each step, are kept and in huge pages
+    environment = {"MALLOC_MMAP_THRESHOLD_": str(1 << 33), "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+                   "THP_MEM_ALLOC_ENABLE": "1", "OMP_NUM_THREADS": "1", **os.environ}
     words = {"fuxictr": options.fuxictr, "data": options.data, "work": options.work, "board": BOARD,
              "models": MODEL, "seeds": seeds, "epochs": options.epochs, "out": out, "options": asked}
     named = [str(part) for name, value in words.items() for part in (f"--{name}", value)]
