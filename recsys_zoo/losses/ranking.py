@@ -21,8 +21,11 @@ def cross_entropy_with_negatives(pos: Tensor, neg: Tensor) -> Tensor:
 
 
 def cosine_contrastive(pos: Tensor, neg: Tensor, margin: float, negative_weight: float) -> Tensor:
-    """Mean of 1 - pos + (w / N) sum max(0, neg - margin), of cosines (Mao et al., CIKM 2021, eq. 1)."""
-    return (1 - pos + negative_weight * (neg - margin).clamp(min=0).mean(1)).mean()
+    """Mean of 1 - pos + (w / N) sum max(0, neg - margin), of cosines (Mao et al., CIKM 2021, eq. 1).
+
+    max(0, 1 - pos), as in the authors' code: with dropout of a vector of length 1 pos may be above 1.
+    """
+    return ((1 - pos).clamp(min=0) + negative_weight * (neg - margin).clamp(min=0).mean(1)).mean()
 
 
 def warp(pos: Tensor, neg: Tensor, margin: float, items: int) -> Tensor:

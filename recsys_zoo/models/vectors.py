@@ -113,6 +113,11 @@ class VectorModel(RankingModel):
         """How many negatives a pair has."""
         return 0 if getattr(self.cfg, "loss", "") in IN_BATCH else self.cfg.negatives
 
+    @property
+    def own_negatives(self) -> bool:
+        """Whether an item of the user may be drawn as its negative."""
+        return getattr(self.cfg, "own_negatives", False)
+
     def prepare(self, train: ItemLists) -> None:
         """Take from the training lists what the model needs beside its tables: how often an item stands in a
         batch."""

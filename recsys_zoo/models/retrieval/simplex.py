@@ -30,6 +30,8 @@ class SimpleXConfig(ModelConfig):
     negatives: Annotated[int, Search(choices=(50, 200, 1000, 2000))] = Field(
         200, ge=1, description="negative items a pair; authors: 800 to 2000"
     )
+    own_negatives: bool = Field(False, description=(
+        "negatives are drawn from all items, the user's own among them, as in the authors' code"))
     margin: Annotated[float, Search(low=0.0, high=0.95)] = Field(
         0.9, description="a negative whose cosine is below it costs nothing"
     )
@@ -71,7 +73,8 @@ class SimpleX(VectorModel):
         "L = mean of 1 - s_ui + w/N sum_j max(0, s_uj - m)",
         notes=(
             "In training the item of the pair is left out of the history; later the history is all of it.",
-            "Our negatives are never items of the user; those of the code are drawn from all items.",
+            "Negatives are never items of the user; with own_negatives they are drawn from all items, as in "
+            "the code.",
             "In the authors' run on Gowalla, by its settings and its number of parameters, histories have a "
             "table of their own (history_vectors) and are not cut; on Yelp18 and AmazonBooks they share it.",
             "The authors' L2 of 1e-7 to 1e-9 over the tables is train.table_l2; their biases are not built.",

@@ -28,6 +28,8 @@ class UltraGCNConfig(ModelConfig):
     negatives: Annotated[int, Search(choices=(50, 200, 800, 1500))] = Field(
         200, ge=1, description="negative items a pair; authors: 1500 for Gowalla, 800 for Yelp18"
     )
+    own_negatives: bool = Field(False, description=(
+        "negatives are drawn from all items, the user's own among them, as in the authors' code"))
     negative_weight: Annotated[float, Search(low=10.0, high=1000.0, log=True)] = Field(
         10.0, ge=0, description="weight of the mean over the negatives; authors: 300 for Gowalla and Yelp18"
     )
@@ -63,7 +65,8 @@ class UltraGCN(VectorModel):
             "The diagonal of G is kept, as there: an item may be among those that stand with it.",
             "Defaults of negatives and negative_weight are ours, for small data, where 300 pushes unseen "
             "items away; the recipes hold the authors'.",
-            "Our negatives are never items of the user; those of the code are drawn from all items.",
+            "Negatives are never items of the user; with own_negatives they are drawn from all items, as in "
+            "the code.",
         ),
         published=(
             Published(
