@@ -184,8 +184,9 @@ class RankingTask:
     train: the splits to learn from, together; valid: the split that picks the best epoch, or "" for none.
     negatives: as many a pair, drawn by `weight` [items] (None: all alike) from what the user has not in the
     training splits; of a user who has everything there is none, and no pair either. own: they are drawn from
-    all items. of_all: they are drawn from the pairs of all users, all alike. lists: an example is a user with all items, not a pair.
-    ks: cut-offs of the metrics; none: those of the protocol. learnt: the lists that models are fitted on.
+    all items. of_all: they are drawn from the pairs of all users, all alike. lists: an example is a user with
+    all items, not a pair. ks: cut-offs of the metrics; none: those of the protocol. learnt: the lists that
+    models are fitted on.
     snips: cut-offs of snips_dcg, by propensities (n_i / max n)^0.5 of n_i training pairs, not below
     `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here are all).
     """

@@ -41,6 +41,8 @@ def test_cosine_contrastive_by_hand():
     """1 - 0.5 + 3 (0.1 + 0) / 2 and 1 - 1 + 0: (0.65 + 0) / 2."""
     pos, neg = torch.tensor([0.5, 1.0]), torch.tensor([[0.9, -1.0], [0.8, 0.2]])
     assert float(ranking.cosine_contrastive(pos, neg, 0.8, 3.0)) == pytest.approx(0.325)
+    above = torch.tensor([0.5, 1.1])  # as dropout makes it
+    assert float(ranking.cosine_contrastive(above, neg, 0.8, 3.0)) == pytest.approx(0.325)
 
 
 def test_warp_by_hand():

@@ -16,6 +16,8 @@ from recsys_zoo.losses.ranking import bpr
 from recsys_zoo.metrics.ranking import METRICS
 from recsys_zoo.models.base import Model, ModelConfig
 from recsys_zoo.nn.embedding import Embedding
+from recsys_zoo.rankruns import begin
+from recsys_zoo.runs import RunConfig
 from recsys_zoo.schema import Column, Schema
 from recsys_zoo.tasks.ranking import ListExamples, PairExamples, RankedExamples, RankingTask
 from recsys_zoo.train.callbacks import Callback
@@ -91,6 +93,27 @@ def test_a_batch_holds_the_pairs_asked_for_and_negatives_that_are_none_of_the_us
     assert batch.weight.tolist() == [1.0] * 4
     assert len(batch.rows(1, 3)) == 2
     assert len(examples.first(7)) == 7
+
+
+def test_own_items_are_drawn_where_it_is_said():
+    """All items alike, those of training among them, within five standard deviations."""
+    held = data()
+    torch.manual_seed(4)
+    batch = task(held, negatives=100 * ITEMS, own=True).train.batch(torch.arange(3))
+    for row in batch.neg:
+        counts = torch.bincount(row, minlength=ITEMS)
+        assert 50 < int(counts.min()) <= int(counts.max()) < 150
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_models_setting_decides_it(own):
+    held = data()
+    said = {"board": held.schema.dataset, "data": held.schema.dataset,
+            "model": {"name": "simplex", "own_negatives": own, "negatives": 50}}
+    batch = begin(RunConfig.parse(said, "test").resolved(), held)[0].train.batch(torch.arange(20))
+    pairs = set(zip(*(t.tolist() for t in held.lists("train").pairs()), strict=True))
+    drawn = zip(batch.user.repeat_interleave(50).tolist(), batch.neg.flatten().tolist(), strict=True)
+    assert bool(pairs & set(drawn)) == own
 
 
 def test_a_list_holds_all_items_of_a_user():
