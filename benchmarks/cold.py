@@ -65,7 +65,7 @@ def base(name: str, board: str) -> RunConfig:
 
 
 def tune(options: argparse.Namespace) -> None:
-    """As many trials for each model; nothing is pruned, since the trainings are short."""
+    """As many trials for each model; none is pruned, patience ends what no longer gains."""
     data = Prepared.open(options.data)
     for name in (name for name in options.models if name in SPACES):
         tuned = SPACES[name]
