@@ -127,8 +127,8 @@ def tested(ablation: Ablation, data: Prepared, seed: int, epochs: int) -> dict[s
         model.prepare(data.lists(*splits))
         if ablation.theta is not None:
             model.use_propensities(ablation.theta)
-        task = RankingTask(data, model.negatives, train=splits, valid="" if rates else "valid", of_all=True,
-                           snips=(5,))
+        task = RankingTask(data, model.negatives, train=splits, valid="" if rates else "valid",
+                           drawn_from="users", snips=(5,))
         return Trainer(task, cfg, schedule=rates).fit(model)
 
     model = made()

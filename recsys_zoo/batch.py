@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+DrawnFrom = Literal["user", "items", "users"]  # what negatives are drawn from, see `RankingTask`
 
 
 class _Tensors:

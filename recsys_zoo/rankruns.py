@@ -186,7 +186,7 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
     if cold.is_cold(data):  # new items are not there to be passed over
         weight = torch.bincount(data.lists(*train).items, minlength=model.num_items).clamp(max=1)
     return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
-                       of_all=model.negatives_of == "all", own=model.own_negatives)
+                       drawn_from=model.negatives_from)
 
 
 def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:

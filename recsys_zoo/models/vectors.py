@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..batch import Pairs
+from ..batch import DrawnFrom, Pairs
 from ..config import Search
 from ..itemlists import ItemLists
 from ..losses import ranking
@@ -90,8 +90,6 @@ class VectorModel(RankingModel):
     """Tables of users and items; a subclass may make other vectors of them (`vectors`, `of_pairs`)."""
 
     Config = VectorConfig
-    negatives_of: ClassVar[Literal["user", "all"]] = "user"  # of whose unlabelled items negatives are drawn
-
     def __init__(self, cfg: VectorConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
         self.splits = type(self).splits and getattr(cfg, "loss", "") not in IN_BATCH
@@ -114,9 +112,9 @@ class VectorModel(RankingModel):
         return 0 if getattr(self.cfg, "loss", "") in IN_BATCH else self.cfg.negatives
 
     @property
-    def own_negatives(self) -> bool:
-        """Whether an item of the user may be drawn as its negative."""
-        return getattr(self.cfg, "own_negatives", False)
+    def negatives_from(self) -> DrawnFrom:
+        """What negatives are drawn from (see `RankingTask`)."""
+        return "items" if getattr(self.cfg, "own_negatives", False) else "user"
 
     def prepare(self, train: ItemLists) -> None:
         """Take from the training lists what the model needs beside its tables: how often an item stands in a

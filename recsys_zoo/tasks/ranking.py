@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..batch import Pairs, PairsOfAll, UserLists
+from ..batch import DrawnFrom, Pairs, PairsOfAll, UserLists
 from ..data.spec import given_of
 from ..data.store import Prepared
 from ..evaluation import heldout
@@ -182,11 +182,11 @@ class RankingTask:
     """Joins models that rank to the pairs of a prepared data set of interactions and to full rankings.
 
     train: the splits to learn from, together; valid: the split that picks the best epoch, or "" for none.
-    negatives: as many a pair, drawn by `weight` [items] (None: all alike) from what the user has not in the
-    training splits; of a user who has everything there is none, and no pair either. own: they are drawn from
-    all items. of_all: they are drawn from the pairs of all users, all alike. lists: an example is a user with
-    all items, not a pair. ks: cut-offs of the metrics; none: those of the protocol. learnt: the lists that
-    models are fitted on.
+    negatives: as many a pair, drawn by `weight` [items] (None: all alike). drawn_from: "user", what the user
+    has not in the training splits (of a user who has everything there is none, and no pair either); "items",
+    all items, the user's own too; "users", the unlabelled pairs of all users, all alike. lists: an example is
+    a user with all items, not a pair. ks: cut-offs of the metrics; none: those of the protocol. learnt: the
+    lists that models are fitted on.
     snips: cut-offs of snips_dcg, by propensities (n_i / max n)^0.5 of n_i training pairs, not below
     `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here are all).
     """
@@ -199,8 +199,7 @@ class RankingTask:
         train: Sequence[str] = ("train",),
         valid: str = "valid",
         ks: Sequence[int] = (),
-        of_all: bool = False,
-        own: bool = False,
+        drawn_from: DrawnFrom = "user",
         snips: Sequence[int] = (),
         lists: bool = False,
     ) -> None:
@@ -211,12 +210,13 @@ class RankingTask:
         self.learnt = seen = heldout.learnt(data, *train)
         if lists:
             self.train: PairExamples | ListExamples = ListExamples(seen)
-        elif of_all:
+        elif drawn_from == "users":
             self.train = FreePairExamples(seen, self.items, negatives)
         else:
             drawable = self.items if weight is None else int((weight > 0).sum())
             learnt = seen.shorter_than(drawable) if negatives else seen
-            drawn = Negatives(learnt.first(0) if own else learnt, self.items, weight) if negatives else None
+            never = learnt if drawn_from == "user" else learnt.first(0)
+            drawn = Negatives(never, self.items, weight) if negatives else None
             self.train = PairExamples(learnt, drawn, negatives)
         given = data.lists(given_of(valid)) if held_out and valid else seen
         self.valid = RankedExamples(data.lists(*[valid] * bool(valid)), given, held_out)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ...batch import Pairs
+from ...batch import DrawnFrom, Pairs
 from ...card import Card
 from ...config import Search
 from ...losses.propensity import Error, inverse_propensity_loss
@@ -57,7 +57,7 @@ class WMF(VectorModel):
     )
     Config = WMFConfig
     bare = True
-    negatives_of: ClassVar[Literal["user", "all"]] = "all"
+    negatives_from: ClassVar[DrawnFrom] = "users"
     train_defaults: ClassVar[dict[str, Any]] = {
         **VectorModel.train_defaults, "monitor": "snips_dcg@5", "lr": 5e-3, "table_l2": 1e-4}
 

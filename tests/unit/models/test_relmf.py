@@ -109,7 +109,7 @@ def test_own_propensities_of_items_and_of_pairs():
 
 def test_batches_hold_clicks_with_replacement_and_unlabelled_pairs_of_all_users():
     held = data()
-    task = RankingTask(held, 2, of_all=True)
+    task = RankingTask(held, 2, drawn_from="users")
     clicks = set(zip(*(t.tolist() for t in held.lists("train").pairs()), strict=True))
     torch.manual_seed(0)
     batch = task.train.on(torch.device("cpu")).batch(torch.arange(400))

@@ -99,7 +99,7 @@ def test_own_items_are_drawn_where_it_is_said():
     """All items alike, those of training among them, within five standard deviations."""
     held = data()
     torch.manual_seed(4)
-    batch = task(held, negatives=100 * ITEMS, own=True).train.batch(torch.arange(3))
+    batch = task(held, negatives=100 * ITEMS, drawn_from="items").train.batch(torch.arange(3))
     for row in batch.neg:
         counts = torch.bincount(row, minlength=ITEMS)
         assert 50 < int(counts.min()) <= int(counts.max()) < 150
