@@ -1,8 +1,9 @@
 """The top-k sets of BARS (..._m1): the items of each user, as one list for training and one for test.
 
-They have no validation part, and every published run chose its epoch on the test file. Here a tenth of the
-training pairs is cut off for that (`VALID`, by a hash of the pair, so that it never moves; the last pair of a
-user stays in training); who wants the published protocol trains on both parts.
+Every published run learnt from the training lists alone and chose its epoch on the test lists; the two sets
+that have validation lists besides (JSON files) left them out, and so do we. A tenth of the training pairs is
+cut off for validation (`VALID`, by a hash of the pair, so that it never moves; the last pair of a user stays
+in training); who wants the published protocol trains on both parts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from recsys_zoo.data.interactions import InteractionSpec
 from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
 
 VALID = 0.1  # share of the training pairs
 _HUB = "https://huggingface.co/datasets/reczoo"
-_JSON = {"train": "train_data.json", "valid": "validation_data.json", "test": "test_data.json"}
 
 
 @dataclass(frozen=True)
 class Lists:
-    """Facts of one published set; md5 of the files of its splits."""
+    """Facts of one published set; md5 of the files of its splits; form: text, or JSON."""
 
     name: str  # as BARS writes it
     title: str
@@ -40,11 +40,12 @@ class Lists:
     users: int
     items: int
     rows: dict[str, int]
+    form: Literal["text", "json"] = "text"
 
     @property
     def files(self) -> dict[str, str]:
         """The published file of each split."""
-        return _JSON if "valid" in self.md5 else {name: f"{name}.txt" for name in self.md5}
+        return {name: f"{name}_data.json" if self.form == "json" else f"{name}.txt" for name in self.md5}
 
     @property
     def by_hand(self) -> str:
@@ -67,9 +68,8 @@ class Lists:
         def gather(raw: Path, scratch: Path, say: Say) -> Raw:
             """The published lists, or the same pairs as interactions.parquet; each split compared by MD5."""
             parts, note = self._read(raw, say)
-            if "valid" not in parts:
-                parts |= cut_valid(parts["train"], name)
-                say(f"valid: {parts['valid'].height:,} training pairs, by a hash of user and item")
+            parts |= cut_valid(parts["train"], name)
+            say(f"valid: {parts['valid'].height:,} training pairs, by a hash of user and item")
             import polars as pl
 
             path = scratch / "pairs.parquet"
@@ -96,8 +96,7 @@ class Lists:
         pairs = table.select(pl.col("user_id", "item_id").cast(pl.Int64), "split")
         found = {split: pairs.filter(pl.col("split") == split).select(user="user_id", item="item_id")
                  for split in self.md5}
-        found = {split: frame for split, frame in found.items() if frame.height}
-        form = as_json if "valid" in self.md5 else as_text
+        form = as_json if self.form == "json" else as_text
         users = int(pairs["user_id"].max()) + 1
         digests = {split: hashlib.md5(form(frame, users).encode(), usedforsecurity=False).hexdigest()
                    for split, frame in found.items()}
@@ -106,11 +105,8 @@ class Lists:
     def _compare(self, digests: dict[str, str], say: Say) -> str:
         changed = []
         for split, expected in self.md5.items():
-            found = digests.get(split)
-            if found is None:
-                say(f"{self.files[split]}: not there")
-                changed.append(f"the published {split} split is not there")
-            elif found == expected:
+            found = digests[split]
+            if found == expected:
                 say(f"{self.files[split]}: the published lists (md5 {found})")
             else:
                 say(f"{self.files[split]}: not the published lists (md5 {found} instead of {expected})")
@@ -186,14 +182,12 @@ SETS = (
     Lists(
         name="AmazonElectronics_m1", title="AmazonElectronics_m1 (BARS, the split of NBPO): reviews",
         terms="Amazon reviews (McAuley et al.): research use; no licence stated",
-        md5={"train": "ca71f3f5b9ada393ffd5490eba84c7db", "valid": "7f2db9b5b0de91c7d757ed6ed6095a5a",
-             "test": "7a0fa5d0da5dc5d5008da02b554ef688"},
-        users=1_435, items=1_522, rows={"test": 4_044}),
+        md5={"train": "ca71f3f5b9ada393ffd5490eba84c7db", "test": "7a0fa5d0da5dc5d5008da02b554ef688"},
+        users=1_435, items=1_522, rows={"train+valid": 31_887, "test": 4_044}, form="json"),
     Lists(
         name="Movielens1M_m1", title="Movielens1M_m1 (BARS, the split of LCFN): ratings of films",
         terms="GroupLens: research use, no redistribution and no commercial use without permission",
-        md5={"train": "4229bc5369f943918103daf7fd92e920", "valid": "60be3b377d39806f80a43e37c94449f6",
-             "test": "cdd3ad819512cb87dad2f098c8437df2"},
-        users=6_022, items=3_043, rows={"test": 99_455}),
+        md5={"train": "4229bc5369f943918103daf7fd92e920", "test": "cdd3ad819512cb87dad2f098c8437df2"},
+        users=6_022, items=3_043, rows={"train+valid": 796_244, "test": 99_455}, form="json"),
 )
 RECIPES = tuple(lists.recipe() for lists in SETS)
