@@ -287,8 +287,9 @@ def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     for name in ("choice", "protocol", "rare", "minutes"):  # older rows and run folders have none of these
         if getattr(cfg, name) == RunConfig.model_fields[name].default:
             settings.pop(name)
-    if cfg.train.optimizer == TrainConfig.model_fields["optimizer"].default:  # nor this
-        del settings["train"]["optimizer"]
+    for name in ("optimizer", "plateau_from"):  # nor of these
+        if getattr(cfg.train, name) == TrainConfig.model_fields[name].default:
+            del settings["train"][name]
     return {**settings, "data_digest": data_digest}
 
 

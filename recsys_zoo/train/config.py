@@ -61,6 +61,9 @@ class TrainConfig(Frozen):
     plateau_factor: float = Field(
         0.1, gt=0, le=1, description="lr is multiplied by this after an epoch without one"
     )
+    plateau_from: Literal["last", "best"] = Field(
+        "last", description="the weights that training goes on from after such an epoch"
+    )
     min_lr: float = Field(1e-6, ge=0, description="lr is never cut below this")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast of the forward pass")
     matmul: Literal["auto", "highest", "high", "medium"] = Field(

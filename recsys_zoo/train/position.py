@@ -27,7 +27,7 @@ class Position:
     total_s: float = 0.0
     finished: bool = False
     dead: str = ""
-    rates: list[float] = field(default_factory=list)  # learning rate of every epoch done
+    rates: list[float] = field(default_factory=list)  # learning rate of each epoch that is in the weights
 
 
 @dataclass(frozen=True)
@@ -42,4 +42,4 @@ class Fit:
     seconds: float
     rows_per_s: float
     lr: float
-    rates: tuple[float, ...] = ()  # learning rate of every epoch
+    rates: tuple[float, ...] = ()  # learning rate of every epoch whose work was kept

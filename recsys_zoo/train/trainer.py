@@ -306,6 +306,9 @@ class Trainer:
             at.misses += 1
             at.lr = max(at.lr * cfg.plateau_factor, min(cfg.min_lr, at.lr))
             self.optimizer.set_lr(at.lr)
+            if cfg.plateau_from == "best":
+                self._load_best()
+                at.rates.pop()  # what this epoch did is gone
         self._end_epoch(valid, lr, improved)
 
     def _end_epoch(self, valid: dict[str, float], lr: float, improved: bool) -> None:

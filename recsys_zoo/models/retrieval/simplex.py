@@ -117,6 +117,10 @@ class SimpleX(VectorModel):
         if cfg.own < 1 and cfg.pooling == "self_attention":
             self.query = nn.Parameter(torch.empty(dim, 1))
             nn.init.xavier_normal_(self.query)
+        for layer in (module for module in self.children() if isinstance(module, nn.Linear)):
+            nn.init.xavier_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         if cfg.own < 1 and cfg.history_vectors == "own":
             tables = self.tables_of(cfg)
             self.history_table = Embedding(schema.of_side("item"), tables, columns=(schema.item,))

@@ -149,6 +149,17 @@ def test_killed_twice_and_the_log_has_each_epoch_once(undisturbed, tmp_path):
     assert lrs == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4, 1e-5])  # cut after each epoch without improvement
 
 
+def test_epochs_that_begin_from_the_best_weights_resume_too(tmp_path):
+    cfg = config("exact", plateau_from="best")
+    whole = finish(tmp_path / "whole", cfg)
+    assert whole[3]["rates"] == [1e-2]  # min_delta 1: what the other epochs did is gone
+    best = finish(tmp_path / "first", config("exact", epochs=1))[1]
+    assert all(torch.equal(best[name], t) for name, t in whole[1].items())
+    assert whole[3]["epochs_done"] == 5
+    killed(tmp_path / "cut", cfg, "step", 11)
+    assert_same(finish(tmp_path / "cut", cfg), whole)
+
+
 def test_stages_resume_too(tmp_path):
     stages = (
         {"name": "tables", "train": "embedding", "epochs": 2},

@@ -85,6 +85,28 @@ def test_plateau_rule_of_bars(aucs, lrs, best):
     assert (fit.best_epoch, fit.epochs) == (best, len(lrs))
 
 
+def test_after_an_epoch_without_a_gain_training_can_go_on_from_the_best_weights():
+    weights = []
+
+    class Keep(Callback):
+        def on_epoch_end(self, info) -> None:
+            weights.append([p.detach().clone() for p in model.parameters()])
+
+    model, aucs = toys.toy(), [0.6, 0.59, 0.7, 0.69, 0.68, 0.9]
+    cfg = config("autograd", epochs=6, lr=1e-3, patience=2, min_delta=1e-6, plateau_from="best")
+    fit = Trainer(Scripted(aucs), cfg, callbacks=[Keep()]).fit(model)
+
+    def same(one: int, two: int) -> bool:
+        return all(torch.equal(*pair) for pair in zip(weights[one], weights[two], strict=True))
+
+    assert same(1, 0)
+    assert same(3, 2)
+    assert same(4, 2)
+    assert not same(2, 0)
+    assert (fit.best_epoch, fit.epochs) == (3, 5)
+    assert fit.rates == pytest.approx((1e-3, 1e-4))
+
+
 def test_lr_is_never_cut_below_its_floor():
     watch = Watch()
     cfg = config("autograd", epochs=6, lr=1e-3, patience=9, min_lr=5e-5)
