@@ -183,9 +183,28 @@ def run_key(row: dict[str, Any]) -> tuple[str, ...]:
     return (*(str(row[key]) for key in keys), str(TUNING in row["note"]), own[0] if own else "")
 
 
+def watch(model: Any, medians: list[float | None]) -> list[float]:
+    """The validation AUC of each epoch, as training goes on; it ends where the best so far is below the
+    median at hand for as many epochs."""
+    judge, curve = model.checkpoint_and_earlystop, []
+
+    def judged(logs: dict[str, float], **more: Any) -> None:
+        judge(logs, **more)
+        curve.append(round(logs["AUC"], 6))
+        median = medians[len(curve) - 1] if len(curve) <= len(medians) else None
+        if median is not None and max(curve) < median:
+            model._stop_training = True
+
+    model.checkpoint_and_earlystop = judged
+    return curve
+
+
 def train_and_score(setting: Setting, settings: dict[str, Any], unseen: np.ndarray | None,
-                    test_too: bool = True) -> dict[str, Any]:
-    """One run: fit, then score the best checkpoint. The test scores are saved in the scratch folder."""
+                    test_too: bool = True, trial: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One run: fit, then score the best checkpoint. The test scores are saved in the scratch folder.
+
+    trial: "medians" by which it is pruned, "curve" a file for the AUC of each epoch.
+    """
     utils, features = (importlib.import_module(f"fuxictr.{name}") for name in ("utils", "features"))
     loaders = importlib.import_module("fuxictr.pytorch.dataloaders")
     model_class = getattr(importlib.import_module("model_zoo"), setting.model_class)
@@ -202,12 +221,15 @@ def train_and_score(setting: Setting, settings: dict[str, Any], unseen: np.ndarr
     print(f"{run_id}: {sizes}, vocabulary {feature_map.total_features}", flush=True)
 
     train, valid = loaders.RankDataLoader(feature_map, stage="train", **settings).make_iterator()
+    curve = watch(model, trial["medians"] if trial else [])
     start = time.perf_counter()
     model.fit(train, validation_data=valid, **settings)
     seconds = time.perf_counter() - start
     row = {"params": params, "seconds": f"{seconds:.1f}", "epochs": model._epoch_index + 1}
     row["best_epoch"] = row["epochs"] - model._stopping_steps
     row |= _metrics("valid", model, valid)
+    if trial:
+        Path(trial["curve"]).write_text(json.dumps(curve), encoding="utf-8")
     if not test_too:
         return row
     test = loaders.RankDataLoader(feature_map, stage="test", **settings).make_iterator()
@@ -238,7 +260,8 @@ def parse_arguments(boards: Iterable[str]) -> argparse.Namespace:
     add("--tune", help="comma-separated regulariser weights: first choose by validation AUC with seed 0")
     add("--tune-epochs", type=int, default=10, help="cap on the epochs of a tuning trial")
     add("--options", type=json.loads, default={}, help="JSON: options of the models in place of the board's")
-    add("--valid-only", action="store_true", help="never score test: for trials of a tuning")
+    add("--trial", type=json.loads, help="JSON: a trial of a tuning, which never scores test; medians: AUC by "
+        "epoch below which it is pruned, curve: file for the AUC of each epoch")
     add("--threads", type=int, default=1)
     add("--fp32-matmul-precision", choices=("highest", "high", "medium"), default="medium")
     add("--work", type=Path, required=True, help="scratch folder: CSV files, checkpoints, test scores")
@@ -251,7 +274,7 @@ class Queue:
 
     def __init__(self, args: argparse.Namespace, common: dict[str, Any], board: Board) -> None:
         self.board, self.out, self.work = board, args.out, args.work.resolve()
-        self.options, self.test_too = args.options, not args.valid_only
+        self.options, self.trial = args.options, args.trial
         digest = hashlib.sha256(json.dumps(args.options, sort_keys=True).encode()).hexdigest()[:8]
         self.own = f"options {digest}" if args.options else ""
         self.out.parent.mkdir(parents=True, exist_ok=True)
@@ -282,7 +305,7 @@ class Queue:
         run_id += f"_{self.own.replace(' ', '_')}" if self.own else ""
         own = {"seed": seed, "epochs": epochs, "model_id": run_id, setting.weight_key: weight}
         own = {**setting.options, **self.options, **own}
-        row |= train_and_score(setting, {**self.settings, **own}, self.unseen, self.test_too)
+        row |= train_and_score(setting, {**self.settings, **own}, self.unseen, not self.trial, self.trial)
         append_row(self.out, row)
         test = row.get("test_auc", "not scored")
         print(f"{run_id}: valid {row['valid_auc']} test {test} in {row['seconds']} s", flush=True)

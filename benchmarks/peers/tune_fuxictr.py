@@ -4,9 +4,9 @@
         --trials 16 --work SCRATCH --out benchmarks/results/peers/fuxictr_finalmlp_trials.jsonl
     ... --runs benchmarks/results/peers/fuxictr_finalmlp_tuned.csv      # the chosen setting over five seeds
 
-Trials are the records of our own studies (`recsys_zoo.trials`); each is one run of fuxictr.py that never
-scores test. FuxiCTR is not pruned, so its trials cost more; initial vectors have the deviation its class
-fixes. A stopped study goes on with the trial it was at.
+Trials are the records of our own studies (`recsys_zoo.trials`), pruned by the same rule; each is one run of
+fuxictr.py that never scores test. Initial vectors have the deviation its class fixes. A stopped study goes on
+with the trial it was at.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import csv
 import datetime
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from recsys_zoo.catalog import find_recipe
 from recsys_zoo.files import write_whole
 from recsys_zoo.machine import git_commit
 from recsys_zoo.space import Space, space_of
-from recsys_zoo.trials import Trial, best_of, propose
+from recsys_zoo.trials import PRUNE_AFTER, Trial, best_of, lags, propose
 
 BOARD, MODEL, RECIPE = "frappe_x1", "FinalMLP", "frappe_x1/finalmlp"
 OPTIONS = {"model.hidden": "mlp1_hidden_units", "model.batch_norm": "mlp1_batch_norm",
@@ -84,13 +85,30 @@ def tried(options: argparse.Namespace, space: Space, trial: Trial, before: list[
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "row.csv")
         try:
-            peer(options, space, trial, "1", out, "--valid-only")
+            pruning = {"medians": medians(before), "curve": str(Path(scratch, "curve.json"))}
+            peer(options, space, trial, "1", out, "--trial", json.dumps(pruning))
         except subprocess.CalledProcessError as error:
             return trial.model_copy(update={"state": "failed", "reason": f"exit code {error.returncode}"})
         row = next(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
-    found = {"auc": float(row["valid_auc"]), "logloss": float(row["valid_logloss"])}
-    return trial.model_copy(update={"state": "done", "value": found["auc"], "valid": (found,),
-                                    "seconds": float(row["seconds"])})
+        curve = json.loads(Path(scratch, "curve.json").read_text(encoding="utf-8"))
+    found = {"value": float(row["valid_auc"]), "seconds": float(row["seconds"]),
+             "valid": tuple({"auc": value} for value in curve)}
+    made = trial.model_copy(update=found)
+    if lags([*before[:-1], made], made.number, "auc"):
+        reason = f"below the median of the trials before it after epoch {len(curve)}"
+        return made.model_copy(update={"state": "pruned", "reason": reason})
+    return made.model_copy(update={"state": "done"})
+
+
+def medians(before: list[Trial]) -> list[float | None]:
+    """AUC by epoch below which the next trial lags (`recsys_zoo.trials.lags`): that of the finished ones."""
+    finished = [one for one in before if one.state == "done" and one.same_as is None]
+    curves = [[epoch["auc"] for epoch in one.valid] for one in finished]
+    found: list[float | None] = []
+    for epoch in range(max(map(len, curves), default=0)):
+        at = [curve[epoch] for curve in curves if len(curve) > epoch]
+        found.append(statistics.median(at) if epoch >= PRUNE_AFTER and len(at) >= PRUNE_AFTER else None)
+    return found
 
 
 def peer(options: argparse.Namespace, space: Space, trial: Trial, seeds: str, out: Path, *more: str) -> None:
