@@ -2,7 +2,6 @@
 
 Data sets with a data recipe are prepared by it, the others by the schema files in benchmarks/schemas. Writes
 one audit a data set and label into OUT/audits (as `recsys-zoo board run` names them) and OUT/audits.md.
-Gowalla_m1 and Yelp18_m1, whose ItemKNN takes minutes, are left to `recsys-zoo board run`.
 """
 
 from __future__ import annotations
@@ -28,11 +27,14 @@ is said of them does not hold for the whole.
 SCHEMAS = Path(__file__).parent / "schemas"
 RECIPES = {  # name -> folder
     "frappe_x1": "frappe_x1", "movielens_1m": "movielens_1m", "adult": "adult",
-    "citeulike_t": "citeulike-t", "citeulike_a": "citeulike-a", "coat": "coat", "lastfm": "lastfm",
+    "gowalla_m1": "gowalla_m1", "yelp18_m1": "yelp18_m1", "movielens1m_m1": "movielens1m_m1",
+    "amazonelectronics_m1": "amazonelectronics_m1", "citeulike_t": "citeulike-t", "citeulike_a": "citeulike-a",
+    "coat": "coat", "lastfm": "lastfm",
     "movielens_100k_last": "ml-100k", "movielens_100k_time": "ml-100k", "movielens_1m_last": "movielens_1m"}
 FILES = {"criteo_sample": ("criteo_sample", "first_10000_rows.parquet"),
          "movielens_100k": ("movielens_100k", "interactions.parquet"),
          "ferr_resume": ("ferr-resume", "label_interaction.parquet")}
+SEQUENCES = ("beauty", "sports", "toys", "instruments", "ml-1m")  # rows in the order of each user
 SPLITS = {"avazu_sample": ("avazu_sample", {"train": "train", "valid": "dev", "test": "test"})}
 
 
@@ -63,6 +65,10 @@ def prepared(data: Path, scratch: Path) -> Iterator[tuple[str, Prepared]]:
     for name, (folder, file) in FILES.items():
         if (data / folder).is_dir():
             yield name, made(name, [data / folder / file], data / folder, scratch)
+    for name in SEQUENCES:
+        if (data / name).is_dir():
+            spec = DataSpec.load(SCHEMAS / "sequences.toml").model_copy(update={"dataset": name})
+            yield f"{name}, histories", prepare([data / name / "sequences.parquet"], spec, scratch / name)
     for name, (folder, splits) in SPLITS.items():
         if (data / folder).is_dir():
             given = {split: [data / folder / f"{file}.parquet"] for split, file in splits.items()}

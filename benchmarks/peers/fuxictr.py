@@ -260,8 +260,8 @@ def parse_arguments(boards: Iterable[str]) -> argparse.Namespace:
     add("--tune", help="comma-separated regulariser weights: first choose by validation AUC with seed 0")
     add("--tune-epochs", type=int, default=10, help="cap on the epochs of a tuning trial")
     add("--options", type=json.loads, default={}, help="JSON: options of the models in place of the board's")
-    add("--trial", type=json.loads, help="JSON: a trial of a tuning, which never scores test; medians: AUC by "
-        "epoch below which it is pruned, curve: file for the AUC of each epoch")
+    add("--trial", type=json.loads, help="JSON: a trial of a tuning, which never scores test; medians: AUC "
+        "by epoch below which it is pruned, curve: file for the AUC of each epoch")
     add("--threads", type=int, default=1)
     add("--fp32-matmul-precision", choices=("highest", "high", "medium"), default="medium")
     add("--work", type=Path, required=True, help="scratch folder: CSV files, checkpoints, test scores")
