@@ -28,8 +28,8 @@ SCHEMAS = Path(__file__).parent / "schemas"
 RECIPES = {  # name -> folder
     "frappe_x1": "frappe_x1", "movielens_1m": "movielens_1m", "adult": "adult",
     "gowalla_m1": "gowalla_m1", "yelp18_m1": "yelp18_m1", "movielens1m_m1": "movielens1m_m1",
-    "amazonelectronics_m1": "amazonelectronics_m1", "citeulike_t": "citeulike-t", "citeulike_a": "citeulike-a",
-    "coat": "coat", "lastfm": "lastfm",
+    "amazonelectronics_m1": "amazonelectronics_m1", "citeulike_t": "citeulike-t",
+    "citeulike_a": "citeulike-a", "coat": "coat", "lastfm": "lastfm",
     "movielens_100k_last": "ml-100k", "movielens_100k_time": "ml-100k", "movielens_1m_last": "movielens_1m"}
 FILES = {"criteo_sample": ("criteo_sample", "first_10000_rows.parquet"),
          "movielens_100k": ("movielens_100k", "interactions.parquet"),
