@@ -94,7 +94,7 @@ def tried(options: argparse.Namespace, space: Space, trial: Trial, before: list[
     found = {"value": float(row["valid_auc"]), "seconds": float(row["seconds"]),
              "valid": tuple({"auc": value} for value in curve)}
     made = trial.model_copy(update=found)
-    if lags([*before[:-1], made], made.number, "auc"):
+    if lags([*before, made], made.number, "auc"):
         reason = f"below the median of the trials before it after epoch {len(curve)}"
         return made.model_copy(update={"state": "pruned", "reason": reason})
     return made.model_copy(update={"state": "done"})
