@@ -34,6 +34,7 @@ class Trial(Frozen):
     valid: tuple[dict[str, float], ...] = Field((), description="validation metrics of each epoch")
     same_as: int | None = Field(None, description="an earlier trial of the same settings, not trained again")
     reason: str = Field("", description="why it is not done")
+    cut: bool = Field(False, description="ended because the minutes of the study were over")
     seconds: float = 0.0
     when: str = Field("", description="UTC, ISO 8601, of the beginning")
     git: str = ""

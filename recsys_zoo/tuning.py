@@ -34,6 +34,7 @@ from .space import Space
 from .suite import Task
 from .suite import plan as plan_recipes
 from .train.callbacks import Callback
+from .train.config import TrainConfig
 from .train.position import Fit
 from .train.trainer import Trainer, monitored
 from .trials import Trial, best_of, lags, propose
@@ -47,14 +48,18 @@ class Pruned(Exception):
     """Ends a training that lags behind the trials before it."""
 
 
+class Over(Exception):
+    """Ends a training when the minutes of its study are over."""
+
+
 @dataclass
 class Study:
     """The trials of one recipe in one folder.
 
-    `trials` is the budget of the study (None: time alone is), `minutes` another one (0: none) after which no
-    trial begins; both count what was done before. The first trial has the recipe's own settings, so that the
-    choice is never worse on valid than the recipe. `share`: work beside other processes, instead of leaving
-    it to them.
+    `trials` is the budget of the study (None: time alone is), `minutes` another one (0: none): no trial
+    begins later, and one that is at work ends after its epoch, done with what it has; both count what was
+    done before. The first trial has the recipe's own settings, so that the choice is never worse on valid
+    than the recipe. `share`: work beside other processes, instead of leaving it to them.
     """
 
     recipe: str
@@ -79,8 +84,13 @@ class Study:
     def timed(self, trials: Sequence[Trial]) -> float:
         """The minutes of a budget that has no number of trials beside it and that these trials kept, else 0:
         an earlier command may have given them more."""
-        before_last = sum(trial.seconds for trial in trials[:-1])
-        return self.minutes if self.trials is None and before_last < 60 * self.minutes else 0.0
+        over = sum(t.seconds / max(len(t.valid), 1) for t in trials if t.cut or t is trials[-1])  # an epoch
+        within = sum(trial.seconds for trial in trials) - over < 60 * self.minutes
+        return self.minutes if self.trials is None and within else 0.0
+
+    def over(self, trials: Sequence[Trial]) -> bool:
+        """Whether the trials have had the minutes that there are."""
+        return sum(trial.seconds for trial in trials) >= 60 * self.minutes > 0
 
     @property
     def file(self) -> Path:
@@ -134,7 +144,7 @@ class Study:
                  f"{self.sampler} from seed {self.space.base.train.seed}",
                  "median pruning" if self.pruner == "median" else "no pruning"]
         if self.timed(trials):
-            parts.append(f"all that began in {self.minutes:g} minutes of {processor()}")
+            parts.append(f"all of {self.minutes:g} minutes of {processor()}")
         return ", ".join(parts + [f"{count} {state}" for count, state in counts if count])
 
     def curve(self) -> Curve:
@@ -179,8 +189,7 @@ class Study:
     def _claim(self, trials: list[Trial], claim: contextlib.ExitStack) -> int | None:
         """The number of a trial to make, claimed: one that was left unfinished, or the next."""
         numbers = [trial.number for trial in trials if trial.state == "running"]
-        spent = sum(trial.seconds for trial in trials) >= 60 * self.minutes > 0
-        if len(trials) < (MOST if self.trials is None else self.trials) and not spent:
+        if len(trials) < (MOST if self.trials is None else self.trials) and not self.over(trials):
             numbers.append(len(trials))
         for number in numbers:
             with contextlib.suppress(Busy):
@@ -196,7 +205,8 @@ class Study:
     def _make(self, trial: Trial, trials: list[Trial]) -> None:
         for twin in trials[: trial.number]:
             if twin.state != "running" and twin.same_as is None and twin.settings == trial.settings:
-                told = {"state": twin.state, "value": twin.value, "valid": twin.valid, "reason": twin.reason}
+                told = {"state": twin.state, "value": twin.value, "valid": twin.valid, "reason": twin.reason,
+                        "cut": twin.cut}
                 self.keep(trial.model_copy(update={**told, "same_as": twin.number}))
                 self.say(f"{self._title(trial)}: the settings of trial {twin.number}")
                 return
@@ -215,6 +225,8 @@ class Study:
                 fit = Trainer(task, cfg.train, self._place(trial.number), [watch]).fit(model, resume=True)
         except Pruned as why:
             self._end(watch.trial, "pruned", str(why))
+        except Over:
+            self._end(watch.trial.model_copy(update={"cut": True}), "done", "")
         except (RuntimeError, MemoryError) as error:  # which took its time too, if only a part of an epoch
             self._end(watch.trial.model_copy(update={"seconds": watch.seconds}), "failed", _short(error))
         else:  # an InputError (a full disk) is no fault of the settings: the trial stays to be gone on with
@@ -225,7 +237,7 @@ class Study:
         trial = trial.model_copy(update={"state": state, "reason": reason})
         self.keep(trial)
         best = "" if trial.value is None else f", valid {self._worded(trial.value)}"
-        took = f"{len(trial.valid)} epochs, {trial.seconds:.0f} s"
+        took = f"{len(trial.valid)} epochs, {trial.seconds:.0f} s{', then the minutes were over' * trial.cut}"
         self.say(f"{self._title(trial)}: {state}{f' ({reason})' if reason else ''}{best}, {took}")
 
     def keep(self, trial: Trial) -> list[Trial]:
@@ -255,6 +267,9 @@ class Study:
             self.say(f"{self.recipe}: none of {len(trials)} trials is done, so nothing is chosen")
             return
         cfg = self.space.configure(best.settings)
+        if best.cut:  # more epochs than it had were never looked at
+            fewer = _cut(cfg.train, len(best.valid))
+            cfg = cfg.model_copy(update={"train": cfg.train.model_copy(update=fewer)})
         seed = type(cfg.train).model_fields["seed"].default  # the runs of the recipe have seeds of their own
         more = {"train": cfg.train.model_copy(update={"seed": seed}), "hparams": "valid",
                 "trials": len(trials), "minutes": self.timed(trials), "choice": self.choice(trials)}
@@ -272,6 +287,14 @@ class Study:
             self._place(0).parent.rmdir()
         self.say(f"{self.recipe}: trial {best.number} of {len(trials)} is chosen, valid "
                  f"{self._worded(best.value)}; wrote {self.folder / 'recipe.toml'}")
+
+
+def _cut(train: TrainConfig, epochs: int) -> dict[str, Any]:
+    """What is to be changed in a training of one stage so that it has at most so many epochs."""
+    (stage,) = train.stages
+    if stage.epochs:
+        return {"stages": (stage.model_copy(update={"epochs": epochs}),)}
+    return {"epochs": epochs}
 
 
 class _Watch(Callback):
@@ -292,9 +315,12 @@ class _Watch(Callback):
         self.trial = self.trial.model_copy(
             update={"valid": valid, "value": value, "seconds": self.seconds})
         trials = self.study.keep(self.trial)
-        prunes = self.study.pruner == "median" and len(self.study.space.base.train.stages) == 1
-        if prunes and lags(trials, self.trial.number, self.study.monitor):
+        if len(self.study.space.base.train.stages) > 1:  # whose last one is what counts
+            return
+        if self.study.pruner == "median" and lags(trials, self.trial.number, self.study.monitor):
             raise Pruned(f"below the median of the trials before it after epoch {len(valid)}")
+        if self.study.over(trials):
+            raise Over
 
 
 def _fitted(model: Scorer, task: Any, watch: _Watch) -> Fit:
@@ -303,7 +329,8 @@ def _fitted(model: Scorer, task: Any, watch: _Watch) -> Fit:
     valid = task.evaluate(model, task.valid, 0).metrics
     if not valid:
         return Fit("dead", "its scores are not finite", 0, 0, {}, 0.0, 0.0, 0.0)
-    watch.on_epoch_end({"epoch": 1, "valid": valid})
+    with contextlib.suppress(Over):  # it is whole
+        watch.on_epoch_end({"epoch": 1, "valid": valid})
     return Fit("done", "", 1, 1, valid, 0.0, 0.0, 0.0)
 
 

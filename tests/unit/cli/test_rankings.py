@@ -102,6 +102,17 @@ def test_from_files_to_a_board(films, run):
     assert (code, "itemknn on films" in out, "reproduced bit for bit" in out) == (0, True, True), err
 
 
+def test_minutes_cut_trainings_and_leave_what_is_fitted_at_once_whole(films, run):
+    assert run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")[0] == 0
+    code, _, err = run("tune", "itemknn.toml", "mf.toml", "--minutes", "1e-9")
+    assert code == 0, err
+    for name, epochs in (("itemknn", 3), ("mf", 1)):
+        folder = Path("tuning/films", name)
+        (trial,) = (json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines())
+        recipe = tomllib.loads((folder / "recipe.toml").read_text())
+        assert (trial["cut"], recipe["train"]["epochs"], recipe["minutes"]) == (name == "mf", epochs, 1e-9)
+
+
 def test_mistakes_are_told(films, run):
     assert run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")[0] == 0
     for words, said in (
