@@ -27,6 +27,7 @@ from recsys_zoo.machine import git_commit
 from recsys_zoo.nn.norm import BatchNormReLUDropout
 
 RECIPE = Path("benchmarks/results/tuned/frappe_x1/finalmlp/recipe.toml")
+MEASURED = ("valid.auc", "test.auc", "test.logloss")
 AS_IS = BatchNormReLUDropout.after
 
 
@@ -57,7 +58,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 row = runs.train(cfg.model_copy(update={"train": train}), data, Path(scratch, "run"),
                                  say=lambda line: None)
-            measured = {name: f"{row.metrics[name]:.6f}" for name in ("valid.auc", "test.auc", "test.logloss")}
+            measured = {name: f"{row.metrics[name]:.6f}" for name in MEASURED}
             rows.append({"variant": variant, "seed": seed, "best_epoch": row.best_epoch, **measured,
                          "torch": torch.__version__, "git": git_commit()})
             text = io.StringIO()
