@@ -49,9 +49,14 @@ def relu_dropout(rate: float) -> list[nn.Module]:
     return [ReLUDropout(rate), *[nn.Identity()] * bool(rate)]
 
 
+def watched(linear: nn.Linear) -> bool:
+    """Whether somebody wants to see the layer itself called."""
+    return bool(linear._forward_hooks or linear._forward_pre_hooks)
+
+
 def leaves_bias(linear: nn.Linear, x: Tensor) -> bool:
     """Whether linear(x), x [B, inputs], has a bias that a kernel behind it can add, and nobody watches it."""
-    if linear._forward_hooks or linear._forward_pre_hooks:
+    if watched(linear):
         return False
     alike = kernels.takes(x) and linear.bias is not None and kernels.takes(linear.bias)
     return alike and x.dim() == 2 and not torch.is_autocast_enabled("cpu")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import kernels
-from .activation import leaves_bias
+from .activation import leaves_bias, watched
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -64,12 +64,15 @@ class BatchNormReLUDropout(BatchNorm):
         return F.dropout(nn.BatchNorm1d.forward(self, x).relu(), self.rate, self.training)
 
     def after(self, linear: nn.Linear, x: Tensor) -> Tensor:
-        """self(linear(x)); in training with the kernel, the bias goes to the moving mean alone.
+        """self(linear(x)); in training the bias goes to the moving mean alone.
 
-        Nothing else depends on it: its gradient is 0, where sums over rows leave what rounding makes of 0.
+        Nothing else depends on it: its gradient is 0, where sums over rows leave what rounding makes of 0 and
+        Adam makes steps of that, which the moving mean follows late (benchmarks/norm_bias.py).
         """
         if leaves_bias(linear, x) and self._takes(len(x), linear.out_features):
             return self._all(F.linear(x, linear.weight), linear.bias)
+        if self.training and linear.bias is not None and not watched(linear):
+            return self(F.linear(x, linear.weight, linear.bias.detach() + 0 * linear.bias))
         return self(linear(x))
 
     def extra_repr(self) -> str:

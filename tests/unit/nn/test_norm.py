@@ -243,6 +243,22 @@ def test_behind_a_linear_layer_its_bias_moves_the_mean_alone(on, rate):
         assert distance(gradient, right.double()) < 1e-5 * float(right.abs().max())
 
 
+def test_torch_too_gives_a_bias_before_a_norm_no_gradient():
+    linear, layer = nn.Linear(20, 50), made(50, 0.0)
+    x, other = torch.randn(300, 20), copy.deepcopy(layer)
+    y, expected = layer.after(linear, x), other(linear(x))
+    assert torch.equal(y, expected)
+    found, wanted = ([*torch.autograd.grad(out.square().sum(), (linear.weight, norm.weight, linear.bias))]
+                     for out, norm in ((y, layer), (expected, other)))
+    assert all(map(torch.equal, found[:2], wanted[:2]))
+    assert not found[2].any()
+    assert wanted[2].any()  # rounding, of which Adam makes steps
+    seen = []
+    linear.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    layer.after(linear, x)
+    assert len(seen) == 1
+
+
 def separate(layer: BatchNorm) -> nn.Sequential:
     norm = nn.BatchNorm1d(layer.num_features)
     norm.load_state_dict(layer.state_dict())
