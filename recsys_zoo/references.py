@@ -18,7 +18,8 @@ Protocol = Literal["honest", "published"]
 # floors of rankings, with their own settings; of new items those that read columns
 RANKING, COLD = ("popularity", "itemknn"), ("contentknn",)
 _NOTHING_LEARNT: dict[str, Any] = {
-    "seed": 0, "kept": 1.0, "epochs": 0, "best_epoch": 0, "rows_per_s": 0.0, "status": "done", "reason": "",
+    "seed": 0, "seeded": False, "kept": 1.0, "epochs": 0, "best_epoch": 0, "rows_per_s": 0.0,
+    "status": "done", "reason": "",
     "scores_digest": "", "hparams": "none", "role": "floor", "table_update": "none", "precision": "none",
 }
 

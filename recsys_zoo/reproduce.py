@@ -195,6 +195,7 @@ def _interval(row: Row, board: list[Row]) -> tuple[float, float] | None:
     groups: dict[tuple[str, str], dict[int, float]] = {}
     for r in same:
         groups.setdefault((r.label, r.config_digest), {})[r.seed] = r.metrics[metric]
-    pooled = pooled_spread([list(values.values()) for values in groups.values()])
+    drawn = {(r.label, r.config_digest) for r in same if r.seeded}
+    pooled = pooled_spread([list(groups[entry].values()) for entry in drawn])
     own = groups.get((row.label, row.config_digest), {})
     return prediction_interval(list(own.values()), pooled) if own and pooled.df else None

@@ -228,6 +228,7 @@ def facts_of(cfg: RunConfig, fit: Fit, model: Model) -> dict[str, Any]:
     """What a training says about itself, as fields of its row."""
     return {
         "seed": cfg.train.seed,
+        "seeded": model.seeded,
         "params": model.num_parameters(),
         "kept": 1.0,
         "epochs": fit.epochs,

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from ..card import latex
 from ..errors import InputError, unknown_name
-from ..metrics.paired import Comparison, holm, pooled_spread
+from ..metrics.paired import Comparison, holm
 from .draws import Bank
 from .rank import Entry, Ranking, lower_is_better, main_pair, worded_metric
-from .ties import pair_test
+from .ties import pair_test, spread_of_seeds
 
 METRICS = ("test.auc", "test.gauc", "test.logloss", "test.recall@20", "test.ndcg@20", "test.dcg@5")
 
@@ -65,7 +65,7 @@ def effects(ranking: Ranking, entries: Sequence[Entry], bank: Bank) -> list[Effe
         beside = [other for other in others if all(metric in r.metrics for r in (*one.rows, *other.rows))]
         if not beside:
             continue
-        pooled = pooled_spread([entry.values(metric) for entry in ranking.entries])
+        pooled = spread_of_seeds([entry.rows for entry in ranking.entries], metric)
         tests = [pair_test(one.rows, other.rows, metric, bank, pooled) for other in beside]
         for other, (test, rule), p in zip(beside, tests, holm([t.p for t, _ in tests]), strict=True):
             found.append(Effect(one, other, metric, test, p, rule))

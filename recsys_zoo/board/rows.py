@@ -34,6 +34,7 @@ class Row(Frozen):
     variant: str = Field("", description="presets, joined by dots")
     role: Literal["model", "floor", "ceiling"] = Field("model", description="reference rows are not ranked")
     seed: int
+    seeded: bool = Field(True, description="whether the seed has a say; false: any other gives the same")
     metrics: dict[str, float] = Field(description="SPLIT.METRIC, an interval as SPLIT.METRIC_low and _high")
     params: int = Field(0, ge=0)
     kept: float = Field(1.0, ge=0, le=1, description="share of the embedding that is left after pruning")

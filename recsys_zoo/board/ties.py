@@ -31,7 +31,7 @@ def places(entries: Sequence[Sequence[Row]], metric: str, bank: Bank, lower_is_b
     entries may differ although both are tied with a third. A pair that cannot be tested is tied.
     """
     pairs = list(itertools.combinations(range(len(entries)), 2))
-    pooled = pooled_spread([[row.metrics[metric] for row in rows] for rows in entries])
+    pooled = spread_of_seeds(entries, metric)
     tests = [pair_test(entries[i], entries[j], metric, bank, pooled) for i, j in pairs]
     ranks = [1] * len(entries)
     for (i, j), (found, _), p in zip(pairs, tests, holm([found.p for found, _ in tests]), strict=True):
@@ -39,6 +39,15 @@ def places(entries: Sequence[Sequence[Row]], metric: str, bank: Bank, lower_is_b
             ranks[j if (found.value > 0) != lower_is_better else i] += 1
     rules = sorted({rule for _, rule in tests})
     return Places(ranks, [ranks.count(rank) > 1 for rank in ranks], rules)
+
+
+def spread_of_seeds(entries: Sequence[Sequence[Row]], metric: str) -> Spread:
+    """The variance over seeds of what draws something, pooled over the entries."""
+    return pooled_spread([[row.metrics[metric] for row in rows] for rows in entries if _seeded(rows)])
+
+
+def _seeded(rows: Sequence[Row]) -> bool:
+    return any(row.seeded for row in rows)
 
 
 def pair_test(one: Sequence[Row], other: Sequence[Row], metric: str, bank: Bank,
@@ -51,15 +60,16 @@ def pair_test(one: Sequence[Row], other: Sequence[Row], metric: str, bank: Bank,
     """
     split, _, name = metric.rpartition(".")
     values = [[row.metrics[metric] for row in rows] for rows in (one, other)]
+    spreads = tuple(pooled if _seeded(rows) else NO_SPREAD for rows in (one, other))
     found = bank.variance(name, one, other) if split == "test" else None
     if found is not None:
         variance, unit = found
-        return compare(*values, sampling=variance, pooled=pooled), f"paired bootstrap over {unit}, and seeds"
+        return compare(*values, sampling=variance, pooled=spreads), f"paired bootstrap over {unit}, and seeds"
     errors = [_error(rows, metric) for rows in (one, other)]
     if not any(map(math.isnan, errors)):
         variance = math.fsum(error**2 for error in errors)
         rule = "intervals, unpaired (test scores are not at hand), and seeds"
-        return compare(*values, sampling=variance, pooled=pooled), rule
+        return compare(*values, sampling=variance, pooled=spreads), rule
     value = compare(*values, sampling=0.0).value
     return Comparison(value, -math.inf, math.inf, math.inf, 0.0, 1.0), NOT_TESTED
 

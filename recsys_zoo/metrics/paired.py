@@ -53,17 +53,17 @@ def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread:
 
 
 def compare(ours: Sequence[float], theirs: Sequence[float], sampling: float,
-            pooled: Spread = NO_SPREAD, level: float = LEVEL) -> Comparison:
+            pooled: tuple[Spread, Spread] = (NO_SPREAD, NO_SPREAD), level: float = LEVEL) -> Comparison:
     """Test mean(ours) - mean(theirs) over seeds; sampling: variance of that difference over the resamples.
 
-    A side with one seed takes the variance of `pooled` (the other models' seeds). Without any variance
-    there is no test: p is 1.
+    A side with one seed takes its variance of `pooled` (the other models' seeds; none where nothing is
+    drawn). Without any variance there is no test: p is 1.
     """
     from scipy import special  # not stats, whose frozen distributions are slow to make for every pair
     value = math.fsum(ours) / len(ours) - math.fsum(theirs) / len(theirs)
     variance, slack = sampling, 0.0  # slack: of Welch and Satterthwaite's degrees of freedom
-    for values in (ours, theirs):
-        spread = pooled_spread([values]) if len(values) > 1 else pooled
+    for values, others in zip((ours, theirs), pooled, strict=True):
+        spread = pooled_spread([values]) if len(values) > 1 else others
         part = spread.variance / len(values)
         variance += part
         slack += part**2 / spread.df if spread.df else 0.0

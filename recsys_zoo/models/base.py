@@ -42,6 +42,7 @@ class Model(nn.Module):
     Config: ClassVar[type[Frozen]] = Frozen
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     train_defaults: ClassVar[dict[str, Any]] = {}  # of TrainConfig, where nothing else is said
+    seeded: bool = True  # False: nothing is drawn, so that every seed gives the same
     splits: bool = True  # False: the loss of a batch is not the mean of those of its parts
     bare: ClassVar[bool] = False  # True: tables are all that it learns
     whole_table: ClassVar[bool] = False  # True: reads `Embedding.matrix` in training, so tables need autograd
@@ -167,6 +168,7 @@ class Scorer(Fitted, Ranking):
     """
 
     train_defaults: ClassVar[dict[str, Any]] = {"monitor": "recall@20"}  # decides between settings
+    seeded = False
     size: Tensor  # [2]: users and items of the fit, -1 before
 
     def __init__(self, cfg: Frozen, schema: Schema) -> None:

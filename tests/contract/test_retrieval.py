@@ -24,8 +24,9 @@ SCHEMA = toys.ranking(USERS, ITEMS)
 each = pytest.mark.parametrize("name", harness.SCORERS)
 
 
-def fitted(name: str, train: ItemLists | None = None, users: int = USERS, items: int = ITEMS) -> Scorer:
-    model = harness.told(create(name, toys.ranking(users, items), seed=1))
+def fitted(name: str, train: ItemLists | None = None, users: int = USERS, items: int = ITEMS,
+           seed: int = 1) -> Scorer:
+    model = harness.told(create(name, toys.ranking(users, items), seed=seed))
     model.fit(toys.random_lists(users, items, 0.3) if train is None else train)
     return model
 
@@ -138,6 +139,12 @@ def test_the_same_seed_gives_the_same_scores_and_leaves_the_global_state_alone(n
     first, second = fitted(name), fitted(name)
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(scores(first), scores(second))
+
+
+@each
+def test_other_seeds_give_the_same_where_nothing_is_drawn(name):
+    models = [fitted(name, seed=seed) for seed in (1, 2)]
+    assert torch.equal(*map(scores, models)) == (not models[0].seeded)
 
 
 @each

@@ -54,6 +54,7 @@ class ContentKNN(Scorer):
 
     def __init__(self, cfg: ContentKNNConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
+        self.seeded = cfg.content == "random"
         self.content = ItemContent(cfg.content, cfg.content_dim, self.num_items)
         self.histories = HeldLists(self.num_users)
 

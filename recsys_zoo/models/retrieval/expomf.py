@@ -71,6 +71,7 @@ class ExpoMF(Scorer):
         ),
     )
     Config = ExpoMFConfig
+    seeded = True
     train_defaults: ClassVar[dict[str, Any]] = {"monitor": "snips_dcg@5"}
 
     def __init__(self, cfg: ExpoMFConfig, schema: Schema) -> None:

@@ -67,6 +67,7 @@ class IALS(Scorer):
         ),
     )
     Config = IALSConfig
+    seeded = True
     folds = True
 
     def __init__(self, cfg: IALSConfig, schema: Schema) -> None:

@@ -9,7 +9,7 @@ import torch
 from recsys_zoo.board.draws import Bank, draws_of, kept_at, read_draws, write_draws
 from recsys_zoo.board.rank import rank
 from recsys_zoo.board.scores import read_scores, write_scores
-from recsys_zoo.board.ties import NOT_TESTED, pair_test
+from recsys_zoo.board.ties import NOT_TESTED, pair_test, spread_of_seeds
 from recsys_zoo.errors import InputError
 from recsys_zoo.metrics.binary import auc
 from recsys_zoo.metrics.bootstrap import resample
@@ -144,6 +144,21 @@ def test_a_model_of_widely_spread_seeds_is_tied_with_both_sides():
     lower = [r.model_copy(update={"metrics": {k.replace("auc", "logloss"): v for k, v in r.metrics.items()}})
              for r in rows]
     assert {e.label: e.rank for e in rank(lower, "test.logloss").entries} == {"a": 2, "b": 1, "c": 1}
+
+
+def test_what_draws_nothing_has_no_spread_of_seeds():
+    """A single seed borrows the spread of others, unless its model draws nothing."""
+    wide = spread("wide", (0.80, 0.86, 0.92), 1e-3)
+    for seeded, ranks in ((True, {1}), (False, {1, 2})):
+        fixed = [row(name, auc, seeded=seeded, metrics={
+            "test.auc": auc, "test.auc_low": auc - 0.001, "test.auc_high": auc + 0.001})
+            for name, auc in (("a", 0.87), ("b", 0.85))]
+        found = {e.label: e.rank for e in rank([*wide, *fixed]).entries}
+        assert {found["a"], found["b"]} == ranks
+        assert found["wide"] == 1
+    several = [one.model_copy(update={"seed": seed}) for one in fixed for seed in (1, 2, 3)]
+    alone = spread_of_seeds([wide], "test.auc")
+    assert spread_of_seeds([wide, several[:3], several[3:]], "test.auc") == alone
 
 
 def test_seeds_alone_say_nothing_about_other_users():

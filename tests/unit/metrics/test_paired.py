@@ -11,7 +11,15 @@ from scipy import stats
 
 from recsys_zoo.errors import InputError
 from recsys_zoo.metrics import binary, bootstrap
-from recsys_zoo.metrics.paired import Spread, compare, holm, paired_test, pooled_spread, variance_of
+from recsys_zoo.metrics.paired import (
+    NO_SPREAD,
+    Spread,
+    compare,
+    holm,
+    paired_test,
+    pooled_spread,
+    variance_of,
+)
 
 from .test_binary import sample
 
@@ -38,7 +46,7 @@ def test_without_seeds_it_is_a_z_test():
 
 def test_users_and_seeds_add_up_and_one_seed_borrows_from_the_others():
     # ours: variance .0002 over two seeds, theirs: one seed with a borrowed variance of .0003 (df 6)
-    found = compare([0.80, 0.82], [0.80], 0.0001, pooled=Spread(0.0003, 6))
+    found = compare([0.80, 0.82], [0.80], 0.0001, pooled=(NO_SPREAD, Spread(0.0003, 6)))
     assert found.value == pytest.approx(0.01)
     assert found.std_error == pytest.approx(math.sqrt(0.0001 + 0.0002 / 2 + 0.0003))
     assert found.df == pytest.approx(0.0005**2 / (0.0001**2 / 1 + 0.0003**2 / 6))
