@@ -117,18 +117,21 @@ def space_of(
 
     `fixed` settings (the user's own --set) are not tuned, nor is what the model's preset says and the recipe
     leaves as it is (the embedding's apart). `only` keeps these settings or groups; `file` (TOML:
-    model.dropout = {low = 0, high = 0.3}) changes ranges and adds some. Ranges that do not come from there
-    are widened to hold the recipe's own value. InputError names a setting that is not there, a range that is
-    none, and a value that the setting refuses.
+    model.dropout = {low = 0, high = 0.3}) changes ranges and adds some; of what is fitted without a training
+    those of train.* do nothing, so that one file can serve all models of a board. Ranges that do not come
+    from there are widened to hold the recipe's own value. InputError names a setting that is not there, a
+    range that is none, and a value that the setting refuses.
     """
     cls, model = resolve(cfg.model["name"], {k: v for k, v in cfg.model.items() if k != "name"})
     declared = model.searches("model.")
-    if not issubclass(cls, Scorer):  # which is fitted without a training
+    trained = not issubclass(cls, Scorer)
+    if trained:
         declared |= cfg.train.searches("train.")
     declared = {name: search for name, search in declared.items() if name not in cls.idle(model)}
     preset = _flat(preset_settings(cls, cfg.model["name"]), "model.")
     values = _flat(cfg.model, "model.") | _flat(cfg.train.model_dump(mode="json"), "train.")
     given = _read(file, values, declared) if file else {}
+    given = {name: search for name, search in given.items() if trained or not _within(name, ["train"])}
     declared |= given
     kept = {name for name, value in preset.items() if name in declared and value == values[name]}
     kept -= {n for n in kept if n in given or _parent(n, declared)[0] == n or _within(n, SHARED)}

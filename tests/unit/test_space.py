@@ -185,3 +185,11 @@ def test_the_tree_shows_what_depends_on_what():
     assert "where structure is parallel or stacked_parallel" in hidden
     assert "(recipe: [400, 400, 400])" in hidden
     assert set(names) == set(space_of(recipe("dcnv2")).tuned)
+
+
+def test_one_file_serves_models_that_are_trained_and_those_that_are_fitted_at_once():
+    text = "train.batch_size = {choices = [512, 2048]}"
+    assert "train.batch_size" in ranges(text, recipe("mf")).tuned
+    assert ranges(text, recipe("ease")).tuned == ("model.l2",)
+    with pytest.raises(InputError, match="popularity: no setting is left to tune"):
+        ranges(text, recipe("popularity"))
