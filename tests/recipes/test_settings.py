@@ -14,6 +14,7 @@ from recsys_zoo.board.rows import read_rows
 from recsys_zoo.catalog import published, recipes
 from recsys_zoo.runs import RunConfig, is_row_of, read_recipe
 from recsys_zoo.schema import Column, Schema
+from recsys_zoo.suite import plan
 from recsys_zoo.zoo import resolve
 
 NAMES = recipes()
@@ -84,12 +85,14 @@ def test_parameters_are_those_of_the_published_run(name, count):
 
 
 @pytest.mark.parametrize("board", ["frappe_x1", "movielens_1m", "gowalla_m1", "yelp18_m1",
-                                   "amazonelectronics_m1", "movielens1m_m1"])
+                                   "amazonelectronics_m1", "movielens1m_m1", "lastfm", "citeulike_a",
+                                   "citeulike_t", "movielens_100k_last", "movielens_1m_last"])
 def test_every_row_is_of_a_recipe_as_it_stands(board):
     """So that the command that made a row finds it, instead of training the model again."""
     rows = [row for row in read_rows(RESULTS / f"{board}.jsonl") if row.role == "model"]
     assert rows
-    cfgs = [read_recipe(path).resolved() for name, path in NAMES.items() if name.startswith(f"{board}/")]
+    suite = RESULTS.parent / "suites" / f"{board}.toml"
+    cfgs = [task.cfg for task in plan([str(suite) if suite.is_file() else f"{board}/*"], [1], [])]
     for row in rows:
         for seed in (row.seed, row.seed + 1):
             train = {"seed": seed}
