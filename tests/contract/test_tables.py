@@ -40,11 +40,14 @@ def test_exact_updates_equal_autograd(name, clip):
     two, expected = train(name, "autograd", clip)
     assert (max(expected) > clip) == (clip == 0.01)
     assert norms == pytest.approx(expected, rel=1e-4)
+    rounding = torch.finfo(torch.float32).eps * min(expected[-1], clip)
     for (label, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
         # three steps of 1e-3; a gradient that is zero up to rounding may be moved by either sign of it, and
         # one that is nearly zero by a part of a step (AVX2: 3e-5 for 7 of Wukong's 80 residual biases)
         close = (p - q).abs() < 5e-5
-        assert close.float().mean() > 0.995, label
+        if q.grad is not None:  # below the rounding of the norm of all gradients it is nothing else
+            close = close[q.grad.abs() > rounding]
+        assert not close.numel() or close.float().mean() > 0.995, label
 
 
 @pytest.mark.parametrize("name", CTR)
