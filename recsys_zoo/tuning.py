@@ -84,8 +84,8 @@ class Study:
     def timed(self, trials: Sequence[Trial]) -> float:
         """The minutes of a budget that has no number of trials beside it and that these trials kept, else 0:
         an earlier command may have given them more."""
-        over = sum(t.seconds / max(len(t.valid), 1) for t in trials if t.cut or t is trials[-1])  # an epoch
-        within = sum(trial.seconds for trial in trials) - over < 60 * self.minutes
+        last_epochs = sum(t.seconds / max(len(t.valid), 1) for t in trials if t.cut or t is trials[-1])
+        within = sum(trial.seconds for trial in trials) - last_epochs < 60 * self.minutes
         return self.minutes if self.trials is None and within else 0.0
 
     def over(self, trials: Sequence[Trial]) -> bool:
