@@ -63,7 +63,8 @@ def recommend(
     if out is not None:
         print(f"wrote {rows:,} rows to {out}: {asked:,} lists of {k} items")
     if rows < asked * k:
-        why = "the index finds too few items: give it more probes" if index else "too few items are left"
+        why = "too few items are left"
+        why += "" if ranker.exact else ", or the index finds too few of them: give it more probes"
         print(f"{asked * k - rows:,} of {asked * k:,} places in the lists are empty; {why}", file=sys.stderr)
 
 

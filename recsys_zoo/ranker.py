@@ -79,6 +79,11 @@ class Ranker:
         found, scores = top_items(score, rows, own, len(vectors), k)
         return self._names[found.cpu().numpy()], scores.cpu().numpy()
 
+    @property
+    def exact(self) -> bool:
+        """Whether every item is looked at: not where an index searches some of its lists."""
+        return self._index is None or self._index.kind != "ivf"
+
     def users(self) -> pl.Series:
         """The texts of all users who are known."""
         return self._vocabulary("user").values.gather(self._known().counts.nonzero().squeeze(1).numpy())
@@ -98,7 +103,7 @@ class Ranker:
         from .data.encode import to_polars
         from .data.values import as_text
 
-        if isinstance(ids, str | bytes):
+        if isinstance(ids, str | bytes) or not hasattr(ids, "__len__"):
             raise InputError(f"{side}s: expected a list of ids, got {ids!r}; write [{ids!r}]")
         text = as_text(to_polars({side: ids}, [side], f"{side}s").get_column(side), f"{side}s")
         if text.null_count():
@@ -107,7 +112,8 @@ class Ranker:
 
     def worth(self, index: VectorIndex, k: int) -> Worth:
         """Recall and speed of an index beside exact search, on users drawn from a fixed seed; the best of
-        several rounds, which take turns."""
+        several rounds, which take turns. A user who has had every item counts for nothing; InputError where
+        all have."""
         known = self._known().counts.nonzero().squeeze(1)
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(_SEED))
         numbers = known[order[:_SAMPLE]]
@@ -121,9 +127,12 @@ class Ranker:
         first = torch.arange(len(numbers))[:, None] * (self.model.num_items + 1)  # -1 is none of another user
         wanted = found[True] >= 0
         hits = torch.isin(found[True] + first, found[False] + first) & wanted
-        recall = hits.sum(1).double() / wanted.sum(1).clamp(min=1)
+        asked = wanted.any(1)
+        if not bool(asked.any()):
+            raise InputError(f"{self.folder}: its users have had every item; there is nothing to search for")
+        recall = hits[asked].sum(1).double() / wanted[asked].sum(1)
         speed, exact_speed = (len(numbers) / min(seconds[exact]) for exact in (False, True))
-        return Worth(recall=float(recall.mean()), k=k, users=len(numbers), seed=_SEED, users_per_s=speed,
+        return Worth(recall=float(recall.mean()), k=k, users=int(asked.sum()), seed=_SEED, users_per_s=speed,
                      exact_users_per_s=exact_speed, threads=torch.get_num_threads())
 
     def index(self, out: Path, kind: Kind = "torch", lists: int = 0, probes: int = 0, k: int = 20) -> Worth:
@@ -199,6 +208,10 @@ class Ranker:
     def _given(self, seen: Sequence[Sequence[Any]], users: int) -> ItemLists:
         if len(seen) != users:
             raise InputError(f"seen: {len(seen)} lists for {users} users; give each user one")
+        for own in seen:
+            if isinstance(own, str | bytes) or not hasattr(own, "__len__"):
+                raise InputError(f"seen: expected a list of ids for each user, got {own!r}; write "
+                                 "[[...], ...]")
         row = torch.arange(users).repeat_interleave(torch.tensor([*map(len, seen)], dtype=torch.int64))
         item = self._codes("item", self.texts("item", [*itertools.chain(*seen)]))
         known = item >= 0  # no list holds the others

@@ -182,9 +182,10 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
     if isinstance(model, Scorer) or model.learns_lists:
         return RankingTask(data, 0, train=train, valid=valid, snips=snips,
                            lists=not isinstance(model, Scorer))
-    weight = None
-    if cold.is_cold(data):  # new items are not there to be passed over
-        weight = torch.bincount(data.lists(*train).items, minlength=model.num_items).clamp(max=1)
+    learnt = data.lists(*train)
+    weight = model.negatives_by(learnt) if hasattr(model, "negatives_by") else None
+    if weight is None and cold.is_cold(data):  # new items are not there to be passed over
+        weight = torch.bincount(learnt.items, minlength=model.num_items).clamp(max=1)
     return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
                        drawn_from=model.negatives_from)
 
@@ -223,12 +224,15 @@ def protocol_of(cfg: RunConfig, data: Prepared) -> str:
 
 
 def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
-    """Metrics of a fitted model on a split, what was seen in the splits before it masked; of users who are
-    held out what is given of them."""
-    before = ("train",) if split == "valid" or heldout.holds_out(data) else ("train", "valid")
-    seen = tuple(name for name in before if name in data.names)
+    """Metrics of a fitted model on a split, what it was fitted on masked; of users who are held out what is
+    given of them. InputError for a split that it was fitted on."""
+    fitted = ("train",) if heldout.holds_out(data) else ("train", "valid")
+    if split in fitted:
+        raise InputError(f"split {split}: the model was fitted on {' and '.join(fitted)}, and nothing is "
+                         "measured there; row.json has the metrics on valid of the fit before, if there was "
+                         "one")
     data.split(split)
-    return measured(model, data, seen, split).means
+    return measured(model, data, tuple(name for name in fitted if name in data.names), split).means
 
 
 def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare: int = 0) -> Measured:

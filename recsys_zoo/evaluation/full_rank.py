@@ -95,7 +95,9 @@ def top_items(
 
 
 def check_places(k: int, items: int) -> None:
-    """InputError for a list of no place, and for one that is longer than the catalogue."""
+    """InputError for a list of no place, for one that is longer than the catalogue, and for no number."""
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise InputError(f"k = {k!r}: give a whole number of places")
     if not 1 <= k <= items:
         raise InputError(f"k = {k}: a list of {items} items has 1 to {items} places")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Literal, NamedTuple, get_args
 
 import torch
@@ -17,8 +18,10 @@ from ..losses import ranking
 from ..nn.embedding import Embedding, EmbeddingConfig
 from ..nn.pairs import chosen_distances, chosen_products, pair_scores, takes_rows
 from ..nn.products import Distances, Products
+from ..nn.sparse import HeldLists
 from ..schema import FIRST, Schema
 from .base import ModelConfig, RankingModel
+from .histories import UsersOfBatch
 
 LossName = Literal[
     "bpr",
@@ -61,6 +64,10 @@ class VectorConfig(ModelConfig):
     negatives: Annotated[int, Search(choices=(1, 4, 16, 64, 256), when=f"loss={_DRAWING}")] = Field(
         1, ge=0, description="negative items a pair; 0 for the losses that take the others of the batch"
     )
+    sampler: Literal["uniform", "popularity", "hard"] = Field("uniform", description=(
+        "negatives: all items alike; by their users to some power; or the best scored of some drawn alike"))
+    popularity_power: float = Field(0.75, ge=0, le=1, description="of the number of an item's users")
+    candidates: int = Field(8, ge=2, description="of which the hard sampler takes one, for each negative")
     similarity: Literal["dot", "cosine"] = Field("dot", description="of the vectors of user and item")
     temperature: Annotated[float, Search(low=0.05, high=1.0, log=True, when=f"loss={_SOFTMAX}")] = Field(
         1.0, gt=0, description="of both softmaxes: scores are divided by it"
@@ -78,11 +85,12 @@ class VectorConfig(ModelConfig):
         1e-4, ge=0, description="adds l2/2 times the mean over the batch of the squared norms of its vectors"
     )
 
-
     @model_validator(mode="after")
     def _consistent(self) -> VectorConfig:
         if not self.negatives and self.loss not in IN_BATCH:
             raise ValueError(f"loss={self.loss!r} needs negatives: set one at least")
+        if self.sampler != "uniform" and self.loss in IN_BATCH:
+            raise ValueError(f"sampler={self.sampler!r}: loss={self.loss!r} draws no negatives; leave it out")
         return self
 
 
@@ -94,6 +102,8 @@ class VectorModel(RankingModel):
         super().__init__(cfg, schema)
         self.splits = type(self).splits and getattr(cfg, "loss", "") not in IN_BATCH
         self.register_buffer("log_q", torch.zeros(self.num_items), persistent=False)
+        if getattr(cfg, "loss", "") == "in_batch_softmax":
+            self.own_items = HeldLists(self.num_users, persistent=False)
         self.make_tables(cfg)
 
     def make_tables(self, cfg: VectorConfig) -> None:
@@ -108,19 +118,37 @@ class VectorModel(RankingModel):
 
     @property
     def negatives(self) -> int:
-        """How many negatives a pair has."""
-        return 0 if getattr(self.cfg, "loss", "") in IN_BATCH else self.cfg.negatives
+        """How many negatives are drawn for a pair."""
+        if getattr(self.cfg, "loss", "") in IN_BATCH:
+            return 0
+        return self.cfg.negatives * (self.cfg.candidates if self.sampler == "hard" else 1)
+
+    @property
+    def sampler(self) -> str:
+        """How negatives are drawn, by its name in the settings."""
+        return getattr(self.cfg, "sampler", "uniform")
 
     @property
     def negatives_from(self) -> DrawnFrom:
         """What negatives are drawn from (see `RankingTask`)."""
         return "items" if getattr(self.cfg, "own_negatives", False) else "user"
 
+    def negatives_by(self, train: ItemLists) -> Tensor | None:
+        """Weights [I] by which negatives are drawn; None: all alike."""
+        if self.sampler != "popularity":
+            return None
+        counts = torch.bincount(train.items, minlength=self.num_items)
+        return counts.double() ** self.cfg.popularity_power * (counts > 0)
+
     def prepare(self, train: ItemLists) -> None:
         """Take from the training lists what the model needs beside its tables: how often an item stands in a
-        batch."""
-        counts = torch.bincount(train.items, minlength=self.num_items).clamp(min=1)
-        self.log_q = (counts / counts.sum()).log().to(self.log_q)
+        batch, and the items of users for a softmax over the batch."""
+        weight = self.negatives_by(train)
+        if weight is None:
+            weight = torch.bincount(train.items, minlength=self.num_items).clamp(min=1)
+        self.log_q = (weight / weight.sum()).log().to(self.log_q)
+        if hasattr(self, "own_items"):
+            self.own_items.hold(train)
 
     def user_rows(self, users: Tensor) -> Tensor:
         """Rows [..., D] of the users' table, users numbered from 0."""
@@ -176,8 +204,23 @@ class VectorModel(RankingModel):
         """What the L2 term of a batch is taken of."""
         return vectors
 
+    def candidate_scores(self, pairs: Pairs) -> Tensor:
+        """Scores of the items drawn for each user, [B, N]."""
+        return self.similarities(self.compared(self.user_rows(pairs.user)), pairs.neg)
+
+    @torch.no_grad()
+    def chosen(self, pairs: Pairs) -> Pairs:
+        """The pairs with the negatives that are learnt from: all that were drawn, or by the hard sampler the
+        best scored of each few (Zhang et al., SIGIR 2013)."""
+        if self.sampler != "hard":
+            return pairs
+        few = (len(pairs), self.cfg.negatives, self.cfg.candidates)
+        best = self.candidate_scores(pairs).view(few).argmax(2, keepdim=True)
+        return replace(pairs, neg=pairs.neg.view(few).gather(2, best).squeeze(2))
+
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
         """The loss of a batch by name, and its L2 term."""
+        pairs = self.chosen(pairs)
         return self.terms(pairs, self.of_pairs(pairs))
 
     def terms(self, pairs: Pairs, vectors: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
@@ -195,17 +238,19 @@ class VectorModel(RankingModel):
             uniform = ranking.uniformity(user) + ranking.uniformity(pos)
             return ranking.alignment(user, pos) + cfg.uniformity * uniform / 2
         if cfg.loss == "in_batch_softmax":
-            scores = user @ pos.t() / cfg.temperature
+            other = UsersOfBatch(self.own_items, pairs).owned(self.num_items).fill_diagonal_(False)
+            scores = (user @ pos.t() / cfg.temperature).masked_fill(other, -torch.inf)
             return ranking.in_batch_softmax(scores, pairs.pos, self.log_q[pairs.pos])
-        return self.loss_of_scores(*pair_scores(user, pos, neg))
+        return self.loss_of_scores(pairs, *pair_scores(user, pos, neg))
 
-    def loss_of_scores(self, good: Tensor, bad: Tensor) -> Tensor:
+    def loss_of_scores(self, pairs: Pairs, good: Tensor, bad: Tensor) -> Tensor:
         """The loss of a batch by the scores of positives [B] and negatives [B, N]."""
         cfg = self.cfg
         if cfg.loss == "cosine_contrastive":
             return ranking.cosine_contrastive(good, bad, cfg.margin, cfg.negative_weight)
         if cfg.loss == "sampled_softmax":
-            return ranking.sampled_softmax(good / cfg.temperature, bad / cfg.temperature)
+            rates = [self.log_q[items] for items in (pairs.pos, pairs.neg) if self.sampler == "popularity"]
+            return ranking.sampled_softmax(good / cfg.temperature, bad / cfg.temperature, *rates)
         if cfg.loss == "cross_entropy":
             return ranking.cross_entropy_with_negatives(good, bad)
         return ranking.bpr(good, bad)

@@ -30,15 +30,15 @@ class Fitted(nn.Module):
 
 
 class HeldLists(Fitted):
-    """Lists of items in buffers."""
+    """Lists of items in buffers, which are stored with the model unless they are only trained with."""
 
     offsets: Tensor
     items: Tensor
 
-    def __init__(self, users: int) -> None:
+    def __init__(self, users: int, persistent: bool = True) -> None:
         super().__init__()
-        self.register_buffer("offsets", torch.zeros(users + 1, dtype=torch.int64))
-        self.register_buffer("items", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("offsets", torch.zeros(users + 1, dtype=torch.int64), persistent=persistent)
+        self.register_buffer("items", torch.zeros(0, dtype=torch.int64), persistent=persistent)
 
     def hold(self, lists: ItemLists) -> None:
         """Take over other lists."""

@@ -121,11 +121,6 @@ class UnlabelledPairs:
         return user.view(rows, count), item.view(rows, count)
 
 
-def popularity(train: ItemLists, items: int, power: float = 1.0) -> Tensor:
-    """Number of users of each item to some power: weights [items] of `Negatives`."""
-    return torch.bincount(train.items, minlength=items).double() ** power
-
-
 def _quantised(weight: Tensor, items: int, total: int) -> Tensor:
     """About `total` whole units together, one at least for an item whose weight is not 0."""
     if weight.shape != (items,) or not bool(torch.isfinite(weight).all()) or bool((weight < 0).any()):

@@ -18,9 +18,11 @@ from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
+from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.ranker import Ranker
 from recsys_zoo.runs import RunConfig, train
 from recsys_zoo.train.callbacks import Callback
+from recsys_zoo.vectorindex import VectorIndex
 
 ITEMS = 30
 SCHEMA = """
@@ -137,6 +139,35 @@ def test_the_run_is_enough(runs, tmp_path):
     assert found[0].tolist() == expected[0].tolist()
 
 
+def test_a_user_who_has_had_everything_does_not_count_in_the_worth_of_an_index(runs, tmp_path):
+    ranker = load_ranker(runs / "mf")
+    before = ranker.index(tmp_path / "index", k=5)
+    user, item = ranker._lists.pairs()
+    every, users = torch.arange(ITEMS), len(ranker._lists)
+    for full in ([3], range(users)):
+        owner = torch.tensor([*full]).repeat_interleave(ITEMS)
+        pairs = torch.cat([user, owner]), torch.cat([item, every.repeat(len(full))])
+        one = torch.unique(torch.stack(pairs), dim=1)
+        ranker._lists = ItemLists.of(*one, users, ITEMS)
+        if len(full) == 1:
+            worth = ranker.worth(VectorIndex.open(tmp_path / "index", ranker.weights_sha256), 5)
+            assert (worth.recall, worth.users) == (1.0, before.users - 1)
+    with pytest.raises(InputError, match="its users have had every item"):
+        ranker.index(tmp_path / "other", k=5)
+
+
+@pytest.mark.parametrize("k", ["3", 3.0, None, True])
+def test_a_length_that_is_no_whole_number_is_refused(ranker, k):
+    with pytest.raises(InputError, match="give a whole number of places"):
+        ranker.recommend(["3"], k=k)
+
+
+@pytest.mark.parametrize("seen", [["film 1"], [1]])
+def test_seen_items_are_lists(ranker, seen):
+    with pytest.raises(InputError, match="seen: expected a list of ids for each user"):
+        ranker.recommend(["3"], seen=seen)
+
+
 def test_given_items_are_masked_in_place_of_those_of_the_fit(ranker):
     free = ranker.recommend(["3", "4"], ITEMS, seen=[[], []])[0]
     assert set(free[0]) == {f"film {i}" for i in range(ITEMS)}
@@ -170,8 +201,9 @@ def test_ids_are_compared_as_texts(ranker, users):
 
 
 @pytest.mark.parametrize(("users", "said"), [
+    (1, r"users: expected a list of ids, got 1; write \[1\]"),
+    (None, r"users: expected a list of ids, got None"),
     ("fan", r"expected a list of ids, got 'fan'; write \['fan'\]"),
-    (3, "not columns of equal length"),
     ([["3"], ["4"]], "neither text nor numbers"),
     (["3", None], "users: number 2 is missing"),
     ([3.5], "nothing was learnt of user '3.5'"),

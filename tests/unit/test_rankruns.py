@@ -19,7 +19,7 @@ from recsys_zoo.evaluation.slices import further
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.metrics.ranking import Ranks, recall
 from recsys_zoo.rankruns import RANKS, begin
-from recsys_zoo.runs import RunConfig, identity, is_row_of, train
+from recsys_zoo.runs import RunConfig, evaluate, identity, is_row_of, train
 from recsys_zoo.tasks.ranking import KS, RankingTask
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
@@ -72,6 +72,15 @@ def test_an_honest_run_step_by_step(tmp_path):
     held_model = create("mf", held.schema, embedding={"dim": 4})
     load_weights(tmp_path / "checkpoint", held_model, read_config(tmp_path / "checkpoint"))
     assert all(torch.equal(t, again.state_dict()[n]) for n, t in held_model.state_dict().items())
+
+
+def test_nothing_is_measured_on_what_a_model_was_fitted_on(tmp_path):
+    """An honest model is fitted on valid too: its items there would be ranked as if they were new."""
+    row = run(tmp_path, config("itemknn"))
+    assert evaluate(tmp_path, data(), "test")["recall@20"] == row.metrics["test.recall@20"]
+    for split in ("train", "valid"):
+        with pytest.raises(InputError, match=f"split {split}: the model was fitted on train and valid"):
+            evaluate(tmp_path, data(), split)
 
 
 def test_a_scheduled_training_validates_nothing_and_keeps_the_last_weights():

@@ -53,7 +53,7 @@ class BSPMConfig(Frozen):
 class BSPM(ItemFilters):
     """s_u = x(T_s), or the mean over the steps; dx/dt = -P x from the blurred P R_u + beta F R_u; P = N^T N.
 
-    N and its ideal filter F are those of GF-CF, and memory too: a block of B users takes 4 B (U + 5 I) bytes.
+    N and its ideal filter F are those of GF-CF, and memory too: B users at once take 4 B (U + 5 I) bytes.
     """
 
     card = Card(
@@ -85,8 +85,8 @@ class BSPM(ItemFilters):
     def _fit(self, train: ItemLists) -> None:
         self._fit_filters(train, self.cfg.vectors, self.cfg.beta)
 
-    def _score_lists(self, lists: ItemLists) -> Tensor:
-        cfg, own = self.cfg, self._own(lists)
+    def _filtered(self, own: Tensor) -> Tensor:
+        cfg = self.cfg
         ideal = own.new_zeros(()) if not self.outer.numel() else self.outer.T @ (self.inner.T @ own)
         step, now, total = cfg.blur_time / cfg.blur_steps, own, own.new_zeros(())
         for _ in range(cfg.blur_steps):

@@ -20,7 +20,8 @@ from ...nn.pairs import chosen_distances
 from ...nn.sparse import HeldLists
 from ...registry import register
 from ...schema import Schema
-from ..towers import AT_ONCE, TowerConfig, Towers, UsersOfBatch, in_ball, sums_of
+from ..histories import UsersOfBatch, sums_of
+from ..towers import AT_ONCE, TowerConfig, Towers, in_ball
 from ..vectors import Placed
 
 

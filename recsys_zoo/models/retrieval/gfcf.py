@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
+_AT_ONCE = 1 << 23  # numbers of all users for some of them, which the first product makes: 32 MiB
+
+
 class GFCFConfig(Frozen):
     """Settings of GF-CF; the defaults are those of the authors' code."""
 
@@ -35,7 +38,8 @@ class GFCFConfig(Frozen):
 class ItemFilters(Scorer):
     """Base of scorers by filters on the graph of items: N = D_U^-1/2 R D_I^-1/2, V its top singular vectors.
 
-    A column of [I, B] holds what is filtered of a user, at first R_u.
+    A column of [I, B] holds what is filtered of a user, at first R_u. As many users are filtered at once as
+    make 32 MiB of numbers of all users. A subclass fills in `_filtered`.
     """
 
     folds = True
@@ -76,6 +80,19 @@ class ItemFilters(Scorer):
     def _score(self, users: Tensor) -> Tensor:
         return self._score_lists(self.by_user.lists(users))
 
+    def _score_lists(self, lists: ItemLists) -> Tensor:
+        some = torch.arange(len(lists), device=lists.items.device).split(max(1, _AT_ONCE // self.num_users))
+        if len(some) <= 1:
+            return self._filtered(self._own(lists))
+        found = self.inner.new_empty(len(lists), self.num_items)
+        for users in some:
+            found[users] = self._filtered(self._own(lists.rows(users)))
+        return found
+
+    def _filtered(self, own: Tensor) -> Tensor:
+        """Scores [B, I] by columns R_u [I, B]."""
+        raise NotImplementedError
+
     def _linear(self, columns: Tensor) -> Tensor:
         """N^T N columns."""
         return self.by_item.tensor() @ (self.by_user.tensor() @ columns)
@@ -85,8 +102,9 @@ class ItemFilters(Scorer):
 class GFCF(ItemFilters):
     """s_u = R_u (N^T N + alpha D_I^-1/2 V V^T D_I^1/2), N = D_U^-1/2 R D_I^-1/2, V its top singular vectors.
 
-    Memory: N in both orders, 24 bytes an interaction, and 4 I bytes for each vector; a block of B users takes
-    4 B (U + 3 I) bytes more. The fit holds the Lanczos basis, 8 bytes x vectors x (U + I).
+    Memory: N in both orders, 24 bytes an interaction, and 4 I bytes for each vector; B users at once take
+    4 B (U + 3 I) bytes more, 4 B U of them at most 32 MiB. The fit holds the Lanczos basis, 8 bytes x
+    vectors x (U + I).
     """
 
     card = Card(
@@ -126,8 +144,7 @@ class GFCF(ItemFilters):
     def _fit(self, train: ItemLists) -> None:
         self._fit_filters(train, self.cfg.vectors, self.cfg.alpha)
 
-    def _score_lists(self, lists: ItemLists) -> Tensor:
-        own = self._own(lists)
+    def _filtered(self, own: Tensor) -> Tensor:
         linear = self._linear(own).T
         if not self.outer.numel():
             return linear.contiguous()

@@ -13,6 +13,7 @@ from ...batch import Pairs
 from ...card import Card, Published
 from ...config import Search
 from ...itemlists import ItemLists
+from ...nn.pairs import chosen_products
 from ...nn.sparse import SparseMatrix
 from ...registry import register
 from ...schema import FIRST, Schema
@@ -142,6 +143,10 @@ class LightGCN(VectorModel):
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Propagated vectors of all users [U, D] and items [I, D]."""
         return self.split(sum(self.graph_layers()) / (self.cfg.layers + 1))
+
+    def candidate_scores(self, pairs: Pairs) -> Tensor:
+        users, items = self.vectors()
+        return chosen_products(self.compared(users[pairs.user]), items, pairs.neg, self.cosine)
 
     def of_pairs(self, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         e0 = self.initial()

@@ -33,7 +33,8 @@ class MF(VectorModel):
         notes=(
             "There are no biases; vectors are drawn from N(0, 0.1^2).",
             "Preset ccl: MF-CCL, SimpleX without a history (Mao et al., CIKM 2021); softmax: sampled softmax "
-            "of cosines; in_batch: over the positive items of the batch; directau: alignment and uniformity "
+            "of cosines; in_batch: over the positive items of the batch that the user has not; dns: the "
+            "best scored of some negatives (Zhang et al., SIGIR 2013); directau: alignment and uniformity "
             "(Wang et al., KDD 2022).",
         ),
         published=(
@@ -64,19 +65,21 @@ class MF(VectorModel):
         "ccl": {**_COSINE, "loss": "cosine_contrastive", "negatives": 1000},
         "softmax": {**_COSINE, "loss": "sampled_softmax", "negatives": 256, "temperature": 0.1},
         "in_batch": {**_COSINE, "loss": "in_batch_softmax", "negatives": 0, "temperature": 0.1},
+        "dns": {"sampler": "hard"},
         "directau": {**_COSINE, "loss": "alignment_uniformity", "negatives": 0},
     }
 
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
         """As every model of vectors; many negatives are read from one place each, if by the kernel."""
+        pairs = self.chosen(pairs)
         if pairs.neg.shape[1] < MANY or not takes_rows(next(self.parameters())):
-            return super().losses(pairs)
+            return self.terms(pairs, self.of_pairs(pairs))
         user, pos = self.user_rows(pairs.user), self.item_rows(pairs.pos)
         rows, places = self.distinct_rows(pairs.neg)
         compared = self.compared(user)
         good = (compared * self.compared(pos)).sum(1)
         bad = chosen_products(compared, rows, places, self.cosine)
-        terms = {self.cfg.loss: self.loss_of_scores(good, bad)}
+        terms = {self.cfg.loss: self.loss_of_scores(pairs, good, bad)}
         if self.cfg.l2:
             counts = torch.bincount(places.flatten(), minlength=len(rows))
             squares = user.square().sum() + pos.square().sum() + (counts * rows.square().sum(1)).sum()

@@ -16,7 +16,8 @@ from ...nn.mlp import MLP
 from ...nn.sparse import HeldLists
 from ...registry import register
 from ...schema import FIRST, Schema
-from ..towers import AT_ONCE, TowerConfig, Towers, UsersOfBatch, sums_of
+from ..histories import UsersOfBatch, sums_of
+from ..towers import AT_ONCE, TowerConfig, Towers
 from ..vectors import VectorConfig
 
 

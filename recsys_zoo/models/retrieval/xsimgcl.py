@@ -53,6 +53,7 @@ class XSimGCL(SimGCL):
 
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
         """Terms of LightGCN by the disturbed vectors, and the contrast, of one pass."""
+        pairs = self.chosen(pairs)
         layers = self.graph_layers(self.cfg.noise)
         users, items = mean = self.split(sum(layers[1:]) / self.cfg.layers)
         terms = self.terms(pairs, (users[pairs.user], items[pairs.pos], items[pairs.neg]))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recsys_zoo import create
+from recsys_zoo.models.retrieval import gfcf
 from recsys_zoo.models.retrieval.gfcf import _right_singular_vectors
 from recsys_zoo.nn.sparse import scipy_csr
 from tests import toys
@@ -41,6 +42,21 @@ def test_without_weight_of_the_ideal_filter_the_linear_one_is_left():
     train = toys.random_lists(17, 12, 0.4)
     found = scores(train, 17, 12, alpha=0.0)
     torch.testing.assert_close(found, dense(toys.matrix(train, 12), 0.0, 0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gfcf", "bspm"])
+def test_few_users_at_a_time_where_there_are_many(name, monkeypatch):
+    """The first product has a number for every user and every user that is scored: only so many."""
+    train, sizes = toys.random_lists(40, 12, 0.3), []
+    model = create(name, toys.ranking(40, 12), vectors=3)
+    model.fit(train)
+    whole = model.score(torch.arange(40))
+    linear = type(model)._linear
+    monkeypatch.setattr(gfcf, "_AT_ONCE", 7 * 40 + 5)
+    monkeypatch.setattr(type(model), "_linear", lambda self, columns: (sizes.append(columns.shape[1]),
+                                                                      linear(self, columns))[1])
+    torch.testing.assert_close(model.score(torch.arange(40)), whole)
+    assert set(sizes) == {7, 40 % 7}
 
 
 def test_hand_example():

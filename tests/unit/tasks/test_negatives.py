@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.nn import kernels
-from recsys_zoo.tasks.negatives import Negatives, popularity
+from recsys_zoo.tasks.negatives import Negatives
 
 USERS, ITEMS = 4, 6
 pairs = st.sets(st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)), max_size=15)
@@ -100,12 +100,6 @@ def test_many_users_and_a_steep_popularity():
     last = torch.tensor([users - 1, users - 2])
     places = torch.stack([torch.zeros(2, dtype=torch.int64), negatives.left[last] - 1], 1)
     assert negatives.at(places, last).tolist() == [[0, 999], [1, 999]]
-
-
-def test_popularity_counts_users():
-    positives = lists({(0, 1), (1, 1), (3, 5)})
-    assert popularity(positives, ITEMS).tolist() == [0, 2, 0, 0, 0, 1]
-    assert popularity(positives, ITEMS, 0.5).tolist() == pytest.approx([0, 2**0.5, 0, 0, 0, 1])
 
 
 @pytest.mark.parametrize("weight", [[1.0] * 5, [1.0] * 5 + [-1.0], [1.0] * 5 + [float("nan")]])
