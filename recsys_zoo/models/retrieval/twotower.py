@@ -15,7 +15,7 @@ from ...losses import ranking
 from ...nn.mlp import MLP
 from ...nn.sparse import HeldLists
 from ...registry import register
-from ...schema import FIRST, Schema
+from ...schema import Schema
 from ..histories import UsersOfBatch, sums_of
 from ..towers import AT_ONCE, TowerConfig, Towers
 from ..vectors import VectorConfig
@@ -69,7 +69,7 @@ class TwoTower(Towers):
         super().__init__(cfg, schema)
         self.user_tower = MLP(cfg.content_dim, cfg.hidden, cfg.dim)
         self.item_tower = MLP(cfg.content_dim, cfg.hidden, cfg.dim)
-        values = sum(column.vocab_size - FIRST for column in schema.side_values("user"))
+        values = schema.side_tokens("user")
         if cfg.user_columns and values:
             self.told = HeldLists(self.num_users)
             self.values = nn.Parameter(torch.randn(values, cfg.content_dim) / cfg.content_dim**0.5 / 10)

@@ -21,7 +21,7 @@ COLUMNS = [{"name": "user", "side": "user"}, {"name": "item", "side": "item"}]
 TOLD = [{"name": "year", "side": "item"}, {"name": "tags", "side": "item", "kind": "bag"}]
 
 
-def shop(folder: Path, columns: list = TOLD) -> Prepared:
+def shop(folder: Path, columns: list = TOLD, more: dict | None = None) -> Prepared:
     """A fifth of the items is new; only these have the tag `poison` and the year `next`."""
     draw = np.random.default_rng(0)
     new = {f"i{item}" for item in range(ITEMS) if item % 5 == 0}
@@ -31,8 +31,8 @@ def shop(folder: Path, columns: list = TOLD) -> Prepared:
     pl.DataFrame(rows).write_parquet(folder / "rows.parquet")
     tags = [[f"t{item % 3}", f"t{item % 4}", *["poison"] * (f"i{item}" in new)] for item in range(ITEMS)]
     pl.DataFrame({"item": [f"i{item}" for item in range(ITEMS)], "tags": tags,
-                  "year": ["next" if f"i{item}" in new else f"y{item % 2}" for item in range(ITEMS)]}
-                 ).write_parquet(folder / "items.parquet")
+                  "year": ["next" if f"i{item}" in new else f"y{item % 2}" for item in range(ITEMS)],
+                  **(more or {})}).write_parquet(folder / "items.parquet")
     names = [column["name"] for column in columns]
     tables = [{"files": ["items.parquet"], "key": "item", "columns": names}] if names else []
     spec = DataSpec.parse({"dataset": "shop", "user": "user", "item": "item", "columns": COLUMNS + columns,
@@ -60,6 +60,20 @@ def test_tokens_are_the_values_that_training_items_have(tmp_path):
             both_known = one % 5 and other % 5
             shared += bool(both_known and one % 2 == other % 2)
             assert len(by_name[f"i{one}"] & by_name[f"i{other}"]) == shared
+
+
+def test_a_number_counts_as_the_tenth_of_training_items_that_it_lies_in(tmp_path):
+    """Prices 0, 1, 4, 9 ... of items, those of new ones as large as they like: parts are of the others."""
+    spec = {"name": "price", "side": "item", "kind": "numeric"}
+    prices = {i: (i * i if i % 5 else 1e6) for i in range(ITEMS)}
+    data = shop(tmp_path, [*TOLD, spec], {"price": [float(prices[i]) for i in range(ITEMS)]})
+    tokens, width = item_tokens(data)
+    assert width == 2 + 4 + 10
+    known = sorted(prices[i] for i in range(ITEMS) if i % 5)
+    for number, name in enumerate(names(data)):
+        found = [t - 6 for t in tokens.of_users(torch.tensor([number]))[1].tolist() if t >= 6]
+        ends = np.quantile(known, np.arange(1, 10) / 10)
+        assert found == [int((prices[int(name[1:])] >= ends).sum())]
 
 
 def test_what_only_new_items_say_is_in_no_vocabulary_and_no_weight(tmp_path):
