@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_zoo.data.interactions import InteractionSpec
-from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec, rejected_of
+from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec
+from recsys_zoo.data.splitspec import rejected_of
 from recsys_zoo.errors import InputError
 
 from .item_lists import cut_valid

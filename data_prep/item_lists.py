@@ -118,12 +118,11 @@ def cut_valid(train: pl.DataFrame, salt: str) -> dict[str, pl.DataFrame]:
     """train and valid: pairs whose hash is below VALID, but of no user all of them."""
     import polars as pl
 
-    from recsys_zoo.data.split import hash_unit
+    from recsys_zoo.data.split import hash_unit, held_by_hash
 
     keys = [train[name].cast(pl.String).to_numpy() for name in ("user", "item")]
-    unit = pl.Series("unit", hash_unit(keys, salt))
-    last = unit == train.with_columns(unit).select(pl.col("unit").max().over("user")).to_series()
-    held = (unit < VALID) & ~last
+    users = train["user"].rank("dense").to_numpy() - 1
+    held = pl.Series(held_by_hash(users, hash_unit(keys, salt), VALID))
     return {"train": train.filter(~held), "valid": train.filter(held)}
 
 

@@ -16,7 +16,7 @@ import torch
 
 from . import references
 from .board.rows import Row
-from .data.spec import given_of, rejected_of
+from .data.splitspec import given_of, rejected_of
 from .data.store import Prepared
 from .metrics.beyond import POPULAR, inequality, popular_share
 from .schema import FIRST

@@ -26,7 +26,7 @@ from .board.draws import FILE, Draws, of_users, write_draws
 from .board.key import COLD, HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
 from .data.content import ages, item_tokens, tokens_of
-from .data.spec import given_of, rejected_of
+from .data.splitspec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
 from .evaluation import cold, heldout, judged, slices
@@ -193,6 +193,9 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
 def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
     """The splits that the tested model is fitted on; InputError for data and settings that make no run."""
     held_out = heldout.holds_out(data)
+    if cfg.protocol == "honest" and "valid" not in data.names:
+        raise InputError(f"{data.schema.dataset}: there is no split valid, on which settings and epoch are "
+                         "chosen; prepare again with cut_valid = 0.1 under [split]")
     if held_out and cfg.protocol == "published":
         raise InputError(f"{data.schema.dataset}: users who are held out for test never pick the epoch; set "
                          "protocol=honest")

@@ -88,7 +88,7 @@ class _Appending(Preparation):
         spec = encoder.spec.model_copy(update={"split": SplitSpec()})  # no rule divides the new rows
         names = tuple(dict.fromkeys([*old.names, *(name for name, _ in plan)]))
         super().__init__(spec, plan, tables, batch_rows, progress, names)
-        self.old, self.encoder, self.grow = old, encoder, grow
+        self.old, self.encoder, self.grow, self.given_files = old, encoder, grow, False
         self.earlier, self.allow_repeat = sources, allow_repeat
         self.touched = [name for name in self.names if name in dict(plan)]
         for place, name in enumerate(self.names):

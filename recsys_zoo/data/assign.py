@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError, unknown_name
-from .spec import SplitSpec, check_split_name, given_of
 from .split import by_fractions, by_time, by_user, by_users, cut_times, hash_unit
+from .splitspec import SplitSpec, check_split_name, given_of
 from .values import Chunk, as_text, as_times
 
 

@@ -20,6 +20,10 @@ def describe(prepared: Prepared, dim: int = 16, largest: int = 10) -> str:
                  for place, label in enumerate(schema.labels)]
         positive = f"  {', '.join(rates)} positive" if rates else ""
         lines.append(f"  {name:<6} {len(split):>12,} rows {split.mib:>10,.1f} MiB{positive}")
+    for name, gone in prepared.record.get("left_out", {}).items():
+        words = (f"{gone['repeats']:,} repeat a pair of user and item" * (gone["repeats"] > 0),
+                 f"{gone['few']:,} are of users or items with too few" * (gone["few"] > 0))
+        lines.append(f"  left out of {name}: {'; '.join(filter(None, words))}")
     sizes = sorted(prepared.table_sizes.items(), key=lambda item: (-item[1], item[0]))
     lines += [f"  {name:<20} {size:>12,} vocabulary rows" for name, size in sizes[:largest]]
     if len(sizes) > largest:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import sha256_file, whole_folder
+from ..schema import FIRST
 from .assign import Assigner, DenseCodes, needed_text, split_of_files
 from .encode import Encoder
 from .fit import Fitter, Grower
@@ -24,6 +25,7 @@ from .read import check_lines, column_names, read_chunks
 from .select import DROPPED, SIDES, InteractionFitter, Selection, above, side_chunk
 from .sources import Sources
 from .spec import DataSpec
+from .split import hash_unit, held_by_hash
 from .store import FORMAT, Prepared, record_digest, table_sizes
 from .tables import Table, join, plan_join, refuse_both
 from .values import Chunk, as_times, missing_column
@@ -66,15 +68,22 @@ class Preparation:
         self.spec, self.plan, self.tables, self.batch_rows = spec, plan, tables, batch_rows
         self.progress, self.vectors = progress or (lambda *_: None), vectors or {}
         names = names or tuple(dict.fromkeys(name for name, _ in plan if name)) or spec.split.splits
+        if spec.split.cut_valid:
+            if "valid" in names:
+                raise InputError(f"split.cut_valid={spec.split.cut_valid:g} takes valid from train, but "
+                                 "there are files of valid; leave them out, or cut_valid")
+            names = (*names, "valid")
         self.names = tuple(sorted(names, key=lambda name: name != "train"))
         self.assigner = Assigner(spec.split, self.names)
         self.selection = Selection(spec)
+        self.given_files = any(name for name, _ in plan)  # each split has its own
         self.kept: np.ndarray | None = None  # rows of interactions that stay; None: all
+        self.cut = np.empty(0, bool)  # training rows that go to valid (`SplitSpec.cut_valid`)
         self.assigned: list[np.ndarray] = []
         self.groups = DenseCodes()
         self.counted = spec.raw_columns(counting=True) or spec.raw_columns()[:1]  # in the counting pass
         self.rows = np.zeros(len(self.names), np.int64)
-        self.given = np.zeros(len(self.names), np.int64)  # rows before the rules of interactions
+        self.left_out = np.zeros((len(self.names), 2), np.int64)  # by the rules of interactions: repeats, few
         self.positives = np.zeros((len(self.names), len(spec.labels)), np.int64)
 
     def run(self, folder: Path) -> None:
@@ -94,6 +103,8 @@ class Preparation:
             self.counted = self.spec.raw_columns()  # a row may have values in no other column
         if self.assigner.looks_ahead or self.selection.needed:
             self._look_ahead()
+        if self.spec.split.cut_valid:
+            self._cut()
         encoder = self._count()
         self._check_splits()
         splits = self._encode(encoder, folder)
@@ -117,12 +128,39 @@ class Preparation:
                 rows += len(kept)
                 self.progress(what, rows, total)
 
-    def _look_ahead(self) -> None:
+    @property
+    def _deciding(self) -> list[str]:
+        """The columns that say which rows count, and to which split they go."""
         names = [*self.spec.split.reads, *(label.raw for label in self.spec.labels)]
         if self.spec.interactions:
             names += [*map(self.spec.raw_id, SIDES), *self.spec.interactions.reads]
-        columns = list(dict.fromkeys(filter(None, names)))
-        for _, _, chunk, _ in self._chunks("split", columns):
+        return list(dict.fromkeys(filter(None, names)))
+
+    def _cut(self) -> None:
+        """Which training rows go to valid; 17 bytes a row, for a moment more."""
+        codes, ids, done = DenseCodes(), [*map(self.spec.raw_id, SIDES)], 0
+        found: list[tuple[np.ndarray, ...]] = []
+        for split, before, chunk, _ in self._chunks("split", self._deciding):
+            texts = [needed_text(chunk, name, "cut off valid") for name in ids]
+            unit = hash_unit([text.to_numpy() for text in texts], self.spec.split.salt)
+            found.append((codes.encode(texts[0]), unit, self._assigned(chunk, done, before, split) == 0))
+            done += len(chunk)
+        if not found:
+            return
+        users, units, self.cut = (np.concatenate(column) for column in zip(*found, strict=True))
+        self.cut[self.cut] = held_by_hash(users[self.cut], units[self.cut], self.spec.split.cut_valid)
+
+    def _assigned(self, chunk: Chunk, first: int, before: int, split: str) -> np.ndarray:
+        """The split of each row, or `DROPPED`; before these are known, those that are cut off count as
+        training rows."""
+        assigned = self.assigner.assign(chunk, first, before, split)
+        if len(cut := self.cut[first:first + len(chunk)]):
+            assigned = np.where(cut, np.uint8(self.names.index("valid")), assigned)
+        return assigned if self.kept is None else (
+            np.where(self.kept[first:first + len(chunk)], assigned, np.uint8(DROPPED)))
+
+    def _look_ahead(self) -> None:
+        for _, _, chunk, _ in self._chunks("split", self._deciding):
             if self.assigner.looks_ahead:
                 self.assigner.observe(chunk)
             if self.selection.needed:
@@ -134,10 +172,12 @@ class Preparation:
     def _count(self) -> Encoder:
         fitter, done = self._fitter(), 0
         for split, before, chunk, labels in self._chunks("count", self.counted):
-            assigned = self.assigner.assign(chunk, done, before, split)
-            self.given += np.bincount(assigned, minlength=len(self.names))
+            ruled = self.assigner.assign(chunk, done, before, split)
+            assigned = self._assigned(chunk, done, before, split)
             if self.kept is not None:
-                assigned = np.where(self.kept[done:done + len(chunk)], assigned, np.uint8(DROPPED))
+                few = self.selection.once[done:done + len(chunk)].astype(np.int64)
+                gone = assigned == DROPPED
+                np.add.at(self.left_out, (ruled[gone], few[gone]), 1)
             done += len(chunk)
             self.assigned.append(assigned)
             stays = assigned != DROPPED
@@ -165,9 +205,9 @@ class Preparation:
         if self.kept is not None and not self.kept.any():
             raise InputError(f"interactions: none of the {len(self.kept)} rows is left; lower user_core and "
                              "item_core, or the rating's threshold")
-        for name, given, rows in zip(self.names, self.given, self.rows, strict=True):
-            if given and not rows:
-                raise InputError(f"split {name!r}: the rules of interactions leave none of its {given} rows: "
+        for name, gone, rows in zip(self.names, self.left_out.sum(1), self.rows, strict=True):
+            if gone and not rows:
+                raise InputError(f"split {name!r}: the rules of interactions leave none of its {gone} rows: "
                                  "they repeat pairs of user and item, or users and items have too few; give "
                                  "other rows, or set interactions.repeats, user_core and item_core")
         if self.spec.split.method == "column":
@@ -198,6 +238,10 @@ class Preparation:
     def _encode(self, encoder: Encoder, folder: Path) -> dict[str, dict[str, Any]]:
         writers = self._writers(encoder, folder)
         assigned, done = np.concatenate(self.assigned), 0
+        trained, learnt = None, np.zeros(len(self.names), np.int64)  # rows of users who have a training row
+        if self.spec.interactions and self.given_files:
+            place = encoder.schema.of_rows().id_slices()[self.spec.user].start
+            trained = np.r_[[False] * FIRST, encoder.vocabularies[self.spec.user].counts.to_numpy() > 0]
         for _, _, chunk, labels in self._chunks("encode", self.spec.raw_columns()):
             ids, numeric = encoder.arrays(chunk)
             arrays = {"ids": ids, "numeric": numeric, "labels": labels}
@@ -211,10 +255,17 @@ class Preparation:
             done += len(chunk)
             if len(here) < len(chunk):
                 break
+            if trained is not None:
+                known = trained[ids[:, place]] & (here != DROPPED)
+                learnt += np.bincount(here[known], minlength=len(self.names))
             for name, writer in writers.items():
                 writer.append(arrays, here == self.names.index(name))
         if done != len(assigned):
             raise InputError("the files changed while they were read; prepare again when nobody writes them")
+        for name in writers:
+            if trained is not None and not learnt[self.names.index(name)]:
+                raise InputError(f"split {name!r}: none of its users has a training row; write their ids in "
+                                 "its files as in those of train (type, leading zeros)")
         return {name: {"rows": writer.rows, "files": writer.close()} for name, writer in writers.items()}
 
     def _save(self, encoder: Encoder, splits: dict[str, dict[str, Any]], folder: Path) -> None:
@@ -238,6 +289,9 @@ class Preparation:
                    "vocabularies": {name: v.digest() for name, v in encoder.vocabularies.items()},
                    "files": {str(file.relative_to(folder)): sha256_file(file)
                              for file in sorted(files) if file.is_file()}}
+        if self.left_out.any():
+            record["left_out"] = {name: {"repeats": int(repeats), "few": int(few)} for name, (repeats, few)
+                                  in zip(self.names, self.left_out, strict=True) if repeats or few}
         if self.tables:
             record["tables"] = [
                 {"file": table.name, "key": table.spec.raw, "keys": len(table), "absent": int(absent)}

@@ -32,13 +32,14 @@ def above(chunk: Chunk, rule: InteractionSpec) -> np.ndarray:
 
 
 class Selection:
-    """Which rows of interactions stay; it holds 16 bytes a row, 24 with times, and for a moment more."""
+    """Which rows of interactions stay; it holds 16 bytes a row, 24 with times, for a moment more, then 2."""
 
     def __init__(self, spec: DataSpec) -> None:
         self.spec, self.rule = spec, spec.interactions or InteractionSpec(repeats="keep")
         self.needed = self.rule.repeats != "keep" or max(self.rule.user_core, self.rule.item_core) > 1
         self._codes = {side: DenseCodes() for side in SIDES}
         self._rows: dict[str, list[np.ndarray]] = {"user": [], "item": [], "time": []}
+        self.once = np.empty(0, bool)  # after settle: rows that repeat no pair of another
 
     def observe(self, chunk: Chunk) -> None:
         """Note what the rules need of these rows."""
@@ -54,7 +55,7 @@ class Selection:
         users, items = (np.concatenate(self._rows[side] or none) for side in SIDES)
         times = np.concatenate(self._rows["time"]) if self._rows["time"] else np.zeros(len(users))
         self._rows = {}
-        once = first_of_pairs(users, items, times, self.rule.repeats == "last")
+        self.once = once = first_of_pairs(users, items, times, self.rule.repeats == "last")
         if self.rule.repeats == "refuse" and not once.all():
             again = np.flatnonzero(~once)
             raise InputError(

@@ -97,6 +97,14 @@ def by_user(users: np.ndarray, times: np.ndarray, last: Sequence[float]) -> np.n
     return split
 
 
+def held_by_hash(users: np.ndarray, unit: np.ndarray, share: float) -> np.ndarray:
+    """The rows below a share, unit in [0, 1) of each, but of no user all of them: that with the largest unit
+    stays. users: codes from 0; bool [rows]."""
+    largest = np.zeros(int(users.max(initial=0)) + 1)
+    np.maximum.at(largest, users, unit)
+    return (unit < share) & (unit < largest[users])
+
+
 def by_users(users: np.ndarray, times: np.ndarray, split: np.ndarray, given: np.ndarray,
              share: float) -> np.ndarray:
     """Number of the split of each row, when all rows of a user belong to one split: 0 for training users.

@@ -270,8 +270,10 @@ def table_sizes(schema: Schema) -> dict[str, int]:
 
 
 def record_digest(record: dict[str, Any]) -> str:
-    """The data digest of a prepared.json: all of it but the digest itself and those of container files."""
-    return json_digest({key: value for key, value in record.items() if key not in ("data_digest", "files")})
+    """The data digest of a prepared.json: all of it but the digest itself, those of container files and what
+    is told of rows that are not there."""
+    told = ("data_digest", "files", "left_out")
+    return json_digest({key: value for key, value in record.items() if key not in told})
 
 
 def _index(rows: Rows) -> Tensor | slice:

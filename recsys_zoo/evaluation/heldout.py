@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from ..data.spec import given_of
+from ..data.splitspec import given_of
 from ..data.store import Prepared
 from ..errors import InputError
 from ..itemlists import ItemLists

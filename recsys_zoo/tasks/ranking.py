@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..batch import DrawnFrom, Pairs, PairsOfAll, UserLists
-from ..data.spec import given_of
+from ..data.splitspec import given_of
 from ..data.store import Prepared
 from ..evaluation import heldout
 from ..evaluation.cold import cold_ranking, new_items

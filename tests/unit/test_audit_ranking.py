@@ -192,7 +192,7 @@ def test_published_floors_are_fitted_on_both_and_a_floor_that_cannot_be_is_named
     assert row.selection == "test"
     parts = clean()
     assert floors(made({name: parts[name] for name in ("train", "test")}), "toy") == []
-    assert "no floor popularity: no split named 'valid'" in capsys.readouterr().out
+    assert "no floor popularity: toy: there is no split valid" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("more", [{"label": "click"}, {"time": "at"}], ids=str)

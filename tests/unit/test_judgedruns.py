@@ -13,7 +13,7 @@ from recsys_zoo.board.draws import FILE, read_draws
 from recsys_zoo.board.key import JUDGED, PROTOCOLS, one_key
 from recsys_zoo.board.rank import main_metric, main_pair
 from recsys_zoo.board.rows import Row
-from recsys_zoo.data.spec import rejected_of
+from recsys_zoo.data.splitspec import rejected_of
 from recsys_zoo.data.store import Prepared, Split
 from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation.judged import judged_ranking, rare_items

@@ -90,7 +90,7 @@ def test_repeats_are_refused_only_where_there_are_some(prepare):
 @pytest.mark.parametrize(("frame", "rules", "said"), [
     (IN_TRAIN, 'repeats = "keep"', "no user has a relevant item that was not seen before"),
     (GOOD.filter(pl.col("part") != "test"), "", "no split named 'test'"),
-    (GOOD.filter(pl.col("part") != "valid"), "", "no split named 'valid'"),
+    (GOOD.filter(pl.col("part") != "valid"), "", "there is no split valid, on which"),
 ], ids=["all seen", "no test", "no valid"])
 def test_nothing_to_rank(prepare, run, frame, rules, said):
     assert prepare(frame, rules)[0] == 0

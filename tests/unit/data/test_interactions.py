@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from recsys_zoo.audit import audit
 from recsys_zoo.data.append import append
+from recsys_zoo.data.describe import describe
 from recsys_zoo.data.interactions import core, first_of_pairs
 from recsys_zoo.data.prepare import prepare
-from recsys_zoo.data.spec import DataSpec
+from recsys_zoo.data.spec import DataSpec, SplitSpec
 from recsys_zoo.data.split import hash_unit
-from recsys_zoo.data.store import Prepared
+from recsys_zoo.data.store import Prepared, record_digest
 from recsys_zoo.errors import InputError
 from recsys_zoo.tasks.binary import BinaryTask
 
@@ -160,6 +161,82 @@ def test_held_out_users_and_what_is_given_of_them(tmp_path):
             count = max(int(len(own) * 0.6), 1)
             found = {p for p in pairs(data, f"{part}_given") if p[0] == user}
             assert found == {pair(row) for row in own[:count]}
+
+
+@pytest.mark.parametrize("rule", [
+    {"method": "column", "column": "part", "names": {"train": "train", "test": "test"}},
+    {"method": "user", "user": "user", "column": "at", "last": {"test": 1}},
+    {"method": "time", "column": "at", "fractions": {"train": 0.8, "test": 0.2}},
+], ids=["column", "user", "time"])
+def test_valid_is_cut_from_training_pairs_by_a_hash(tmp_path, rule):
+    """As a loop over the training pairs of the same data without the cut, test and row order untouched."""
+    whole = made(drawn(), tmp_path, spec(rule))
+    before = {name: pairs(whole, name) for name in ("train", "test")}
+    data = made(drawn(), tmp_path, spec({**rule, "cut_valid": 0.3, "salt": "s"}))
+    unit = {pair: hash_unit([np.array([part]) for part in pair], "s")[0] for pair in before["train"]}
+    stays = {user: max((p for p in unit if p[0] == user), key=unit.get) for user, _ in unit}
+    held = [pair for pair in before["train"] if unit[pair] < 0.3 and stays[pair[0]] != pair]
+    assert 10 < len(held) < len(unit) / 2
+    assert pairs(data, "valid") == held
+    assert pairs(data, "train") == [pair for pair in before["train"] if pair not in held]
+    assert pairs(data, "test") == before["test"]
+    assert list(data.names) == ["train", "test", "valid"]
+    frame = pl.read_parquet(data.folder / "encoding" / "item.parquet")
+    counts = Counter(item for _, item in pairs(data, "train"))
+    assert frame["count"].to_list() == [counts[item] for item in frame["value"]]
+    words = SplitSpec.model_validate(data.record["spec"]["split"]).words
+    assert words.endswith("; valid 0.3 of train, by hash (salt 's')")
+
+
+def given_files(folder: Path, train: list[Row], test: list[Row], rule: DataSpec, **more: Any) -> Prepared:
+    """Data whose splits are files."""
+    for name, rows in (("train", train), ("test", test)):
+        pl.DataFrame(rows).write_parquet(folder / f"{name}.parquet")
+    files = {name: [folder / "test.parquet"] for name in ("test", *more)}
+    return prepare([folder / "train.parquet"], rule, folder / "out", split_files=files)
+
+
+def test_valid_is_cut_from_given_files_too(tmp_path):
+    train, test = ([row for row in drawn() if row["part"] == name] for name in ("train", "test"))
+    data = given_files(tmp_path, train, test, spec({"cut_valid": 0.2}))
+    assert 5 < len(data.split("valid")) < 0.4 * len(data.split("train"))
+    with pytest.raises(InputError, match="there are files of valid; leave them out, or cut_valid"):
+        given_files(tmp_path, train, test, spec({"cut_valid": 0.2}), valid=True)
+
+
+@pytest.mark.parametrize(("split", "said"), [
+    ({"method": "user", "user": "user", "cut_valid": 0.1}, "gives valid too; remove it there, or cut_valid"),
+    ({"method": "users", "user": "user", "fractions": {"train": 0.8, "test": 0.2}, "cut_valid": 0.1},
+     "gives valid too"),
+    ({"method": "hash", "cut_valid": 1.0}, "less than 1"),
+])
+def test_what_gives_valid_already_has_none_cut_off(split, said):
+    with pytest.raises(InputError, match=said):
+        spec(split)
+
+
+def test_files_whose_users_are_written_otherwise_are_refused(tmp_path):
+    """The ids of the test file are booleans, those of train numbers: no user would be known."""
+    train = [{"user": user, "item": item} for user, item in ((0, "a"), (1, "b"), (0, "b"), (1, "c"))]
+    test = [{"user": False, "item": "c"}, {"user": True, "item": "a"}]
+    with pytest.raises(InputError, match="split 'test': none of its users has a training row; write"):
+        given_files(tmp_path, train, test, spec({}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_left_out_are_counted(tmp_path):
+    """The pair (u, a) comes three times, once in test; of v there is one item, and two are needed."""
+    rows = [("u", "a", "train"), ("u", "b", "train"), ("u", "a", "train"), ("v", "a", "train"),
+            ("u", "a", "test"), ("u", "c", "test")]
+    rows = [dict(zip(("user", "item", "part"), row, strict=True)) for row in rows]
+    rule = {"method": "column", "column": "part", "names": {"train": "train", "test": "test"}}
+    data = made(rows, tmp_path, spec(rule, user_core=2))
+    assert data.record["left_out"] == {"train": {"repeats": 1, "few": 1}, "test": {"repeats": 1, "few": 0}}
+    said = describe(data)
+    assert "left out of train: 1 repeat a pair of user and item; 1 are of users or items with too few" in said
+    assert "left out of test: 1 repeat a pair of user and item\n" in said
+    record = {k: v for k, v in data.record.items() if k != "left_out"}
+    assert record_digest(record) == data.data_digest  # that of data prepared before this was counted
 
 
 def test_items_held_out_are_cold(tmp_path):
