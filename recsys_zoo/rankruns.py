@@ -138,9 +138,15 @@ class RankingRun:
     def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], Measured]:
         found = measured(model, self.data, self.both, "test", self.cfg.rare)
         further: dict[str, float] = {}
-        if protocol_of(self.cfg, self.data) in RANKING.values():  # else the candidates are not all items
-            fitted, items = self.data.lists(*self.both), self.data.schema.size("item")
-            further = slices.further(model, found.found, fitted, items, KS)
+        held_out, items = heldout.holds_out(self.data), self.data.schema.size("item")
+        if held_out or protocol_of(self.cfg, self.data) in RANKING.values():
+            learnt = heldout.learnt(self.data, *self.both)
+            seen = self.data.lists(given_of("test")) if held_out else learnt
+            with scores_of(model, seen if held_out else None) as score:
+                further = slices.further(score, found.found, seen, learnt, items,
+                                         heldout.KS if held_out else KS)
+        elif cold.is_cold(self.data):
+            further = slices.by_ties(found.found.ranks, KS[0])
         return model, metrics | _named("test", found.means | further), found
 
     def kept(self, test: Measured, replicates: int) -> tuple[str, dict[str, float], Draws | None]:

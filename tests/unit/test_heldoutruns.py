@@ -19,7 +19,8 @@ from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
-from recsys_zoo.evaluation import heldout
+from recsys_zoo.evaluation import heldout, slices
+from recsys_zoo.evaluation.full_rank import top_items
 from recsys_zoo.rankruns import fitted_on
 from recsys_zoo.runs import RunConfig, evaluate, train
 from recsys_zoo.space import space_of
@@ -84,8 +85,15 @@ def test_a_scorer_is_fitted_on_the_users_of_training_alone(films, tmp_path):
         expected = task.evaluate(model, task.valid, 0).metrics
         found = {k.removeprefix(f"{split}."): v for k, v in row.metrics.items()
                  if k.startswith(f"{split}.") and not k.endswith(("_low", "_high"))}
+        more = {name: found.pop(name) for name in [*found] if name not in expected}
         assert found == expected
+        assert bool(more) == (split == "test")
         assert evaluate(tmp_path, films, split) == expected
+    given = films.lists("test_given")
+    best = top_items(lambda users: model.score_lists(given.rows(users)), given.counts.nonzero().squeeze(1),
+                     given, task.items, 20)[0]
+    assert more["coverage@20"] == len(set(best.flatten().tolist())) / task.items
+    assert sum(more.get(f"users|{name}", 0) for name in slices.USERS) == len(best)
     held = create("ease", heldout.schema_of(films), l2=3.0)
     config_file = read_config(tmp_path / "checkpoint")
     load_weights(tmp_path / "checkpoint", held, config_file)

@@ -20,7 +20,7 @@ from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.metrics.ranking import Ranks, recall
 from recsys_zoo.rankruns import RANKS, begin
 from recsys_zoo.runs import RunConfig, evaluate, identity, is_row_of, train
-from recsys_zoo.tasks.ranking import KS, RankingTask
+from recsys_zoo.tasks.ranking import KS, RankingTask, scores_of
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
 from recsys_zoo.train.config import TrainConfig
@@ -65,7 +65,9 @@ def test_an_honest_run_step_by_step(tmp_path):
     task = RankingTask(held, 1, train=("train", "valid"), valid="test")
     Trainer(task, cfg, schedule=rates).fit(again)
     expected = task.evaluate(again, task.valid, 0).metrics
-    expected |= further(again, task.ranking(again, task.valid), held.lists("train", "valid"), task.items, KS)
+    both = held.lists("train", "valid")
+    with scores_of(again) as score:
+        expected |= further(score, task.ranking(again, task.valid), both, both, task.items, KS)
     assert {k.removeprefix("test."): v for k, v in row.metrics.items()
             if k[:5] == "test." and not k.endswith(("_low", "_high"))} == expected
     assert (row.protocol, row.selection, row.status) == (RANKING["honest"], "valid", "done")

@@ -9,9 +9,10 @@ import torch
 
 from recsys_zoo import create
 from recsys_zoo.evaluation.full_rank import full_ranking
-from recsys_zoo.evaluation.slices import by_slice, further
+from recsys_zoo.evaluation.slices import by_slice, by_ties, further
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.metrics.beyond import evaluate_lists
+from recsys_zoo.metrics.ranking import ndcg, recall
 from tests import toys
 
 USERS, ITEMS, K = 30, 44, 4
@@ -52,7 +53,7 @@ def test_every_slice_is_that_of_loops(levels):
     seen, relevant = lists()
     score = scores(levels)
     found = full_ranking(lambda users: score[users].clone(), relevant, seen, ITEMS)
-    metrics = by_slice(found, seen, ITEMS, K)
+    metrics = by_slice(found, seen, seen, ITEMS, K)
     own, wanted = ({u: set() for u in range(USERS)} for _ in range(2))
     for sets, of in ((own, seen), (wanted, relevant)):
         for user, item in zip(*(t.tolist() for t in of.pairs()), strict=True):
@@ -74,12 +75,48 @@ def test_every_slice_is_that_of_loops(levels):
         assert metrics[f"users|{name}"] == len(users)
 
 
+def test_the_worst_and_the_best_order_of_equal_scores_are_those_of_a_sort():
+    """Equal scores broken by hand: relevant items last, or first."""
+    seen, relevant = lists()
+    score, user = scores(3), torch.arange(USERS)
+    found = full_ranking(lambda users: score[users].clone(), relevant, seen, ITEMS)
+    metrics = by_ties(found.ranks, K)
+    wanted = torch.zeros(USERS, ITEMS)
+    wanted[relevant.pairs()] = 0.5
+    for name, moved in (("worst", score - wanted), ("best", score + wanted)):
+        order = full_ranking(lambda users, of=moved: of[users].clone(), relevant, seen, ITEMS).ranks
+        assert metrics[f"recall@{K}|ties={name}"] == pytest.approx(float(recall(order, K).mean()))
+        assert metrics[f"ndcg@{K}|ties={name}"] == pytest.approx(float(ndcg(order, K).mean()))
+    middle = float(recall(found.ranks, K).mean())
+    assert metrics[f"recall@{K}|ties=worst"] < middle < metrics[f"recall@{K}|ties=best"]
+    constant = full_ranking(lambda users: torch.zeros(len(users), ITEMS), relevant, seen, ITEMS)
+    chance = K / (ITEMS - seen.counts[user[relevant.counts > 0]])  # each relevant item, whatever was seen
+    torch.testing.assert_close(recall(constant.ranks, K), chance.clamp(max=1).double())
+
+
+def test_users_who_are_held_out_are_known_by_what_is_given_of_them():
+    """Short histories by the given items, rare ones by what training users have, lists without the given."""
+    given, relevant = lists()
+    learnt = toys.random_lists(7, ITEMS, 0.4)
+    score = scores(100_000)
+    found = full_ranking(lambda users: score[users].clone(), relevant, given, ITEMS)
+    metrics = further(lambda users: score[users].clone(), found, given, learnt, ITEMS, (K,))
+    warm = further(lambda users: score[users].clone(), found, given, given, ITEMS, (K,))
+    for name in BOUNDS:
+        assert metrics[f"recall@{K}|{name}"] == warm[f"recall@{K}|{name}"]
+    popularity = torch.bincount(learnt.items, minlength=ITEMS)
+    rare = relevant.among((popularity > 0) & (popularity <= 5))
+    few = full_ranking(lambda users: score[users].clone(), rare, given, ITEMS)
+    assert metrics["users|item_users=1-5"] == len(few.users)
+    assert metrics[f"novelty@{K}"] != warm[f"novelty@{K}"]
+
+
 def test_slices_of_nobody_are_left_out():
     seen, relevant = lists()
     few = seen.first(2)
     score = scores(9)
     found = full_ranking(lambda users: score[users].clone(), relevant.without(few), few, ITEMS)
-    names = {name.partition("|")[2] for name in by_slice(found, few, ITEMS, K)}
+    names = {name.partition("|")[2] for name in by_slice(found, few, few, ITEMS, K)}
     assert names == {"history<=5", "item_users=0", "item_users=1-5"}
 
 
@@ -89,7 +126,7 @@ def test_lists_are_the_best_items_that_were_not_seen_and_other_candidates_have_n
     model = create("popularity", toys.ranking(USERS, ITEMS))
     model.fit(seen)
     found = full_ranking(model.score, relevant, seen, ITEMS)
-    metrics = further(model, found, seen, ITEMS, (K, 2))
+    metrics = further(model.score, found, seen, seen, ITEMS, (K, 2))
     counts = torch.bincount(seen.items, minlength=ITEMS)
     rows = []
     for user in found.users.tolist():
@@ -101,4 +138,4 @@ def test_lists_are_the_best_items_that_were_not_seen_and_other_candidates_have_n
     assert {k: v for k, v in metrics.items() if "|" not in k} == evaluate_lists(
         torch.tensor(rows), counts, known, (K, 2))
     only = full_ranking(model.score, relevant, seen, ITEMS, only=relevant)
-    assert all("|" in name for name in further(model, only, seen, ITEMS, (K,)))
+    assert all("|" in name for name in further(model.score, only, seen, seen, ITEMS, (K,)))
