@@ -309,7 +309,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="predictions to write (.csv or .parquet)")],
     batch_size: Annotated[int, typer.Option(min=1, help="rows a forward pass")] = 16384,
 ) -> None:
-    """Click probabilities of raw rows, in their order."""
+    """Click probabilities of raw rows, in their order; by deepcml, of pairs of user and item."""
     from . import launch
 
     print(f"wrote {launch.predict_file(run, file, out, batch_size):,} rows to {out}")

@@ -112,15 +112,24 @@ def data_of(run_folder: Path, given: str) -> Prepared:
 
 
 def predict_file(run_folder: Path, file: Path, out: Path, batch_size: int) -> int:
-    """Score a raw file; returns the number of rows written."""
+    """Score a raw file, of pairs of users and items for a model that ranks; returns the number of rows
+    written."""
     import polars as pl
 
     from .data.outfile import check_name, write_frames
     from .data.read import read_frame
+    from .models.base import CTRModel
     from .predictor import load
+    from .ranker import Ranker
 
     check_name(out)
     predictor = load(run_folder)
+    if not isinstance(predictor.model, CTRModel):
+        ranker, spec = Ranker(predictor), predictor.encoder.spec
+        columns = [spec.raw_id("user"), spec.raw_id("item")]
+        frame = read_frame(file, spec.read, columns)
+        scores = ranker.probabilities(*(frame.get_column(name) for name in columns))
+        return write_frames(out, [pl.DataFrame({"score": scores})])
     inputs = predictor.encoder.encode(read_frame(file, predictor.encoder.spec.read), str(file))
     scores = predictor.predict_inputs(inputs, batch_size)
     return write_frames(out, [pl.DataFrame({"score": scores})])

@@ -60,8 +60,7 @@ class Predictor:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: give a number of rows from 1 on")
         if not isinstance(self.model, CTRModel):
-            raise InputError(f"{self.folder}: holds {self.model.name}, which ranks items and gives no "
-                             "probabilities; use `recsys-zoo recommend`")
+            raise InputError(f"{self.folder}: holds {self.model.name}, which ranks items; use load_ranker")
         bf16 = self.config.get("precision") == "bf16"
         device = next(self.model.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

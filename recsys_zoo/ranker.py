@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Unknown = Literal["refuse", "popular"]
 Lists = tuple[Tensor, Tensor]  # items [B, k], scores [B, k]
 _USERS = 4096  # whose lists are held at once
+_SCORES = 1 << 23  # logits held at once: 32 MiB
 _SAMPLE, _ROUNDS, _SEED = 1000, 3, 1  # users that an index is measured on, and how often
 
 
@@ -78,6 +79,29 @@ class Ranker:
         score = lambda block: compare(vectors[numbers[block]], vectors, metric)  # noqa: E731
         found, scores = top_items(score, rows, own, len(vectors), k)
         return self._names[found.cpu().numpy()], scores.cpu().numpy()
+
+    @torch.no_grad()
+    def probabilities(self, users: Any, items: Any) -> np.ndarray:
+        """Chance that each user takes the item beside it, float32 [n], of raw ids; items may be ones that
+        nobody has had. InputError for a model that learns no chances, and for ids that are not known."""
+        if not hasattr(self.model, "logits"):
+            raise InputError(f"{self.folder}: holds {self.model.name}, which ranks items and gives no "
+                             "probabilities; use `recsys-zoo recommend`")
+        users, items = self.texts("user", users), self.texts("item", items)
+        if len(users) != len(items):
+            raise InputError(f"{len(users)} users and {len(items)} items; give each user an item beside it")
+        numbers, wanted = self._numbers(users, "refuse"), self._codes("item", items)
+        _refuse(items, wanted < 0, f"{self.folder}: no item", "leave them out")
+        each, place = torch.unique(numbers, return_inverse=True)
+        order, found = torch.argsort(place), torch.empty(len(place))
+        ends = torch.bincount(place, minlength=len(each)).cumsum(0).tolist()
+        score, some = self.model.logits(), max(1, _SCORES // self.model.num_items)
+        for start in range(0, len(each), some):
+            stop = min(start + some, len(each))
+            pairs = order[ends[start - 1] if start else 0 : ends[stop - 1]]
+            logits = score(each[start:stop].to(self._device)).cpu()
+            found[pairs] = logits[place[pairs] - start, wanted[pairs]].float().sigmoid()
+        return found.numpy()
 
     @property
     def exact(self) -> bool:

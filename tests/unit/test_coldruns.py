@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from recsys_zoo import create
+from recsys_zoo import create, load_ranker
 from recsys_zoo.audit import audit
 from recsys_zoo.board.key import COLD, PROTOCOLS, one_key
 from recsys_zoo.board.rank import main_metric
@@ -20,6 +20,7 @@ from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation import cold
+from recsys_zoo.launch import predict_file
 from recsys_zoo.metrics.ranking import recall
 from recsys_zoo.rankruns import begin, evaluate, fitted_on
 from recsys_zoo.references import floors
@@ -62,6 +63,28 @@ def shop(tmp_path_factory) -> Prepared:
                            "split": {"method": "column", "column": "part"}, "interactions": {"time": "at"},
                            "tables": tables}, "spec")
     return prepare([folder / "rows.parquet"], spec, folder / "out", tables_from=folder)
+
+
+def test_the_chance_that_a_user_takes_a_new_item(shop, tmp_path):
+    """From Python and by `predict`, of raw ids in any order, as the model's own logits say."""
+    run(tmp_path / "run", config("deepcml"), shop)
+    ranker = load_ranker(tmp_path / "run")
+    users, items = ["u7", "u3", "u7", "u0"], ["i16", "i5", "i199", "i16"]
+    found = ranker.probabilities(users, items)
+    assert found.dtype == np.float32
+    for user, item, value in zip(users, items, found, strict=True):
+        number = ranker._codes("user", ranker.texts("user", [user]))
+        column = ranker._codes("item", ranker.texts("item", [item]))
+        logit = float(ranker.model.logits()(number)[0, column].detach())
+        assert value == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
+    assert 0 < min(found) < max(found) < 1
+    pl.DataFrame({"item": items, "user": users}).write_csv(tmp_path / "pairs.csv")
+    assert predict_file(tmp_path / "run", tmp_path / "pairs.csv", tmp_path / "p.csv", 16) == 4
+    assert pl.read_csv(tmp_path / "p.csv")["score"].to_numpy() == pytest.approx(found, abs=1e-6)
+    with pytest.raises(InputError, match="no item 'i999'"):
+        ranker.probabilities(["u1"], ["i999"])
+    with pytest.raises(InputError, match="2 users and 1 items"):
+        ranker.probabilities(["u1", "u2"], ["i1"])
 
 
 def config(name: str, **more) -> RunConfig:
