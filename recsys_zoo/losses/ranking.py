@@ -28,22 +28,24 @@ def cosine_contrastive(pos: Tensor, neg: Tensor, margin: float, negative_weight:
     return ((1 - pos).clamp(min=0) + negative_weight * (neg - margin).clamp(min=0).mean(1)).mean()
 
 
-def warp(pos: Tensor, neg: Tensor, margin: float, items: int) -> Tensor:
+def warp(pos: Tensor, neg: Tensor, margin: float, items: int | None) -> Tensor:
     """Sum of w max(0, margin + pos - min neg), of squared distances (Hsieh et al., WWW 2017, eq. 1-3).
 
-    w = ln(1 + items M / N), M the negatives nearer than pos + margin: how many of all items stand before the
-    positive one, by their share among the N; no gradient goes through it.
+    items=None: w = 1. Else w = ln(1 + items M / N), M the negatives nearer than pos + margin: how many of all
+    items stand before the positive one, by their share among the N; no gradient goes through it.
     """
     return (_rank_weight(pos, neg, margin, items) * (margin + pos - neg.amin(1)).clamp(min=0)).sum()
 
 
-def warp_of_all(pos: Tensor, neg: Tensor, margin: float, items: int) -> Tensor:
+def warp_of_all(pos: Tensor, neg: Tensor, margin: float, items: int | None) -> Tensor:
     """`warp` with the sum over all negatives in place of the nearest one."""
     return (_rank_weight(pos, neg, margin, items) * (margin + pos[:, None] - neg).clamp(min=0).sum(1)).sum()
 
 
 @torch.no_grad()
-def _rank_weight(pos: Tensor, neg: Tensor, margin: float, items: int) -> Tensor:
+def _rank_weight(pos: Tensor, neg: Tensor, margin: float, items: int | None) -> Tensor:
+    if items is None:
+        return torch.ones_like(pos)
     impostors = (margin + pos[:, None] - neg > 0).sum(1)
     return torch.log1p(items * impostors.to(pos.dtype) / neg.shape[1])
 

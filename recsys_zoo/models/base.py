@@ -42,6 +42,7 @@ class Model(nn.Module):
     Config: ClassVar[type[Frozen]] = Frozen
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     train_defaults: ClassVar[dict[str, Any]] = {}  # of TrainConfig, where nothing else is said
+    train_presets: ClassVar[dict[str, dict[str, Any]]] = {}  # the same of presets, by their names
     seeded: bool = True  # False: nothing is drawn, so that every seed gives the same
     splits: bool = True  # False: the loss of a batch is not the mean of those of its parts
     bare: ClassVar[bool] = False  # True: tables are all that it learns

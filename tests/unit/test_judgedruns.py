@@ -21,6 +21,7 @@ from recsys_zoo.losses.propensity import popularity_propensities
 from recsys_zoo.rankruns import evaluate, fitted_on, measured
 from recsys_zoo.runs import RunConfig, identity, read_recipe, train
 from recsys_zoo.space import space_of
+from recsys_zoo.tasks import ranking
 from recsys_zoo.tasks.ranking import RankingTask
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
@@ -105,13 +106,18 @@ def test_what_was_rejected_is_never_learnt_from(tmp_path):
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_the_snips_metric_of_valid_is_that_of_a_loop():
+@pytest.mark.parametrize("clip", [0.01, 0.8])
+def test_the_snips_metric_of_valid_is_that_of_a_loop(monkeypatch, clip):
+    """Propensities below the clip count as it: those of some items here, at 0.8."""
+    monkeypatch.setattr(ranking, "PROPENSITY_CLIP", clip)
     held = judged()
     model = create("wmf", held.schema, seed=3, embedding={"dim": 4, "init_std": 0.3})
     task = RankingTask(held, 0, snips=(5,))
     found = task.evaluate(model, task.valid, 0).metrics["snips_dcg@5"]
     seen, valid = held.lists("train"), held.lists("valid")
-    theta = popularity_propensities(torch.bincount(seen.items, minlength=ITEMS)).clamp(min=0.01)
+    theta = popularity_propensities(torch.bincount(seen.items, minlength=ITEMS))
+    assert bool((theta < 0.8).any())
+    theta = theta.clamp(min=clip)
     table, values = model.scoring()(torch.arange(USERS)).detach(), []
     for user in range(USERS):
         own, taken = (lists.of_users(torch.tensor([user]))[1].tolist() for lists in (valid, seen))

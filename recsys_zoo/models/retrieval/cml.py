@@ -36,6 +36,9 @@ class CMLConfig(ContentConfig, ModelConfig):
     hinge: Literal["closest", "sum"] = Field(
         "closest", description="closest: the nearest negative alone, as the code; sum: all, as the paper"
     )
+    rank_weight: bool = Field(
+        True, description="w, by the estimated rank of the positive; else 1, metric learning by triplets"
+    )
     covariance: Annotated[float, Search(low=1e-3, high=10.0, log=True, zero=True)] = Field(
         0.0, ge=0, description="weight of the covariance term; 0: off, as in all published runs"
     )
@@ -67,9 +70,9 @@ class CML(VectorModel):
         "+ features sum_i |q_i - f(x_i)|^2, f(x) = s MLP(x) cut to the ball",
         notes=(
             "The loss is a sum over the batch: with Adam its scale hardly matters, with clipping it does.",
-            "Preset official: the authors' script (margin 1.9, 20 negatives); its batches of 50,000 are "
-            "train.batch_size, their Adagrad train.optimizer='adagrad' with train.lr=0.1. Preset paper: the "
-            "hinge summed over all negatives, and the covariance term.",
+            "Preset official: the authors' script (margin 1.9, 20 negatives), with its Adagrad, its batches "
+            "of 50,000 pairs and without clipping of gradients. Preset paper: the hinge summed over all "
+            "negatives, and the covariance term.",
             "Their Adagrad is TensorFlow's, whose sums of squares begin at 0.1; here they begin at 0.",
             "The rows of BARS are means over 1,000 users drawn once, not over all test users.",
             "With features (preset features: the authors' values) q starts as f(x), the sum is over all "
@@ -97,6 +100,10 @@ class CML(VectorModel):
         "official": {},
         "paper": {"hinge": "sum", "covariance": 0.1},
         "features": {"features": 0.1, "margin": 2.0, "ball": 1.1},
+    }
+
+    train_presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "official": {"optimizer": "adagrad", "lr": 0.1, "batch_size": 50_000, "clip_norm": 1e9},
     }
 
     def __init__(self, cfg: CMLConfig, schema: Schema) -> None:
@@ -143,7 +150,8 @@ class CML(VectorModel):
         good = (user - pos).square().sum(1)
         bad = self.distances(user, pairs.neg)
         warp = ranking.warp if self.cfg.hinge == "closest" else ranking.warp_of_all
-        terms = {"warp": warp(good, bad, self.cfg.margin, self.num_items)}
+        items = self.num_items if self.cfg.rank_weight else None
+        terms = {"warp": warp(good, bad, self.cfg.margin, items)}
         if self.cfg.covariance:
             terms["covariance"] = self.cfg.covariance * self._covariance()
         if self.cfg.features:

@@ -11,6 +11,7 @@ from recsys_zoo import create
 from recsys_zoo.batch import Pairs
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models.retrieval.cml import CML
+from recsys_zoo.runs import RunConfig
 from recsys_zoo.tasks.ranking import RankingTask
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.trainer import Trainer
@@ -41,6 +42,26 @@ def test_hand_examples(margin, expected):
 def test_the_paper_sums_the_hinge_over_the_negatives():
     loss = made(margin=1.0, hinge="sum").losses(PAIR)["warp"]
     assert float(loss.detach()) == pytest.approx((1.16 + 0.25) * math.log(11), rel=1e-5)
+
+
+@pytest.mark.parametrize("hinge", ["closest", "sum"])
+def test_with_one_negative_and_without_the_weight_of_ranks_it_is_the_hinge_of_pairs(hinge):
+    """torch's hinge of the margin between two distances, over every pair."""
+    users, items = torch.randn(4, 2), torch.randn(6, 2)
+    pairs = Pairs(*torch.tensor([[0, 3, 1], [1, 5, 0]]), torch.tensor([[2], [0], [3]]), torch.ones(3))
+    model = made(users.tolist(), items.tolist(), margin=0.7, negatives=1, rank_weight=False, hinge=hinge)
+    far = (users[pairs.user] - items[pairs.neg[:, 0]]).square().sum(1)
+    near = (users[pairs.user] - items[pairs.pos]).square().sum(1)
+    right = torch.nn.functional.margin_ranking_loss(far, near, torch.ones(3), margin=0.7, reduction="sum")
+    torch.testing.assert_close(model.losses(pairs)["warp"].detach(), right)
+
+
+def test_the_authors_script_is_trained_as_there():
+    train = RunConfig.parse({"model": {"name": "cml.official"}}, "run").resolved().train
+    assert (train.optimizer, train.lr, train.batch_size) == ("adagrad", 0.1, 50_000)
+    said = RunConfig.parse({"model": {"name": "cml.official"}, "train": {"lr": 0.3}}, "run").resolved().train
+    assert (said.optimizer, said.lr) == ("adagrad", 0.3)
+    assert RunConfig.parse({"model": {"name": "cml"}}, "run").resolved().train.optimizer == "adam"
 
 
 def test_covariance_by_hand():
