@@ -37,7 +37,7 @@ def known_state() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_dir() -> Callable[[str], Path]:
     """data_dir("frappe_x1") is the folder RECSYS_ZOO_DATA/frappe_x1.
 

@@ -40,7 +40,9 @@ class Examples(Protocol):
 
 
 class Task(Protocol):
-    """A family of models joined to a loss and to metrics."""
+    """A family of models joined to a loss and to metrics. watched: the split that `valid` is taken from."""
+
+    watched: str
 
     @property
     def train(self) -> Examples: ...

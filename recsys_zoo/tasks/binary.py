@@ -20,6 +20,8 @@ class BinaryTask:
     `label` picks one of several label columns (default: the first).
     """
 
+    watched = "valid"
+
     def __init__(self, data: Prepared, label: str = "") -> None:
         names = data.schema.labels
         if data.schema.interactions:

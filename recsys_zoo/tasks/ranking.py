@@ -204,7 +204,7 @@ class RankingTask:
         lists: bool = False,
     ) -> None:
         held_out = heldout.holds_out(data)
-        self.data, self.snips = data, tuple(snips)
+        self.data, self.snips, self.watched = data, tuple(snips), valid
         self.ks = tuple(ks) or (heldout.KS if held_out else KS)
         self.items = data.schema.size("item")
         self.learnt = seen = heldout.learnt(data, *train)

@@ -137,7 +137,7 @@ class Progress(Callback):
         )
         mark = " *" if info["improved"] else f"  (no better: lr {info['lr']:.0e} -> {info['next_lr']:.0e})"
         self.stream.write(
-            ("\r\x1b[K" if self.live else "") + f"{info['title']}  loss {info['train_loss']:.6f}  valid "
-            f"{metrics}  {info['rows_per_s']:,.0f} rows/s{mark}\n"
+            ("\r\x1b[K" if self.live else "") + f"{info['title']}  loss {info['train_loss']:.6f}  "
+            f"{info['split']} {metrics}  {info['rows_per_s']:,.0f} rows/s{mark}\n"
         )
         self.stream.flush()

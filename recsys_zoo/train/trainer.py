@@ -324,6 +324,7 @@ class Trainer:
                 "next_lr": at.lr,
                 "train_loss": train_loss,
                 "valid": valid,
+                "split": self.task.watched,
                 "improved": improved,
                 "rows_per_s": at.rows_done / max(at.train_s, 1e-9),
             },
