@@ -52,6 +52,15 @@ def test_the_first_is_tested_against_each_other_with_holms_correction(tmp_path):
     assert shown.endswith("@misc{x}\n")
 
 
+def test_of_epochs_that_were_picked_on_test_it_is_said_beside_the_verdict():
+    ends = {"test.auc_low": 0.49, "test.auc_high": 0.51}
+    rows = [row(name, 0, seed, metrics={"test.auc": auc + seed * 1e-4, **ends}, selection="test")
+            for name, auc in (("a", 0.7), ("b", 0.5)) for seed in (1, 2, 3)]
+    ranking = rank(rows)
+    said = text(ranking, effects(ranking, ranking.entries, Bank()), costs(ranking.entries), [])
+    assert ": a is better, by epochs that were picked on test" in said
+
+
 def test_a_smaller_logloss_is_better():
     ends = {"test.logloss_low": 0.0, "test.logloss_high": 0.01}
     rows = [row(name, 0, seed, metrics={"test.auc": 0.5, "test.logloss": loss + seed * 1e-4, **ends})

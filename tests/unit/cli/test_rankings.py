@@ -165,6 +165,15 @@ def test_a_scorer_is_tuned_by_fits_on_train_alone(films, run):
     assert (chosen["hparams"], chosen["trials"]) == ("valid", 5)
 
 
+@pytest.mark.parametrize(("protocol", "split"), [("honest", "valid"), ("published", "test")])
+def test_an_epoch_says_on_which_split_it_was_looked_at(films, run, protocol, split):
+    assert run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")[0] == 0
+    said = "\n".join(run("train", "mf", "data", "--out", "one", "--set", f"protocol={protocol}")[1:])
+    (other,) = {"valid", "test"} - {split}
+    assert f"  {split} recall@20 " in said
+    assert f"  {other} recall@20 " not in said
+
+
 def test_what_a_run_of_rankings_answers(films, run):
     assert run("prepare", "films.csv", "--schema", "films.toml", "--out", "data")[0] == 0
     row = run("train", "itemknn", "data", "--out", "one")[1]
