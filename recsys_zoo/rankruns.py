@@ -25,7 +25,7 @@ from torch import Tensor
 from .board.draws import FILE, Draws, of_users, write_draws
 from .board.key import COLD, HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
-from .data.content import ages, item_tokens, tokens_of
+from .data.content import ages, item_tokens, item_vectors, tokens_of
 from .data.splitspec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
@@ -299,7 +299,10 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
         check_stages(model, cfg.train)
         device_of(cfg.train)
     if hasattr(model, "content"):
-        model.content.give(*item_tokens(data))
+        if model.content.kind == "vectors":
+            model.content.give_vectors(item_vectors(data))
+        else:
+            model.content.give(*item_tokens(data))
         if hasattr(model, "told"):
             model.told.hold(tokens_of(data, "user")[0])
     elif cold.is_cold(data):
@@ -307,6 +310,9 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
                          "knows items by their ids alone, so that its scores of them are chance; choose one "
                          "that reads their columns, such as contentknn")
     for column, rows in data.vectors().items():
+        if hasattr(model, "content") and model.content.kind == "vectors" and column == data.schema.item:
+            say(f"column {column}: the content of items is made of the data's vectors")
+            continue
         layers = load_vectors(model, column, torch.from_numpy(rows))
         say(f"column {column}: {layers or 'no'} table of this model starts from the data's vectors")
     return model

@@ -25,6 +25,15 @@ def item_tokens(data: Prepared) -> tuple[ItemLists, int]:
     return tokens, width
 
 
+def item_vectors(data: Prepared) -> np.ndarray:
+    """The vectors that came with the data for items, [I, D]; InputError where there are none."""
+    found = data.vectors().get(data.schema.item)
+    if found is None:
+        raise InputError(f"{data.schema.dataset}: items have no vectors; prepare again with --vectors "
+                         f"{data.schema.item}=FILE")
+    return found[FIRST:]
+
+
 def tokens_of(data: Prepared, side: Side) -> tuple[ItemLists, int]:
     """The values that the columns of each user or item hold, lists of them, and how many values there are.
 

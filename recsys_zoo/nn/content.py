@@ -1,4 +1,7 @@
-"""What the columns of items say, as vectors: TF-IDF of their values, fitted on items of training alone."""
+"""What is known of items, as vectors: TF-IDF of the values of their columns, or vectors that the data have.
+
+Weights and directions are found on items of training alone.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ _found: dict[bytes, ndarray] = {}
 class ContentConfig(Frozen):
     """Settings of every model that reads the columns of items."""
 
-    content: Literal["columns", "random"] = Field(
-        "columns", description="columns: what they say; random: vectors that say nothing, as a control"
-    )
+    content: Literal["columns", "vectors", "random"] = Field("columns", description=(
+        "columns: what they say; vectors: those that the data have for items, of a text encoder for example; "
+        "random: vectors that say nothing, as a control"))
     content_dim: Annotated[int, Search(choices=(64, 128, 256, 512))] = Field(
         128, ge=1, description="T, width of the items' vectors: directions of a truncated SVD"
     )
@@ -37,19 +40,20 @@ class ContentConfig(Frozen):
 class ItemContent(Fitted):
     """A vector of length 1 (or 0, of nothing known) for every item, [I, T], or with dim 0 its TF-IDF row.
 
-    Tokens are given once (`give`); which of them count, their weights and the directions come from the items
-    that `fit` is told of: those with a training row. An item without one is only looked at with what was
-    found on the others.
+    Tokens (`give`) or vectors (`give_vectors`) are given once; which tokens count, their weights and the
+    directions come from the items that `fit` is told of: those with a training row. An item without one is
+    only looked at with what was found on the others.
     """
 
     known: Tensor
     vectors: Tensor
 
-    def __init__(self, kind: Literal["columns", "random"], dim: int, items: int) -> None:
+    def __init__(self, kind: Literal["columns", "vectors", "random"], dim: int, items: int) -> None:
         super().__init__()
         self.kind, self.dim, self.items = kind, dim, items
         self.tokens: ItemLists | None = None
         self.width = 0
+        self.given: csr_matrix | None = None
         self.seed = int(torch.randint(2**62, ()))  # of the random vectors
         self.register_buffer("known", torch.zeros(items, dtype=torch.bool))  # items of the fit
         if dim:
@@ -63,6 +67,17 @@ class ItemContent(Fitted):
             raise InputError(f"tokens of {len(tokens)} items, but the schema counts {self.items}; give a "
                              "list for each, an empty one where nothing is known")
         self.tokens, self.width = tokens, width
+
+    def give_vectors(self, rows: ndarray) -> None:
+        """A vector of every item [I, D], 0 where there is none; they count by their directions."""
+        import numpy as np
+
+        if len(rows) != self.items:
+            raise InputError(f"vectors of {len(rows)} items, but the schema counts {self.items}; give a row "
+                             "for each, of zeros where nothing is known")
+        rows = np.asarray(rows, np.float32)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        self.given = _csr(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
 
     @torch.no_grad()
     def fit(self, train: ItemLists) -> None:
@@ -78,10 +93,13 @@ class ItemContent(Fitted):
             else:
                 self.rows.assign(_csr(rows.numpy()))
             return
-        if self.tokens is None:
+        if self.kind == "vectors" and self.given is None:
+            raise InputError("a model that reads the vectors of items was given none: call "
+                             "content.give_vectors before the fit")
+        if self.kind == "columns" and self.tokens is None:
             raise InputError("a model that reads the columns of items was given none: call content.give "
                              "before the fit, with what data.content.item_tokens finds")
-        found = tfidf(self.tokens, self.width, known.cpu())
+        found = self.given if self.kind == "vectors" else tfidf(self.tokens, self.width, known.cpu())
         if self.dim:
             self.vectors = torch.from_numpy(directions(found, known.cpu(), self.dim)).to(self.known.device)
         else:

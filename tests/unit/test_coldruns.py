@@ -18,6 +18,7 @@ from recsys_zoo.data.content import item_tokens
 from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
+from recsys_zoo.data.vectors import Vectors
 from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation import cold
 from recsys_zoo.launch import predict_file
@@ -63,6 +64,29 @@ def shop(tmp_path_factory) -> Prepared:
                            "split": {"method": "column", "column": "part"}, "interactions": {"time": "at"},
                            "tables": tables}, "spec")
     return prepare([folder / "rows.parquet"], spec, folder / "out", tables_from=folder)
+
+
+@pytest.fixture(scope="module")
+def encoded(shop, tmp_path_factory) -> Prepared:
+    """The same with a vector of each item, as a text encoder would give it: the taste, and noise."""
+    draw, folder = np.random.default_rng(1), shop.folder.parent
+    rows = draw.normal(size=(4, 12))[np.arange(ITEMS) % 4] + 0.3 * draw.normal(size=(ITEMS, 12))
+    texts = Vectors(pl.Series([f"i{i}" for i in range(ITEMS)]), rows, "texts")
+    return prepare([folder / "rows.parquet"], DataSpec.model_validate(shop.record["spec"]),
+                   tmp_path_factory.mktemp("encoded") / "out", tables_from=folder, vectors={"item": texts})
+
+
+@pytest.mark.parametrize("name", ["contentknn", "contentridge", "deepcml", "twotower"])
+def test_vectors_that_come_with_items_place_new_ones(shop, encoded, tmp_path, name):
+    """Those of a text encoder tell the taste here; a model that is given none says so."""
+    cfg = config(name)
+    cfg = cfg.model_copy(update={"model": {**cfg.model, "content": "vectors"}})
+    control = config("contentknn")
+    control = control.model_copy(update={"model": {**control.model, "content": "random"}})
+    row, chance = run(tmp_path / "with", cfg, encoded), run(tmp_path / "control", control, shop)
+    assert row.metrics["test.recall@20"] > 1.5 * chance.metrics["test.recall@20"]
+    with pytest.raises(InputError, match="items have no vectors; prepare again with --vectors item=FILE"):
+        begin(cfg, shop)
 
 
 def test_the_chance_that_a_user_takes_a_new_item(shop, tmp_path):

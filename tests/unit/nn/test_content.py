@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfTransformer
 
@@ -103,6 +104,34 @@ def test_what_is_remembered_is_the_callers_own():
     for dim in range(2, 9):  # more than are remembered
         assert directions(rows, KNOWN, dim).shape == (ITEMS, dim)
     assert np.array_equal(directions(rows, KNOWN, 6), expected)
+
+
+def test_given_vectors_are_turned_by_the_directions_of_known_items():
+    """As a dense SVD of the known rows has it, by inner products; what new items have turns nothing."""
+    rows = np.random.default_rng(0).normal(size=(ITEMS, 9)) * 7
+    rows[[3, ITEMS - 1]] = 0
+
+    def vectors(given: np.ndarray, dim: int) -> ItemContent:
+        found = ItemContent("vectors", dim, ITEMS)
+        found.give_vectors(given)
+        found.fit(TRAIN)
+        return found
+
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    right = np.linalg.svd(unit[KNOWN.numpy()], full_matrices=False)[2][:4]
+    place = unit @ right.T
+    place /= np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-9)
+    found = vectors(rows, 4).vectors.numpy()
+    np.testing.assert_allclose(found @ found.T, place @ place.T, atol=1e-4)
+    whole = vectors(rows, 0).rows
+    dense = csr_matrix((whole.values.numpy(), whole.col.numpy(), whole.crow.numpy()), rows.shape).toarray()
+    np.testing.assert_allclose(dense, unit, atol=1e-6)
+    other = np.where(KNOWN[:, None].numpy(), rows, rows[::-1])
+    assert torch.equal(vectors(other, 4).vectors[KNOWN], torch.from_numpy(found)[KNOWN])
+    with pytest.raises(InputError, match="vectors of 3 items, but the schema counts 40"):
+        vectors(rows[:3], 4)
+    with pytest.raises(InputError, match=r"given none: call content\.give_vectors"):
+        ItemContent("vectors", 4, ITEMS).fit(TRAIN)
 
 
 def test_random_vectors_say_nothing_of_the_tokens():
