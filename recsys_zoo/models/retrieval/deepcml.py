@@ -66,6 +66,8 @@ class DeepCML(Towers):
             "The item of a pair is left out of the history; users without history share a learnt vector.",
             "Each pair has W negatives of its user, so chances are corrected by the rate at which others "
             "of that user are drawn: logit p = logit q + ln(n_u W / (I - n_u)), n_u >= 1/2.",
+            "Negatives are drawn from all items of training: not from those in release at the moment of a "
+            "purchase alone, and chances have no term of the release. Neither is built.",
             "Of the paper's basics of customers there is their number of purchases alone.",
             "No number of the paper is known to us.",
         ),
