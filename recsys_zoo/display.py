@@ -29,8 +29,7 @@ def show_model(name: str) -> None:
     print("\nsettings")
     _settings(cfg, "model.")
     for preset in cls.presets:
-        trained = f"; train: {found}" if (found := cls.train_presets.get(preset)) else ""
-        print(f"preset {base}.{preset}: {preset_settings(cls, f'{base}.{preset}')}{trained}")
+        print(f"preset {base}.{preset}: {preset_settings(cls, f'{base}.{preset}')}")
     if card.published:
         print("\npublished")
     for entry in card.published:
@@ -72,7 +71,7 @@ def show_row(row: Row, folder: Path) -> None:
     for key in (key for key in row.metrics if key not in sliced):
         print(f"  {key:<24} {row.metrics[key]:.6f}")
     if sliced:
-        print(f"  {len(sliced)} more of slices of users and items: recsys-zoo show {folder}")
+        print(f"  {len(sliced)} more of slices and orders of equal scores: recsys-zoo show {folder}")
     print(
         f"  {row.params:,} parameters, best epoch {row.best_epoch} of {row.epochs}, {row.seconds:.0f} s, "
         f"{row.rows_per_s:,.0f} rows/s, peak {row.peak_mib:,.0f} MiB, hparams={row.hparams}"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Unknown = Literal["refuse", "popular"]
 Lists = tuple[Tensor, Tensor]  # items [B, k], scores [B, k]
+_POPULAR = "leave them out, or give them what is popular: --unknown popular"
 _USERS = 4096  # whose lists are held at once
 _SCORES = 1 << 23  # logits held at once: 32 MiB
 _SAMPLE, _ROUNDS, _SEED = 1000, 3, 1  # users that an index is measured on, and how often
@@ -90,7 +91,7 @@ class Ranker:
         users, items = self.texts("user", users), self.texts("item", items)
         if len(users) != len(items):
             raise InputError(f"{len(users)} users and {len(items)} items; give each user an item beside it")
-        numbers, wanted = self._numbers(users, "refuse"), self._codes("item", items)
+        numbers, wanted = self._numbers(users, "refuse", "leave them out"), self._codes("item", items)
         _refuse(items, wanted < 0, f"{self.folder}: no item", "leave them out")
         each, place = torch.unique(numbers, return_inverse=True)
         order, found = torch.argsort(place), torch.empty(len(place))
@@ -128,7 +129,8 @@ class Ranker:
         from .data.values import as_text
 
         if isinstance(ids, str | bytes) or not hasattr(ids, "__len__"):
-            raise InputError(f"{side}s: expected a list of ids, got {ids!r}; write [{ids!r}]")
+            hint = f"; write [{ids!r}]" if isinstance(ids, str | bytes | int | float) else ""
+            raise InputError(f"{side}s: expected a list of ids, got {ids!r}{hint}")
         text = as_text(to_polars({side: ids}, [side], f"{side}s").get_column(side), f"{side}s")
         if text.null_count():
             raise InputError(f"{side}s: number {text.is_null().arg_true()[0] + 1} is missing; leave it out")
@@ -207,15 +209,14 @@ class Ranker:
         items, scores = top_items(score, rows, seen.to(rows.device), self.model.num_items, k)
         return items.cpu(), scores.cpu()
 
-    def _numbers(self, users: pl.Series, unknown: Unknown) -> Tensor:
+    def _numbers(self, users: pl.Series, unknown: Unknown, way_out: str = _POPULAR) -> Tensor:
         """The number of each user, that of all users together for one who is not known: int64 [B]."""
         numbers = self._codes("user", users)
         numbers = torch.where(numbers < self.model.num_users, numbers, -1)  # others were held out of training
         if self._lists is not None:
             numbers = torch.where(self._lists.counts[numbers] > 0, numbers, -1)
         if unknown != "popular":
-            _refuse(users, numbers < 0, f"{self.folder}: nothing was learnt of user",
-                    "leave them out, or give them what is popular: --unknown popular")
+            _refuse(users, numbers < 0, f"{self.folder}: nothing was learnt of user", way_out)
         return torch.where(numbers < 0, self.model.num_users, numbers)
 
     def _seen(self, numbers: Tensor) -> ItemLists:
@@ -230,6 +231,8 @@ class Ranker:
         return self._lists
 
     def _given(self, seen: Sequence[Sequence[Any]], users: int) -> ItemLists:
+        if isinstance(seen, str | bytes) or not hasattr(seen, "__len__"):
+            raise InputError(f"seen: expected a list of ids for each user, got {seen!r}")
         if len(seen) != users:
             raise InputError(f"seen: {len(seen)} lists for {users} users; give each user one")
         for own in seen:

@@ -25,7 +25,7 @@ from torch import Tensor
 from .board.draws import FILE, Draws, of_users, write_draws
 from .board.key import COLD, HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
-from .data.content import ages, item_tokens, item_vectors, tokens_of
+from .data.content import ages, item_tokens, item_vectors, tokens_of, unread
 from .data.splitspec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
@@ -189,7 +189,7 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
         return RankingTask(data, 0, train=train, valid=valid, snips=snips,
                            lists=not isinstance(model, Scorer))
     learnt = data.lists(*train)
-    weight = model.negatives_by(learnt) if hasattr(model, "negatives_by") else None
+    weight = model.negatives_by(learnt)
     if weight is None and cold.is_cold(data):  # new items are not there to be passed over
         weight = torch.bincount(learnt.items, minlength=model.num_items).clamp(max=1)
     return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
@@ -199,7 +199,7 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
 def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
     """The splits that the tested model is fitted on; InputError for data and settings that make no run."""
     held_out = heldout.holds_out(data)
-    if cfg.protocol == "honest" and "valid" not in data.names:
+    if cfg.protocol == "honest" and not held_out and "valid" not in data.names:
         raise InputError(f"{data.schema.dataset}: there is no split valid, on which settings and epoch are "
                          "chosen; prepare again with cut_valid = 0.1 under [split]")
     if held_out and cfg.protocol == "published":
@@ -235,13 +235,14 @@ def protocol_of(cfg: RunConfig, data: Prepared) -> str:
 def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
     """Metrics of a fitted model on a split, what it was fitted on masked; of users who are held out what is
     given of them. InputError for a split that it was fitted on."""
-    fitted = ("train",) if heldout.holds_out(data) else ("train", "valid")
+    before = ("train",) if heldout.holds_out(data) else ("train", "valid")
+    fitted = tuple(name for name in before if name in data.names)
     if split in fitted:
         raise InputError(f"split {split}: the model was fitted on {' and '.join(fitted)}, and nothing is "
                          "measured there; row.json has the metrics on valid of the fit before, if there was "
                          "one")
     data.split(split)
-    return measured(model, data, tuple(name for name in fitted if name in data.names), split).means
+    return measured(model, data, fitted, split).means
 
 
 def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare: int = 0) -> Measured:
@@ -303,6 +304,8 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
             model.content.give_vectors(item_vectors(data))
         else:
             model.content.give(*item_tokens(data))
+            if left := unread(data, "item"):
+                say(f"model {name}: reads no number of an item{left}")
         if hasattr(model, "told"):
             model.told.hold(tokens_of(data, "user")[0])
     elif cold.is_cold(data):

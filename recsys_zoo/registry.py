@@ -39,15 +39,6 @@ def preset_settings(cls: type, name: str) -> dict[str, Any]:
     return merged
 
 
-def train_settings(cls: Any, name: str) -> dict[str, Any]:
-    """What "model.preset.preset" says of its training where nothing else is said: the class, then its
-    presets from left to right."""
-    merged: dict[str, Any] = dict(cls.train_defaults)
-    for tag in name.split(".")[1:]:
-        merged |= cls.train_presets.get(tag, {})
-    return merged
-
-
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Nested dictionaries joined, `over` winning."""
     joined = dict(base)

@@ -30,7 +30,7 @@ from .models.base import CTRModel, Model
 from .models.floors import seen_pairs
 from .nn import kernels
 from .nn.embedding import load_vectors
-from .registry import merge, train_settings
+from .registry import merge
 from .schema import Schema
 from .tasks.binary import BinaryTask
 from .tasks.ranking import RankingTask
@@ -40,7 +40,7 @@ from .train.checkpoint import save_checkpoint
 from .train.config import TrainConfig
 from .train.position import Fit
 from .train.trainer import Trainer, check_stages
-from .zoo import create, resolve
+from .zoo import create, model_class, resolve
 
 
 class RunConfig(Frozen):
@@ -79,7 +79,7 @@ class RunConfig(Frozen):
             raise InputError("model: the setting 'name' is missing; write name = \"autoint\" under [model]")
         cls, cfg = resolve(name, settings, f"model {name}")
         given = {key: getattr(self.train, key) for key in self.train.model_fields_set}
-        train = TrainConfig(**{**train_settings(cls, name), **given})
+        train = TrainConfig(**{**cls.train_defaults, **given})
         return self.model_copy(
             update={"model": {"name": name, **cfg.model_dump(mode="json")}, "train": train}
         )
@@ -291,6 +291,10 @@ def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     for name in ("optimizer", "plateau_from"):  # nor of these
         if getattr(cfg.train, name) == TrainConfig.model_fields[name].default:
             del settings["train"][name]
+    model = model_class(cfg.model["name"].partition(".")[0]).Config
+    for name in getattr(model, "newer", ()):
+        if settings["model"].get(name) == model.model_fields[name].default:
+            settings["model"].pop(name, None)
     return {**settings, "data_digest": data_digest}
 
 

@@ -12,7 +12,6 @@ from .errors import InputError
 
 PADDING, UNKNOWN = 0, 1  # row 0 of every vocabulary pads, row 1 stands for values unseen in training
 FIRST = 2  # row of the first value
-PARTS = 10  # equally full, of a numeric column of users or items, where it must be read as values
 
 Kind = Literal["categorical", "numeric", "bag", "sequence"]
 Side = Literal["user", "item", "context"]
@@ -101,11 +100,6 @@ class Schema(Frozen):
         """The columns of users or items that hold ids of values, the own id left out."""
         own = (self.user, self.item)
         return tuple(c for c in self.of("categorical", "bag", "sequence", side=side) if c.name not in own)
-
-    def side_tokens(self, side: Side) -> int:
-        """How many values these columns have, and `PARTS` of each numeric one."""
-        values = sum(column.vocab_size - FIRST for column in self.side_values(side))
-        return values + PARTS * len(self.of("numeric", side=side))
 
     def size(self, side: Side) -> int:
         """How many users or items have an id; InputError where no column holds it."""

@@ -160,5 +160,5 @@ def _verdict(effect: Effect) -> str:
     if effect.p_holm > 0.05:
         return "tied"
     better = effect.one if (effect.test.value > 0) != lower_is_better(effect.metric) else effect.other
-    chosen_on_test = better.rows[0].selection == "test"
+    chosen_on_test = better.rows[0].selection == "test" and better.rows[0].epochs > 0
     return f"{better.label} is better" + (", by epochs that were picked on test" if chosen_on_test else "")

@@ -130,7 +130,7 @@ class Assigner:
 
     def _by_column(self, chunk: Chunk) -> np.ndarray:
         text = needed_text(chunk, self.spec.column, "split by column")
-        known = self.spec.names or {name: name for name in self.names}
+        known = self.spec.names or {name: name for name in self.spec.splits}
         for value in text.unique(maintain_order=True):
             if value not in known:
                 raise InputError(f"{chunk.where}: column {self.spec.column!r}: "

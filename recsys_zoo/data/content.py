@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..schema import FIRST, PARTS, Side
+from ..schema import FIRST, Side
 from .store import Prepared
 
 if TYPE_CHECKING:
@@ -21,8 +21,17 @@ def item_tokens(data: Prepared) -> tuple[ItemLists, int]:
     tokens, width = tokens_of(data, "item")
     if not width:
         raise InputError(f"{data.schema.dataset}: items have no column of values beside their id; name some "
-                         'with side = "item" in the schema file, from a [[tables]] entry, and prepare again')
+                         'with side = "item" in the schema file, from a [[tables]] entry, and prepare again'
+                         + unread(data, "item"))
     return tokens, width
+
+
+def unread(data: Prepared, side: Side) -> str:
+    """What to do about numeric columns of users or items, which are not read as values; "" without any."""
+    if not (names := [column.name for column in data.schema.of("numeric", side=side)]):
+        return ""
+    return (f"; numbers are read in buckets: give {', '.join(names)} kind = \"categorical\" and "
+            "rule = \"quantile\"")
 
 
 def item_vectors(data: Prepared) -> np.ndarray:
@@ -38,15 +47,13 @@ def tokens_of(data: Prepared, side: Side) -> tuple[ItemLists, int]:
     """The values that the columns of each user or item hold, lists of them, and how many values there are.
 
     Values are numbered over all columns of ids, the own id left out (`Schema.side_values`); padding and
-    values that training does not know are none. Behind them stand the numeric columns: a number counts as the
-    part that it lies in, of parts with as many of the users or items that have a training row (`PARTS`).
+    values that training does not know are none. Numeric columns hold no values: `unread`.
     """
     import torch
 
     from ..itemlists import ItemLists
 
-    schema, told = data.schema.of_side(side), data.side(side)
-    places = schema.id_slices()
+    told, places = data.side(side), data.schema.of_side(side).id_slices()
     rows, tokens, start = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     for column in data.schema.side_values(side):
         ids = told.ids[FIRST:, places[column.name]]
@@ -54,15 +61,6 @@ def tokens_of(data: Prepared, side: Side) -> tuple[ItemLists, int]:
         rows.append(row)
         tokens.append(ids[row, at].astype(np.int64) - FIRST + start)
         start += column.vocab_size - FIRST
-    if numeric := schema.of("numeric"):
-        user, item = data.lists("train").pairs()
-        trained = np.unique((item if side == "item" else user).numpy())
-        for place in range(len(numeric)):
-            numbers = told.numeric[FIRST:, place]
-            ends = np.quantile(numbers[trained], np.arange(1, PARTS) / PARTS) if len(trained) else []
-            rows.append(np.arange(len(numbers)))
-            tokens.append(np.searchsorted(ends, numbers, side="right") + start)
-            start += PARTS
     row, token = (torch.from_numpy(np.concatenate(parts)) for parts in (rows, tokens))
     return ItemLists.of(row, token, data.schema.size(side), start), start
 

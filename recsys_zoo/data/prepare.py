@@ -1,4 +1,5 @@
-"""Raw files to a prepared folder in two streaming passes, with one byte of memory a row beside the batches.
+"""Raw files to a prepared folder in two streaming passes, with one byte of memory a row beside the batches;
+rules that look at all rows first make one more each, and hold what their classes say.
 
 Pass 1 checks labels, decides the split of every row and counts values on training rows; pass 2 encodes. The
 folder appears whole or not at all, and the same files and spec give the same bytes whatever the batch size.
@@ -26,6 +27,7 @@ from .select import DROPPED, SIDES, InteractionFitter, Selection, above, side_ch
 from .sources import Sources
 from .spec import DataSpec
 from .split import hash_unit, held_by_hash
+from .splitspec import given_of
 from .store import FORMAT, Prepared, record_digest, table_sizes
 from .tables import Table, join, plan_join, refuse_both
 from .values import Chunk, as_times, missing_column
@@ -142,13 +144,16 @@ class Preparation:
         found: list[tuple[np.ndarray, ...]] = []
         for split, before, chunk, _ in self._chunks("split", self._deciding):
             texts = [needed_text(chunk, name, "cut off valid") for name in ids]
-            unit = hash_unit([text.to_numpy() for text in texts], self.spec.split.salt)
+            unit = hash_unit([text.to_numpy() for text in texts], f"{self.spec.split.salt}:valid")
             found.append((codes.encode(texts[0]), unit, self._assigned(chunk, done, before, split) == 0))
             done += len(chunk)
         if not found:
-            return
+            raise InputError("the files hold no row")
         users, units, self.cut = (np.concatenate(column) for column in zip(*found, strict=True))
         self.cut[self.cut] = held_by_hash(users[self.cut], units[self.cut], self.spec.split.cut_valid)
+        if not self.cut.any():
+            raise InputError(f"split.cut_valid={self.spec.split.cut_valid:g} cuts no training pair off; give "
+                             "more data or a larger share")
 
     def _assigned(self, chunk: Chunk, first: int, before: int, split: str) -> np.ndarray:
         """The split of each row, or `DROPPED`; before these are known, those that are cut off count as
@@ -175,7 +180,7 @@ class Preparation:
             ruled = self.assigner.assign(chunk, done, before, split)
             assigned = self._assigned(chunk, done, before, split)
             if self.kept is not None:
-                few = self.selection.once[done:done + len(chunk)].astype(np.int64)
+                few = self.selection.few[done:done + len(chunk)].astype(np.int64)
                 gone = assigned == DROPPED
                 np.add.at(self.left_out, (ruled[gone], few[gone]), 1)
             done += len(chunk)
@@ -239,7 +244,8 @@ class Preparation:
         writers = self._writers(encoder, folder)
         assigned, done = np.concatenate(self.assigned), 0
         trained, learnt = None, np.zeros(len(self.names), np.int64)  # rows of users who have a training row
-        if self.spec.interactions and self.given_files:
+        held_out = any(given_of(name) in self.names for name in self.names)
+        if self.spec.interactions and self.given_files and not held_out:
             place = encoder.schema.of_rows().id_slices()[self.spec.user].start
             trained = np.r_[[False] * FIRST, encoder.vocabularies[self.spec.user].counts.to_numpy() > 0]
         for _, _, chunk, labels in self._chunks("encode", self.spec.raw_columns()):
@@ -265,7 +271,7 @@ class Preparation:
         for name in writers:
             if trained is not None and not learnt[self.names.index(name)]:
                 raise InputError(f"split {name!r}: none of its users has a training row; write their ids in "
-                                 "its files as in those of train (type, leading zeros)")
+                                 "its files as in those of train")
         return {name: {"rows": writer.rows, "files": writer.close()} for name, writer in writers.items()}
 
     def _save(self, encoder: Encoder, splits: dict[str, dict[str, Any]], folder: Path) -> None:

@@ -39,7 +39,7 @@ class Selection:
         self.needed = self.rule.repeats != "keep" or max(self.rule.user_core, self.rule.item_core) > 1
         self._codes = {side: DenseCodes() for side in SIDES}
         self._rows: dict[str, list[np.ndarray]] = {"user": [], "item": [], "time": []}
-        self.once = np.empty(0, bool)  # after settle: rows that repeat no pair of another
+        self.few = np.empty(0, bool)  # after settle: rows that would go as those of too few, not as repeats
 
     def observe(self, chunk: Chunk) -> None:
         """Note what the rules need of these rows."""
@@ -55,7 +55,7 @@ class Selection:
         users, items = (np.concatenate(self._rows[side] or none) for side in SIDES)
         times = np.concatenate(self._rows["time"]) if self._rows["time"] else np.zeros(len(users))
         self._rows = {}
-        self.once = once = first_of_pairs(users, items, times, self.rule.repeats == "last")
+        once = first_of_pairs(users, items, times, self.rule.repeats == "last")
         if self.rule.repeats == "refuse" and not once.all():
             again = np.flatnonzero(~once)
             raise InputError(
@@ -64,6 +64,7 @@ class Selection:
                 "interactions.repeats = 'first', 'last' or 'keep'")
         stays = np.zeros(len(users), bool)
         stays[once] = core(users[once], items[once], self.rule.user_core, self.rule.item_core)
+        self.few = once | (self.rule.repeats == "keep")
         if self.rule.repeats == "keep":  # the other rows of a pair stay with the one that was counted
             pairs = users * (items.max(initial=0) + 1) + items
             stays = np.isin(pairs, pairs[stays])

@@ -198,6 +198,9 @@ class DataSpec(Frozen):
         self._check_tables()
         if self.interactions is not None:
             self._check_interactions()
+            if self.split.cut_valid and {*self.split.keys} == {self.raw_id("item")}:
+                raise ValueError("cut_valid takes pairs of known items, but split.keys hold items out; give "
+                                 "fractions for valid, so that it asks about new items too")
         elif self.split.cut_valid:
             raise ValueError("split.cut_valid hashes user and item of interactions; remove it here")
         return self

@@ -54,7 +54,7 @@ class SplitSpec(Frozen):
     cuts: dict[str, float | str] = Field({}, description=(
         "time: first moment of each later split, a number or date: {valid = 2020-05-01, test = 2020-06-01}"))
     keys: tuple[str, ...] = Field((), description="hash: columns hashed together; empty: row number from 0")
-    salt: str = Field("", description="hash, users, random: another salt is another draw")
+    salt: str = Field("", description="hash, users, random, cut_valid: another salt is another draw")
     user: str = Field("", description="user, users: the user column")
     last: dict[str, float] = Field({"valid": 1, "test": 1}, description=(
         "user: rows held out of each user, the latest in the split named last; 1 and more are counts, "
@@ -133,7 +133,10 @@ class SplitSpec(Frozen):
             raise ValueError("cuts and last name the later splits only; remove train")
         if any(share <= 0 or (share >= 1 and share != int(share)) for share in self.last.values()):
             raise ValueError(f"last={self.last}: give whole counts, or shares between 0 and 1")
-        if self.cut_valid and (self.method == "users" or "valid" in self.splits):
+        if self.cut_valid and self.method == "users":
+            raise ValueError("cut_valid takes valid from pairs of training users, but method='users' asks "
+                             "about users who are held out; give fractions for valid")
+        if self.cut_valid and "valid" in self.splits:
             raise ValueError(f"cut_valid={self.cut_valid:g} takes valid from the training pairs, but "
                              f"method={self.method!r} gives valid too; remove it there, or cut_valid")
         if self.method != "files" and "train" not in self.splits:

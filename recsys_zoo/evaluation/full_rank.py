@@ -96,7 +96,7 @@ def top_items(
 
 def check_places(k: int, items: int) -> None:
     """InputError for a list of no place, for one that is longer than the catalogue, and for no number."""
-    if isinstance(k, bool) or not isinstance(k, int):
+    if isinstance(k, bool) or not hasattr(k, "__index__"):
         raise InputError(f"k = {k!r}: give a whole number of places")
     if not 1 <= k <= items:
         raise InputError(f"k = {k}: a list of {items} items has 1 to {items} places")

@@ -1,10 +1,11 @@
 """Rankings apart for users of short and long histories, and for cold, rare and other items.
 
 They stand in a row beside the metrics of all, as METRIC|SLICE: `test.recall@20|history<=5` is the mean over
-the users with at most five items in what the model was fitted on; `test.recall@20|item_users=0` that over the
-users with a relevant item that nobody has there (cold), whose other items are left out of |T|. `users|SLICE`
-counts the users of each mean. Slices without users are left out. METRIC|ties=worst and METRIC|ties=best are
-means over all, with equal scores in the order that is worst or best for each user in place of a random one.
+the users with at most five items in what the model was fitted on (or what was given of them, where users were
+held out); `test.recall@20|item_users=0` that over the users with a relevant item that nobody has there
+(cold), whose other items are left out of |T|. `users|SLICE` counts the users of each mean. Slices without
+users are left out. METRIC|ties=worst and METRIC|ties=best are means over all, with equal scores in the order
+that is worst or best for each user in place of a random one.
 """
 
 from __future__ import annotations

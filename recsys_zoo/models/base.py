@@ -30,8 +30,12 @@ def scalars(terms: dict[str, Term], loss: Tensor, loss_of: LossOf) -> dict[str, 
 
 
 class ModelConfig(Frozen):
-    """Settings of every model that looks up embeddings."""
+    """Settings of every model that looks up embeddings.
 
+    newer: settings that older rows have not, and that leave the identity of a run alone at their default.
+    """
+
+    newer: ClassVar[tuple[str, ...]] = ()
     embedding: EmbeddingConfig = EmbeddingConfig()
 
 
@@ -42,9 +46,9 @@ class Model(nn.Module):
     Config: ClassVar[type[Frozen]] = Frozen
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     train_defaults: ClassVar[dict[str, Any]] = {}  # of TrainConfig, where nothing else is said
-    train_presets: ClassVar[dict[str, dict[str, Any]]] = {}  # the same of presets, by their names
     seeded: bool = True  # False: nothing is drawn, so that every seed gives the same
     splits: bool = True  # False: the loss of a batch is not the mean of those of its parts
+    fixed_shapes: bool = True  # False: sizes in a training step depend on the batch's ids, so no CUDA graph
     bare: ClassVar[bool] = False  # True: tables are all that it learns
     whole_table: ClassVar[bool] = False  # True: reads `Embedding.matrix` in training, so tables need autograd
 

@@ -32,6 +32,10 @@ class UsersOfBatch:
         sums = sums_of(vectors, item, self.sizes)[self.place] - vectors[pos]
         return torch.where(self.counts[:, None] > 0, sums / self.counts.clamp(min=1)[:, None], 0)
 
+    def masked(self, scores: Tensor, items: int) -> Tensor:
+        """Scores [B, B] of each pair's user for the item of each, -inf where the user has that of another."""
+        return scores.masked_fill(self.owned(items).fill_diagonal_(False), -torch.inf)
+
     def owned(self, items: int) -> Tensor:
         """Whether the user of a pair has the item of another, or of the pair itself: bool [B, B]."""
         found, place = torch.unique(self.pairs.pos, return_inverse=True)

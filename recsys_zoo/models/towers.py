@@ -31,6 +31,7 @@ class Towers(VectorModel):
     """What such models share: the content of items, and histories with the item of the pair left out."""
 
     Config = TowerConfig
+    fixed_shapes = False
     train_defaults: ClassVar[dict[str, Any]] = {**VectorModel.train_defaults, "batch_size": 4096}
 
     def __init__(self, cfg: TowerConfig | VectorConfig, schema: Schema) -> None:

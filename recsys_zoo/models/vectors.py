@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +59,7 @@ class Placed(NamedTuple):
 class VectorConfig(ModelConfig):
     """Settings of every model of vectors; a loss uses those that its formula has."""
 
+    newer: ClassVar[tuple[str, ...]] = ("sampler", "popularity_power", "candidates")  # see `ModelConfig`
     embedding: EmbeddingConfig = EmbeddingConfig(dim=64, init_std=0.1)
     loss: LossName = Field("bpr", description="see losses/ranking.py")
     negatives: Annotated[int, Search(choices=(1, 4, 16, 64, 256), when=f"loss={_DRAWING}")] = Field(
@@ -104,6 +105,7 @@ class VectorModel(RankingModel):
         self.register_buffer("log_q", torch.zeros(self.num_items), persistent=False)
         if getattr(cfg, "loss", "") == "in_batch_softmax":
             self.own_items = HeldLists(self.num_users, persistent=False)
+            self.fixed_shapes = False
         self.make_tables(cfg)
 
     def make_tables(self, cfg: VectorConfig) -> None:
@@ -238,8 +240,8 @@ class VectorModel(RankingModel):
             uniform = ranking.uniformity(user) + ranking.uniformity(pos)
             return ranking.alignment(user, pos) + cfg.uniformity * uniform / 2
         if cfg.loss == "in_batch_softmax":
-            other = UsersOfBatch(self.own_items, pairs).owned(self.num_items).fill_diagonal_(False)
-            scores = (user @ pos.t() / cfg.temperature).masked_fill(other, -torch.inf)
+            batch = UsersOfBatch(self.own_items, pairs)
+            scores = batch.masked(user @ pos.t(), self.num_items) / cfg.temperature
             return ranking.in_batch_softmax(scores, pairs.pos, self.log_q[pairs.pos])
         return self.loss_of_scores(pairs, *pair_scores(user, pos, neg))
 

@@ -87,7 +87,7 @@ class TensorBoard(Callback):
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         scalars = {key: info[key] for key in ("train_loss", "lr", "rows_per_s")}
-        scalars |= {f"valid/{key}": value for key, value in info["valid"].items()}
+        scalars |= {f"{info['split']}/{key}": value for key, value in info["valid"].items()}
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self._write({"summary": Summary(value=values), "step": info["global_step"]})
 

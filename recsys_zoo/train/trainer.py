@@ -51,10 +51,10 @@ def check_stages(model: Model, cfg: TrainConfig) -> None:
     if cfg.micro_batch and not model.splits:
         raise InputError(f"{model.name}: its loss is no mean over a batch's pairs; set train.micro_batch=0")
     if cfg.cuda_graph and cfg.table_update == "autograd":
-        raise InputError(
-            "train.cuda_graph is not there for dense gradients of tables; "
-            "set train.table_update to exact (the same result) or rows"
-        )
+        raise InputError("train.cuda_graph is not there for dense gradients of tables; set "
+                         "train.table_update to exact (the same result) or rows")
+    if cfg.cuda_graph and not model.fixed_shapes:
+        raise InputError(f"train.cuda_graph: the sizes of a step of {model.name} differ; set it to false")
     if cfg.cuda_graph and cfg.optimizer != "adam":
         raise InputError(f"train.cuda_graph: only Adam can be captured; train.optimizer is {cfg.optimizer!r}")
     names = [name for name, _ in model.named_parameters()]

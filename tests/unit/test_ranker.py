@@ -162,7 +162,11 @@ def test_a_length_that_is_no_whole_number_is_refused(ranker, k):
         ranker.recommend(["3"], k=k)
 
 
-@pytest.mark.parametrize("seen", [["film 1"], [1]])
+def test_a_length_may_be_of_numpy(ranker):
+    assert ranker.recommend(["3"], k=np.int64(3))[0].shape == (1, 3)
+
+
+@pytest.mark.parametrize("seen", [["film 1"], [1], 5, "film 1"])
 def test_seen_items_are_lists(ranker, seen):
     with pytest.raises(InputError, match="seen: expected a list of ids for each user"):
         ranker.recommend(["3"], seen=seen)

@@ -76,6 +76,35 @@ def test_an_honest_run_step_by_step(tmp_path):
     assert all(torch.equal(t, again.state_dict()[n]) for n, t in held_model.state_dict().items())
 
 
+def test_the_popularity_sampler_of_a_run_draws_items_by_their_users(tmp_path):
+    """The negatives of a run's batches: by the square root of the number of training users, never an item
+    without any; learnt with the correction for just these rates."""
+    held, said = data(), {"name": "mf.softmax", "embedding": {"dim": 4}, "sampler": "popularity",
+                          "popularity_power": 0.5, "negatives": 400}
+    task, model = begin(RunConfig.parse({"model": said, "train": TRAIN}, "run").resolved(), held)
+    train = held.lists("train")
+    weight = torch.bincount(train.items, minlength=task.items).double().sqrt()
+    torch.testing.assert_close(model.log_q, (weight / weight.sum()).log().float())
+    batch = task.train.batch(torch.arange(len(task.train)))
+    drawn = torch.bincount(batch.neg.flatten(), minlength=task.items).double()
+    allowed = torch.zeros(task.items, dtype=torch.float64)  # by the items that the user of each draw has not
+    for user in batch.user.tolist():
+        own = weight.clone()
+        own[train.of_users(torch.tensor([user]))[1]] = 0
+        allowed += 400 * own / own.sum()
+    assert not drawn[weight == 0].any()
+    assert float(((drawn - allowed) ** 2 / allowed.clamp(min=1)).mean()) < 2
+
+
+def test_settings_younger_than_a_row_leave_its_identity_alone():
+    for name, newer in (("mf", ("sampler", "popularity_power", "candidates")), ("cml", ("rank_weight",))):
+        cfg = RunConfig.parse({"model": {"name": name}}, "run").resolved()
+        assert not {*newer} & {*identity(cfg, "d")["model"]}
+        assert {*newer} <= {*cfg.model}
+    hard = RunConfig.parse({"model": {"name": "mf", "sampler": "hard"}}, "run").resolved()
+    assert identity(hard, "d")["model"]["sampler"] == "hard"
+
+
 def test_nothing_is_measured_on_what_a_model_was_fitted_on(tmp_path):
     """An honest model is fitted on valid too: its items there would be ranked as if they were new."""
     row = run(tmp_path, config("itemknn"))

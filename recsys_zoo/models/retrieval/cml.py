@@ -25,6 +25,7 @@ from ..vectors import Placed, VectorConfig, VectorModel
 class CMLConfig(ContentConfig, ModelConfig):
     """Settings of CML."""
 
+    newer: ClassVar[tuple[str, ...]] = ("rank_weight",)
     embedding: EmbeddingConfig = EmbeddingConfig(dim=100)
     negatives: Annotated[int, Search(choices=(10, 20, 50, 100))] = Field(
         20, ge=1, description="negative items a pair, W"
@@ -70,8 +71,9 @@ class CML(VectorModel):
         "+ features sum_i |q_i - f(x_i)|^2, f(x) = s MLP(x) cut to the ball",
         notes=(
             "The loss is a sum over the batch: with Adam its scale hardly matters, with clipping it does.",
-            "Preset official: the authors' script (margin 1.9, 20 negatives), with its Adagrad, its batches "
-            "of 50,000 pairs and without clipping of gradients. Preset paper: the hinge summed over all "
+            "Preset official: the model of the authors' script (margin 1.9, 20 negatives), which are the "
+            "defaults; it is trained as there with train.optimizer='adagrad', train.lr=0.1, "
+            "train.batch_size=50000 and train.clip_norm=1e9. Preset paper: the hinge summed over all "
             "negatives, and the covariance term.",
             "Their Adagrad is TensorFlow's, whose sums of squares begin at 0.1; here they begin at 0.",
             "The rows of BARS are means over 1,000 users drawn once, not over all test users.",
@@ -102,9 +104,6 @@ class CML(VectorModel):
         "features": {"features": 0.1, "margin": 2.0, "ball": 1.1},
     }
 
-    train_presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "official": {"optimizer": "adagrad", "lr": 0.1, "batch_size": 50_000, "clip_norm": 1e9},
-    }
 
     def __init__(self, cfg: CMLConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)

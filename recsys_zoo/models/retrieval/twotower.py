@@ -15,7 +15,7 @@ from ...losses import ranking
 from ...nn.mlp import MLP
 from ...nn.sparse import HeldLists
 from ...registry import register
-from ...schema import Schema
+from ...schema import FIRST, Schema
 from ..histories import UsersOfBatch, sums_of
 from ..towers import AT_ONCE, TowerConfig, Towers
 from ..vectors import VectorConfig
@@ -69,7 +69,7 @@ class TwoTower(Towers):
         super().__init__(cfg, schema)
         self.user_tower = MLP(cfg.content_dim, cfg.hidden, cfg.dim)
         self.item_tower = MLP(cfg.content_dim, cfg.hidden, cfg.dim)
-        values = schema.side_tokens("user")
+        values = sum(column.vocab_size - FIRST for column in schema.side_values("user"))
         if cfg.user_columns and values:
             self.told = HeldLists(self.num_users)
             self.values = nn.Parameter(torch.randn(values, cfg.content_dim) / cfg.content_dim**0.5 / 10)
@@ -87,8 +87,7 @@ class TwoTower(Towers):
         batch, content = UsersOfBatch(self.histories, pairs), self.content.vectors
         user = self.compared(self.of_users(pairs.user, batch.means(content, batch.item, pairs.pos)))
         item = self.compared(self.item_tower(content[pairs.pos]))
-        other = batch.owned(self.num_items).fill_diagonal_(False)
-        scores = (user @ item.t()).float().masked_fill(other, -torch.inf) / self.cfg.temperature
+        scores = batch.masked((user @ item.t()).float(), self.num_items) / self.cfg.temperature
         log_q = self.log_q[pairs.pos] if self.cfg.log_q else None
         return {"in_batch_softmax": ranking.in_batch_softmax(scores, pairs.pos, log_q)}
 

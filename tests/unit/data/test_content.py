@@ -62,18 +62,18 @@ def test_tokens_are_the_values_that_training_items_have(tmp_path):
             assert len(by_name[f"i{one}"] & by_name[f"i{other}"]) == shared
 
 
-def test_a_number_counts_as_the_tenth_of_training_items_that_it_lies_in(tmp_path):
-    """Prices 0, 1, 4, 9 ... of items, those of new ones as large as they like: parts are of the others."""
-    spec = {"name": "price", "side": "item", "kind": "numeric"}
-    prices = {i: (i * i if i % 5 else 1e6) for i in range(ITEMS)}
-    data = shop(tmp_path, [*TOLD, spec], {"price": [float(prices[i]) for i in range(ITEMS)]})
+def test_numbers_are_read_in_buckets_alone_and_that_is_said(tmp_path):
+    """A missing price is no bucket; bounds are those of training items."""
+    prices = [None if i == 7 else float(i * i if i % 5 else 1e6) for i in range(ITEMS)]
+    price = {"name": "price", "side": "item", "kind": "numeric"}
+    with pytest.raises(InputError, match=r"give price kind = \"categorical\" and rule = \"quantile\""):
+        item_tokens(shop(tmp_path, [price], {"price": prices}))
+    buckets = {**price, "kind": "categorical", "rule": "quantile", "bins": 4}
+    data = shop(tmp_path, [buckets], {"price": prices})
     tokens, width = item_tokens(data)
-    assert width == 2 + 4 + 10
-    known = sorted(prices[i] for i in range(ITEMS) if i % 5)
-    for number, name in enumerate(names(data)):
-        found = [t - 6 for t in tokens.of_users(torch.tensor([number]))[1].tolist() if t >= 6]
-        ends = np.quantile(known, np.arange(1, 10) / 10)
-        assert found == [int((prices[int(name[1:])] >= ends).sum())]
+    assert width == 4
+    counts = {name: int(count) for name, count in zip(names(data), tokens.counts, strict=True)}
+    assert counts == {name: int(name != "i7") for name in counts}
 
 
 def test_what_only_new_items_say_is_in_no_vocabulary_and_no_weight(tmp_path):

@@ -173,7 +173,7 @@ def test_valid_is_cut_from_training_pairs_by_a_hash(tmp_path, rule):
     whole = made(drawn(), tmp_path, spec(rule))
     before = {name: pairs(whole, name) for name in ("train", "test")}
     data = made(drawn(), tmp_path, spec({**rule, "cut_valid": 0.3, "salt": "s"}))
-    unit = {pair: hash_unit([np.array([part]) for part in pair], "s")[0] for pair in before["train"]}
+    unit = {pair: hash_unit([np.array([part]) for part in pair], "s:valid")[0] for pair in before["train"]}
     stays = {user: max((p for p in unit if p[0] == user), key=unit.get) for user, _ in unit}
     held = [pair for pair in before["train"] if unit[pair] < 0.3 and stays[pair[0]] != pair]
     assert 10 < len(held) < len(unit) / 2
@@ -186,6 +186,24 @@ def test_valid_is_cut_from_training_pairs_by_a_hash(tmp_path, rule):
     assert frame["count"].to_list() == [counts[item] for item in frame["value"]]
     words = SplitSpec.model_validate(data.record["spec"]["split"]).words
     assert words.endswith("; valid 0.3 of train, by hash (salt 's')")
+
+
+@pytest.mark.parametrize("test", [0.2, 0.5])
+def test_the_share_that_is_cut_does_not_hang_on_a_split_by_the_same_keys(tmp_path, test):
+    rows = [{"user": f"u{u}", "item": f"i{i}"} for u in range(60) for i in range(40)]
+    for fractions in ({"train": 1 - test, "test": test}, {"test": test, "train": 1 - test}):
+        rule = {"method": "hash", "keys": ["user", "item"], "fractions": fractions, "cut_valid": 0.1}
+        data = made(rows, tmp_path, spec(rule))
+        rest = len(rows) - len(data.split("test"))
+        assert len(data.split("valid")) == pytest.approx(0.1 * rest, abs=3 * (0.09 * rest) ** 0.5)
+
+
+def test_a_cut_that_the_column_gives_too_and_one_of_nothing_are_refused(tmp_path):
+    rows = [{**row, "part": "valid" if n % 7 == 0 else row["part"]} for n, row in enumerate(drawn())]
+    with pytest.raises(InputError, match="no split named 'valid'"):
+        made(rows, tmp_path, spec({"method": "column", "column": "part", "cut_valid": 0.2}))
+    with pytest.raises(InputError, match="cuts no training pair off; give more data or a larger share"):
+        made(drawn(), tmp_path, spec({"method": "column", "column": "part", "cut_valid": 1e-9}))
 
 
 def given_files(folder: Path, train: list[Row], test: list[Row], rule: DataSpec, **more: Any) -> Prepared:
@@ -207,7 +225,9 @@ def test_valid_is_cut_from_given_files_too(tmp_path):
 @pytest.mark.parametrize(("split", "said"), [
     ({"method": "user", "user": "user", "cut_valid": 0.1}, "gives valid too; remove it there, or cut_valid"),
     ({"method": "users", "user": "user", "fractions": {"train": 0.8, "test": 0.2}, "cut_valid": 0.1},
-     "gives valid too"),
+     "asks about users who are held out; give fractions for valid"),
+    ({"method": "hash", "keys": ["item"], "fractions": {"train": 0.8, "test": 0.2}, "cut_valid": 0.1},
+     "hold items out; give fractions for valid"),
     ({"method": "hash", "cut_valid": 1.0}, "less than 1"),
 ])
 def test_what_gives_valid_already_has_none_cut_off(split, said):
@@ -224,6 +244,16 @@ def test_files_whose_users_are_written_otherwise_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_users_who_are_held_out_may_be_given_by_files(tmp_path):
+    parts = {"train": "a", "valid_given": "b", "valid": "b", "test_given": "c", "test": "c"}
+    for number, (name, user) in enumerate(parts.items()):
+        rows = [{"user": user, "item": f"i{number}{n}"} for n in range(3)]
+        pl.DataFrame(rows).write_parquet(tmp_path / f"{name}.parquet")
+    files = {name: [tmp_path / f"{name}.parquet"] for name in parts}
+    data = prepare([], spec({}), tmp_path / "out", split_files=files)
+    assert set(data.names) == set(parts)
+
+
 def test_rows_that_are_left_out_are_counted(tmp_path):
     """The pair (u, a) comes three times, once in test; of v there is one item, and two are needed."""
     rows = [("u", "a", "train"), ("u", "b", "train"), ("u", "a", "train"), ("v", "a", "train"),
@@ -235,6 +265,8 @@ def test_rows_that_are_left_out_are_counted(tmp_path):
     said = describe(data)
     assert "left out of train: 1 repeat a pair of user and item; 1 are of users or items with too few" in said
     assert "left out of test: 1 repeat a pair of user and item\n" in said
+    every = made(rows, tmp_path, spec(rule, user_core=2, repeats="keep"))
+    assert every.record["left_out"] == {"train": {"repeats": 0, "few": 1}}
     record = {k: v for k, v in data.record.items() if k != "left_out"}
     assert record_digest(record) == data.data_digest  # that of data prepared before this was counted
 

@@ -11,7 +11,6 @@ from recsys_zoo import create
 from recsys_zoo.batch import Pairs
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models.retrieval.cml import CML
-from recsys_zoo.runs import RunConfig
 from recsys_zoo.tasks.ranking import RankingTask
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.trainer import Trainer
@@ -54,14 +53,6 @@ def test_with_one_negative_and_without_the_weight_of_ranks_it_is_the_hinge_of_pa
     near = (users[pairs.user] - items[pairs.pos]).square().sum(1)
     right = torch.nn.functional.margin_ranking_loss(far, near, torch.ones(3), margin=0.7, reduction="sum")
     torch.testing.assert_close(model.losses(pairs)["warp"].detach(), right)
-
-
-def test_the_authors_script_is_trained_as_there():
-    train = RunConfig.parse({"model": {"name": "cml.official"}}, "run").resolved().train
-    assert (train.optimizer, train.lr, train.batch_size) == ("adagrad", 0.1, 50_000)
-    said = RunConfig.parse({"model": {"name": "cml.official"}, "train": {"lr": 0.3}}, "run").resolved().train
-    assert (said.optimizer, said.lr) == ("adagrad", 0.3)
-    assert RunConfig.parse({"model": {"name": "cml"}}, "run").resolved().train.optimizer == "adam"
 
 
 def test_covariance_by_hand():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from recsys_zoo import create
 from recsys_zoo.data.store import Prepared, Split
 from recsys_zoo.errors import InputError
 from recsys_zoo.nn import kernels
@@ -324,6 +325,10 @@ def test_cuda_graph_is_refused_where_it_cannot_be():
             trainer.fit(toys.toy())
     with pytest.raises(InputError, match="only Adam"):
         check_stages(toys.toy(), config("rows", cuda_graph=True, optimizer="sgd"))
+    pairs = create("mf.in_batch", toys.ranking(4, 5))
+    with pytest.raises(InputError, match="the sizes of a step of mf differ"):
+        check_stages(pairs, config("rows", cuda_graph=True))
+    check_stages(create("mf", toys.ranking(4, 5)), config("rows", cuda_graph=True))
 
 
 @pytest.mark.parametrize("choice", ["auto", "torch"])
