@@ -19,6 +19,7 @@ from recsys_zoo.train import backend
 from recsys_zoo.train.callbacks import Callback, Progress
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.trainer import Trainer, check_stages, monitored
+from tests.toys import ranking
 
 from . import toys
 from .test_resume import config, data
@@ -325,10 +326,10 @@ def test_cuda_graph_is_refused_where_it_cannot_be():
             trainer.fit(toys.toy())
     with pytest.raises(InputError, match="only Adam"):
         check_stages(toys.toy(), config("rows", cuda_graph=True, optimizer="sgd"))
-    pairs = create("mf.in_batch", toys.ranking(4, 5))
+    pairs = create("mf.in_batch", ranking(4, 5))
     with pytest.raises(InputError, match="the sizes of a step of mf differ"):
         check_stages(pairs, config("rows", cuda_graph=True))
-    check_stages(create("mf", toys.ranking(4, 5)), config("rows", cuda_graph=True))
+    check_stages(create("mf", ranking(4, 5)), config("rows", cuda_graph=True))
 
 
 @pytest.mark.parametrize("choice", ["auto", "torch"])
