@@ -40,7 +40,7 @@ from .train.checkpoint import save_checkpoint
 from .train.config import TrainConfig
 from .train.position import Fit
 from .train.trainer import Trainer, check_stages
-from .zoo import create, model_class, resolve
+from .zoo import create, newer_settings, resolve
 
 
 class RunConfig(Frozen):
@@ -291,18 +291,14 @@ def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     for name in ("optimizer", "plateau_from"):  # nor of these
         if getattr(cfg.train, name) == TrainConfig.model_fields[name].default:
             del settings["train"][name]
-    model = model_class(cfg.model["name"].partition(".")[0]).Config
-    for name in getattr(model, "newer", ()):
-        if settings["model"].get(name) == model.model_fields[name].default:
-            settings["model"].pop(name, None)
-    return {**settings, "data_digest": data_digest}
+    newer = newer_settings(cfg.model["name"]).items()
+    model = {key: value for key, value in settings["model"].items() if (key, value) not in newer}
+    return {**settings, "model": model, "data_digest": data_digest}
 
 
 def settings_of(row: Row) -> RunConfig:
-    """The resolved settings of a row; InputError when it has some that are gone.
-
-    The row may be older than some settings: it then has their defaults, which stand for what was before them.
-    """
+    """The resolved settings of a row; InputError when it has some that are gone. Of settings that are younger
+    than the row it has the defaults, which stand for what was before them."""
     known = {key: value for key, value in row.config.items() if key in RunConfig.model_fields}
     return RunConfig.parse(known, row.label).resolved()
 

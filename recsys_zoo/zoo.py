@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from . import models
-from .errors import unknown_name
+from .errors import UnknownName, unknown_name
 from .models.base import Model
 from .registry import merge, preset_settings, registered
 from .schema import Schema
@@ -41,6 +41,15 @@ def model_class(name: str) -> type[Model]:
     if base not in registered():
         raise unknown_name("model", base, {*files, *registered()}, "`recsys-zoo list` shows them")
     return registered()[base]
+
+
+def newer_settings(name: str) -> dict[str, Any]:
+    """Defaults of the settings of a model that older rows have not (see `ModelConfig`)."""
+    try:
+        config = model_class(name).Config
+    except UnknownName:  # a floor, or a model that is gone
+        return {}
+    return {key: config.model_fields[key].default for key in getattr(config, "newer", ())}
 
 
 def _load_plugins() -> None:

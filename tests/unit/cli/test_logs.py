@@ -76,7 +76,7 @@ def test_events_that_are_logged_again_replace_the_old_ones(tmp_path):
     """A resume from step 3 repeats what was logged for step 6; a removed folder is made again."""
 
     def epoch(step: int, loss: float) -> dict:
-        fixed = {"lr": 0.5, "rows_per_s": 8.0}
+        fixed = {"lr": 0.5, "rows_per_s": 8.0, "split": "valid"}
         return {"train_loss": loss, "valid": {"auc": loss / 4}, "global_step": step, **fixed}
 
     for start, steps in ((0, ((3, 4.0), (6, 2.0))), (3, ((6, 1.0), (9, 0.5)))):
