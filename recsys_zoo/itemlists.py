@@ -37,6 +37,13 @@ class ItemLists:
         offsets = self.offsets.clamp(max=int(self.offsets[min(users, len(self))]))
         return ItemLists(offsets, self.items[: int(offsets[-1])])
 
+    def share(self, part: int, parts: int) -> ItemLists:
+        """As many users, of whom the numbers part, part + parts, ... keep their items."""
+        user, item = self.pairs()
+        kept = user % parts == part
+        counts = torch.bincount(user[kept], minlength=len(self))
+        return ItemLists(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), item[kept])
+
     def shorter_than(self, count: int) -> ItemLists:
         """Without the items of users who have so many or more."""
         counts = self.counts

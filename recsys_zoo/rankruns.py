@@ -13,7 +13,6 @@ the test items alone are the candidates, and the model must read the columns of 
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from .metrics.ranking import METRICS, evaluate_ranking
 from .models.base import RankingModel, Scorer
 from .nn import kernels
 from .nn.embedding import load_vectors
+from .rankfiles import RANKS, USERS, write_ranks, write_users
 from .tasks.ranking import KS, RankingTask, scores_of
 from .train.backend import device_of, set_matmul
 from .train.callbacks import Callback, JsonLines, Progress, TensorBoard
@@ -49,7 +49,6 @@ from .zoo import create, list_models, model_class
 if TYPE_CHECKING:
     from .runs import RunConfig
 
-RANKS = "ranks_test.parquet"
 MAIN = f"recall@{KS[0]}"
 
 
@@ -150,8 +149,10 @@ class RankingRun:
         return model, metrics | _named("test", found.means | further), found
 
     def kept(self, test: Measured, replicates: int) -> tuple[str, dict[str, float], Draws | None]:
-        """Write the places; their digest, the interval of the main metric, and the resampled metrics."""
-        return write_ranks(self.out / RANKS, test.found), *self.resampled(test, replicates)
+        """Write places and metrics of users; digest of the places, interval of the main metric, resampled
+        metrics."""
+        write_users(self.out / USERS, test.users, test.values, self.data)
+        return write_ranks(self.out / RANKS, test.found, self.data), *self.resampled(test, replicates)
 
     def resampled(self, test: Measured, replicates: int) -> tuple[dict[str, float], Draws | None]:
         """The interval of the main metric over test users, and the resampled metrics."""
@@ -361,22 +362,6 @@ def train(
         save_checkpoint(out / "checkpoint", model, cfg.model["name"], settings, encoding, facts, seen)
         write_whole(out / "row.json", row.model_dump_json(indent=1))
     return row
-
-
-def write_ranks(path: Path, found: FullRanking) -> str:
-    """Write user, above, tied and candidates of every relevant item as Parquet; returns their SHA-256."""
-    import polars as pl
-
-    ranks, digest = found.ranks, hashlib.sha256()
-    columns = {"user": found.users[ranks.user], "above": ranks.above, "tied": ranks.tied,
-               "candidates": ranks.candidates[ranks.user]}
-    arrays = {name: values.cpu().to(torch.int32).numpy() for name, values in columns.items()}
-    for name, array in arrays.items():
-        digest.update(f"{name} {len(array)}\n".encode() + array.tobytes())
-    buffer = io.BytesIO()
-    pl.DataFrame(arrays).write_parquet(buffer)
-    write_whole(path, buffer.getvalue())
-    return digest.hexdigest()
 
 
 def _test_digest(relevant: ItemLists, users: Tensor) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,23 @@ class FullRanking:
     users: Tensor
     ranks: Ranks
     items: Tensor
+
+    @classmethod
+    def merged(cls, parts: Sequence[FullRanking]) -> FullRanking:
+        """One ranking of several of different users, as processes make them that rank for a share of the
+        users each (`relevant.share(rank, processes)`); InputError for a user who is in two of them."""
+        users, place = torch.unique(torch.cat([part.users for part in parts]), return_inverse=True)
+        if len(users) < len(place):
+            raise InputError(f"user number {int(users[torch.bincount(place).argmax()])} is in two of the "
+                             "rankings; give each process other users")
+        ends = torch.tensor([len(part.users) for part in parts]).cumsum(0).tolist()
+        user = torch.cat([place[end - len(part.users) : end][part.ranks.user]
+                          for part, end in zip(parts, ends, strict=True)])
+        above, tied, items = (torch.cat(column) for column in zip(
+            *((part.ranks.above, part.ranks.tied, part.items) for part in parts), strict=True))
+        candidates = torch.cat([part.ranks.candidates for part in parts])[place.argsort()]
+        order = torch.argsort(user, stable=True)  # of each user they stand from the top already
+        return cls(users, Ranks.of(*(t[order] for t in (user, above, tied)), candidates), items[order])
 
 
 def full_ranking(

@@ -20,6 +20,7 @@ from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.ranker import Ranker
+from recsys_zoo.rankfiles import RANKS, USERS
 from recsys_zoo.runs import RunConfig, train
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.vectorindex import VectorIndex
@@ -92,6 +93,27 @@ def test_lists_are_a_sort_of_the_scores_of_unseen_items(runs, name):
         assert values[: len(best)] == pytest.approx([own[i] for i in best], abs=1e-5)
         assert np.isneginf(values[len(best) :]).all()
     assert [set(items[1][:2]), items[1][2]] == [{"film 7", "film 8"}, None]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_run_keeps_places_and_metrics_of_each_user_by_raw_ids(runs, name):
+    """The items of test that are new to their users, each with the number of unseen items that are scored
+    higher; and metrics whose means are those of the row."""
+    ranks, users = (pl.read_parquet(runs / name / file) for file in (RANKS, USERS))
+    test = films().filter(pl.col("part") == "test")
+    asked = sorted((u, i) for u, i in test.select("who", "what").iter_rows() if i not in history(u))
+    assert sorted(ranks.select("user_id", "item_id").iter_rows()) == asked
+    assert users["user_id"].to_list() == ranks["user_id"].unique(maintain_order=True).to_list()
+    ranker = load_ranker(runs / name)
+    for user, item, above in ranks.select("user_id", "item_id", "above").head(12).iter_rows():
+        items, scores = ranker.recommend([user], k=ITEMS)
+        row = dict(zip(items[0].tolist(), scores[0].tolist(), strict=True))
+        assert sum(score > row[item] for other, score in row.items() if other) == above
+    row = json.loads((runs / name / "row.json").read_text())["metrics"]
+    named = [column for column in users.columns if column not in ("user", "user_id")]
+    assert {"recall@20", "ndcg@50", "mrr@20"} <= {*named}
+    for column in named:
+        assert users[column].mean() == pytest.approx(row[f"test.{column}"], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["mf", "cml", "ials"])

@@ -18,7 +18,8 @@ from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation.slices import further
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.metrics.ranking import Ranks, recall
-from recsys_zoo.rankruns import RANKS, begin
+from recsys_zoo.rankfiles import RANKS, USERS
+from recsys_zoo.rankruns import begin
 from recsys_zoo.runs import RunConfig, evaluate, identity, is_row_of, train
 from recsys_zoo.tasks.ranking import KS, RankingTask, scores_of
 from recsys_zoo.train.callbacks import Callback
@@ -42,7 +43,8 @@ def run(out: Path, cfg: RunConfig, **more) -> Row:
 
 def places(out: Path) -> Ranks:
     frame = pl.read_parquet(out / RANKS)
-    user, above, tied, candidates = (torch.tensor(frame[c].to_numpy()).long() for c in frame.columns)
+    columns = ("user", "above", "tied", "candidates")
+    user, above, tied, candidates = (torch.tensor(frame[c].to_numpy()).long() for c in columns)
     _, place = torch.unique(user, return_inverse=True)
     first = torch.zeros(int(place.max()) + 1, dtype=torch.int64).scatter_(0, place, candidates)
     return Ranks.of(place, above, tied, first)
@@ -139,6 +141,7 @@ def test_the_places_that_are_kept_give_the_metrics_again(tmp_path):
     row = run(tmp_path, config())
     values = recall(places(tmp_path), 20)
     assert float(values.mean()) == pytest.approx(row.metrics["test.recall@20"], abs=1e-12)
+    assert pl.read_parquet(tmp_path / USERS)["recall@20"].to_list() == values.tolist()
     draws = read_draws(tmp_path / FILE)
     assert draws.unit == "users"
     low, high = (row.metrics[f"test.recall@20_{end}"] for end in ("low", "high"))
