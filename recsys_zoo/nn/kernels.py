@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import torch
@@ -174,7 +175,14 @@ def over_rows(
     if until is not None:
         shares = torch.tensor([int(until[-1]) * i // threads for i in range(1, threads)])
         bounds[1:-1] = torch.searchsorted(until, shares).clamp(max=rows).tolist()
-    list(_pool(threads, os.getpid()).map(part, bounds[:-1], bounds[1:]))
+    pool, (first, *others) = _pool(threads - 1, os.getpid()), itertools.pairwise(bounds)
+    begun = [pool.submit(part, *ends) for ends in others]
+    try:
+        part(*first)  # here: a thread less to wake
+    finally:
+        wait(begun)
+    for one in begun:
+        one.result()
 
 
 def over_columns(

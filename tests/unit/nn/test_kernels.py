@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 
 import pytest
 import torch
@@ -353,6 +355,24 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads(on):
     assert os.waitpid(child, 0)[1] == 0
     torch.set_num_threads(held)
     assert torch.equal(attend(projected, 2), expected)
+
+
+@pytest.mark.parametrize("broken", [None, 0, 500])
+def test_threads_share_rows_and_an_error_waits_for_all_of_them(broken):
+    """Parts of equal size, the first one in the calling thread."""
+    held, done = torch.get_num_threads(), []
+    torch.set_num_threads(4)
+
+    def part(first: int, last: int) -> None:
+        done.append((first, last, threading.get_ident()))
+        if first == broken:
+            raise ArithmeticError("broken")
+
+    with contextlib.nullcontext() if broken is None else pytest.raises(ArithmeticError, match="broken"):
+        kernels.over_rows(1000, part, least=10)
+    torch.set_num_threads(held)
+    assert sorted(ends[:2] for ends in done) == [(0, 250), (250, 500), (500, 750), (750, 1000)]
+    assert {ident for first, _, ident in done if first == 0} == {threading.get_ident()}
 
 
 @needs_compiler
