@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..batch import Pairs
-from ..nn.sparse import HeldLists
+from ..nn.sparse import HeldLists, sums_of_lists
 
 
 class UsersOfBatch:
@@ -29,7 +28,7 @@ class UsersOfBatch:
         vectors [n, D] of the items of the histories (which of them: `item`, in their order) and of the pairs
         (which of them: pos [B]).
         """
-        sums = sums_of(vectors, item, self.sizes)[self.place] - vectors[pos]
+        sums = sums_of_lists(vectors.float(), item, self.sizes)[self.place] - vectors[pos]
         return torch.where(self.counts[:, None] > 0, sums / self.counts.clamp(min=1)[:, None], 0)
 
     def masked(self, scores: Tensor, items: int) -> Tensor:
@@ -45,8 +44,3 @@ class UsersOfBatch:
         kept = slot[self.item] >= 0
         own[self.row[kept], slot[self.item[kept]]] = True
         return own[self.place][:, place]
-
-
-def sums_of(vectors: Tensor, item: Tensor, sizes: Tensor) -> Tensor:
-    """Sums [U, D] of rows of vectors [n, D]: `item` lists them user after user, sizes [U] of them each."""
-    return F.embedding_bag(item, vectors.float(), sizes.cumsum(0) - sizes, mode="sum")

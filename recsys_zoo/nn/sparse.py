@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..itemlists import ItemLists
@@ -147,6 +148,37 @@ class SparseMatrix(Fitted):
             entry, col, value = self.rows(row[part])
             out.index_add_(0, place[part][entry] * self.columns + col, weight[part][entry] * value)
         return out.view(count, self.columns)
+
+
+def sums_of_lists(vectors: Tensor, item: Tensor, sizes: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Sums [U, D] of rows of vectors [n, D]: `item` [m] lists them, list after list, sizes [U] of them each.
+
+    weight [m]: what each is multiplied by; it gets no gradient. By a kernel where these are on, without
+    second derivatives: torch sorts the rows for every gradient.
+    """
+    if _by_kernel(vectors):
+        return _ListSums.apply(vectors, item, sizes, weight)
+    return F.embedding_bag(item, vectors, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=weight)
+
+
+class _ListSums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, item: Tensor, sizes: Tensor, weight: Tensor | None) -> Tensor:
+        crow = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        values = vectors.new_ones(len(item)) if weight is None else weight
+        ctx.save_for_backward(crow, item, values)
+        ctx.rows = len(vectors)
+        out = vectors.new_empty(len(sizes), vectors.shape[1])
+        _run("sparse_product", (crow, item, values, vectors, out), (out.shape[1],), len(out), until=crow)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        crow, item, values = ctx.saved_tensors
+        found, width = grad.new_zeros(ctx.rows, grad.shape[1]), grad.shape[1]
+        tensors = (crow, item, values, torch.arange(len(grad)), grad, found)
+        _run("sparse_product_from", tensors, (len(grad), width), width, least=16)
+        return found, None, None, None
 
 
 def _by_kernel(x: Tensor) -> bool:

@@ -28,13 +28,15 @@ class Negatives:
 
         InputError for a user who has all items of a weight, and for weights that are no weights.
         """
-        self.positives, self.items, self.cdf = positives, items, None
+        self.positives, self.items, self.cdf, self.alike = positives, items, None, None
         user, item = positives.pairs()
         before_item = item
         if weight is not None:
             units = _quantised(weight, items, _LARGEST // (len(positives) + 1) - items)
             self.cdf = units.cumsum(0)
             before_item, own = (self.cdf - units)[item], units[item]
+            if int(units.max()) == 1:
+                self.alike = units.nonzero().squeeze(1)  # those that may be drawn: no search for a place
         else:
             own = torch.ones_like(item)
         whole = items if self.cdf is None else int(self.cdf[-1])
@@ -55,7 +57,7 @@ class Negatives:
         """The same on another device."""
         there = copy.copy(self)
         there.positives = self.positives.to(device)
-        for name in ("cdf", "left", "_keys", "_behind"):
+        for name in ("cdf", "alike", "left", "_keys", "_behind"):
             value = getattr(self, name)
             setattr(there, name, None if value is None else value.to(device))
         return there
@@ -75,6 +77,8 @@ class Negatives:
             passed = torch.searchsorted(self._keys, keys, right=True)  # own items before it, and other users'
             any_own = passed > self.positives.offsets[users, None]
             place = place + torch.where(any_own, self._behind[passed - 1], 0)
+        if self.alike is not None:
+            return self.alike[place]
         return place if self.cdf is None else torch.searchsorted(self.cdf, place, right=True)
 
     def _by_kernel(self, place: Tensor, users: Tensor) -> Tensor:
@@ -122,11 +126,14 @@ class UnlabelledPairs:
 
 
 def _quantised(weight: Tensor, items: int, total: int) -> Tensor:
-    """About `total` whole units together, one at least for an item whose weight is not 0."""
+    """About `total` whole units together, one at least for an item whose weight is not 0; one each where all
+    of these weights are equal."""
     if weight.shape != (items,) or not bool(torch.isfinite(weight).all()) or bool((weight < 0).any()):
         raise InputError(f"weights of {items} items: give one finite number of at least 0 for each")
     share = weight.double() / weight.double().sum().clamp(min=1e-300)
     if not bool(share.any()):
         raise InputError("weights of items: all are 0, nothing can be drawn")
+    if len(torch.unique(weight[weight > 0])) == 1:
+        return (weight > 0).long()
     units = (share * min(total, 1 << 52)).round().long()
     return torch.where(weight > 0, units.clamp(min=1), 0)

@@ -17,10 +17,10 @@ from ...itemlists import ItemLists
 from ...losses import ranking
 from ...nn.mlp import MLP
 from ...nn.pairs import chosen_distances
-from ...nn.sparse import HeldLists
+from ...nn.sparse import HeldLists, sums_of_lists
 from ...registry import register
 from ...schema import Schema
-from ..histories import UsersOfBatch, sums_of
+from ..histories import UsersOfBatch
 from ..towers import AT_ONCE, TowerConfig, Towers, in_ball
 from ..vectors import Placed
 
@@ -112,14 +112,14 @@ class DeepCML(Towers):
         are the positives [B] and the negatives [B, N]."""
         batch = UsersOfBatch(self.histories, pairs)
         wanted = torch.cat([batch.item, pairs.pos, pairs.neg.flatten()])
-        ids, place = torch.unique(wanted, return_inverse=True)
-        item, pos, neg = place.split([len(batch.item), len(pairs), pairs.neg.numel()])
+        among = torch.zeros(self.num_items, dtype=torch.bool, device=wanted.device)
+        among[wanted] = True
+        ids, slot = among.nonzero().squeeze(1), among.cumsum(0) - 1
+        item, pos, neg = slot[wanted].split([len(batch.item), len(pairs), pairs.neg.numel()])
         vectors = self.items_of(self.content.vectors[ids])
         if self.cfg.pooling == "mean":
             user = batch.means(vectors, item, pos)
         else:
-            slot = ids.new_full((self.num_items,), 0)
-            slot[ids] = torch.arange(len(ids), device=ids.device)
             user = self.attended(pairs.user, vectors, slot, pairs.pos)
         user = torch.where(batch.counts[:, None] > 0, user, in_ball(self.unknown))
         return user, vectors, pos, neg.view(pairs.neg.shape)
@@ -173,7 +173,8 @@ class DeepCML(Towers):
     def _users(self, users: Tensor, items: Tensor) -> Tensor:
         counts = self.histories.counts[users]
         if self.cfg.pooling == "mean":
-            own = sums_of(items, self.histories.of_users(users)[1], counts) / counts.clamp(min=1)[:, None]
+            own = sums_of_lists(items, self.histories.of_users(users)[1], counts)
+            own = own / counts.clamp(min=1)[:, None]
         else:
             own = self.attended(users, items, torch.arange(len(items), device=items.device))
         return torch.where(counts[:, None] > 0, own, in_ball(self.unknown))

@@ -15,7 +15,7 @@ from ...card import Card, Published
 from ...config import Frozen, Search
 from ...itemlists import ItemLists
 from ...nn.mlp import Rate, Width, linear
-from ...nn.sparse import SparseMatrix, scipy_csr
+from ...nn.sparse import SparseMatrix, scipy_csr, sums_of_lists
 from ...registry import register
 from ...schema import Schema
 from ..base import RankingModel
@@ -116,8 +116,7 @@ class MultiVAE(RankingModel):
         the other: item [n], counts [B]."""
         weight = counts.to(self.first.dtype).clamp(min=1).rsqrt().repeat_interleave(counts)
         weight = F.dropout(weight, self.cfg.dropout, self.training)
-        first = counts.cumsum(0) - counts
-        h = F.embedding_bag(item, self.first, first, mode="sum", per_sample_weights=weight) + self.first_bias
+        h = sums_of_lists(self.first, item, counts, weight) + self.first_bias
         for layer in self.encoder:
             h = layer(h.tanh())
         return h[:, : self.cfg.latent], h[:, self.cfg.latent :]

@@ -13,10 +13,10 @@ from ...card import Card
 from ...config import Flag, Search
 from ...losses import ranking
 from ...nn.mlp import MLP
-from ...nn.sparse import HeldLists
+from ...nn.sparse import HeldLists, sums_of_lists
 from ...registry import register
 from ...schema import FIRST, Schema
-from ..histories import UsersOfBatch, sums_of
+from ..histories import UsersOfBatch
 from ..towers import AT_ONCE, TowerConfig, Towers
 from ..vectors import VectorConfig
 
@@ -78,7 +78,7 @@ class TwoTower(Towers):
         """f of users [B] by the means [B, T] of their histories."""
         if hasattr(self, "told"):
             counts = self.told.counts[users]
-            own = sums_of(self.values, self.told.of_users(users)[1], counts)
+            own = sums_of_lists(self.values, self.told.of_users(users)[1], counts)
             means = means + own / counts.clamp(min=1)[:, None]
         return self.user_tower(means)
 
@@ -98,6 +98,7 @@ class TwoTower(Towers):
         users = []
         for part in numbers.split(AT_ONCE):
             counts = self.histories.counts[part]
-            own = sums_of(content, self.histories.of_users(part)[1], counts) / counts.clamp(min=1)[:, None]
+            own = sums_of_lists(content, self.histories.of_users(part)[1], counts)
+            own = own / counts.clamp(min=1)[:, None]
             users.append(self.of_users(part, own))
         return torch.cat(users), self.item_tower(content)

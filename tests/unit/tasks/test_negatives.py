@@ -64,6 +64,15 @@ def test_weighted_places_are_as_many_as_the_weights_of_what_is_left(values, weig
         assert negatives.at(places[None], torch.tensor([user]))[0].tolist() == left[user] * 2
 
 
+@pytest.mark.parametrize("weight", [0.3, 1.0, 1e12])
+def test_equal_weights_are_places_of_one_unit(weight):
+    """Of what may be drawn, without a search: items 0 and 4 may not, item 2 is the user's own."""
+    weights = torch.tensor([0.0, weight, weight, weight, 0.0, weight])
+    negatives = Negatives(lists({(0, 2), (1, 0)}), ITEMS, weights)
+    assert [every_place(negatives, user) for user in (0, 1)] == [[1, 3, 5], [1, 2, 3, 5]]
+    assert negatives.to("cpu").draw(torch.tensor([0, 1]), 50).unique().tolist() == [1, 2, 3, 5]
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_draws_follow_the_weights(weighted):
     """Shares over 60,000 draws within five standard deviations."""
