@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..batch import Pairs
-from ..nn.sparse import HeldLists, sums_of_lists
+from ..nn.lists import sums_of_lists
+from ..nn.sparse import HeldLists
 
 
 class UsersOfBatch:

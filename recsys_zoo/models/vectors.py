@@ -16,6 +16,7 @@ from ..config import Search
 from ..itemlists import ItemLists
 from ..losses import ranking
 from ..nn.embedding import Embedding, EmbeddingConfig
+from ..nn.lists import distinct
 from ..nn.pairs import chosen_distances, chosen_products, pair_scores, takes_rows
 from ..nn.products import Distances, Products
 from ..nn.sparse import HeldLists
@@ -178,9 +179,8 @@ class VectorModel(RankingModel):
 
         On a CPU: elsewhere their number would have to be waited for.
         """
-        among = torch.zeros(self.num_items, dtype=torch.bool)
-        among[items] = True
-        return self.item_rows(among.nonzero().squeeze(1)), (among.cumsum(0) - 1)[items]
+        ids, place = distinct(items, self.num_items)
+        return self.item_rows(ids), place
 
     def similarities(self, users: Tensor, items: Tensor) -> Tensor:
         """Inner products of vectors [B, D], as they are compared, with some items [B, N] of each: [B, N].

@@ -7,7 +7,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..itemlists import ItemLists
@@ -90,17 +89,16 @@ class SparseMatrix(Fitted):
     @torch.no_grad()
     def product(self, x: Tensor) -> Tensor:
         """The matrix times x [columns, D]; by a kernel where these are on, as the other two."""
-        if not _by_kernel(x):
+        if not by_kernel(x):
             return self.tensor() @ x
         out = x.new_empty(len(self.crow) - 1, x.shape[1])
         tensors = (self.crow, self.col, self.values, x, out)
-        _run("sparse_product", tensors, (x.shape[1],), len(out), until=self.crow)
-        return out
+        return run("sparse_product", tensors, (x.shape[1],), len(out), until=self.crow)
 
     @torch.no_grad()
     def product_of(self, rows: Tensor, x: Tensor) -> Tensor:
         """Some rows of that product: [n, D]."""
-        if not _by_kernel(x):
+        if not by_kernel(x):
             place, col, values = self.rows(rows)
             crow = torch.bincount(place, minlength=len(rows)).cumsum(0)
             part = SparseMatrix(self.columns)
@@ -109,18 +107,16 @@ class SparseMatrix(Fitted):
         out = x.new_empty(len(rows), x.shape[1])
         tensors = (self.crow, self.col, self.values, rows, x, out)
         until = torch.cat([rows.new_zeros(1), self.crow.diff()[rows].cumsum(0)])
-        _run("sparse_product_of", tensors, (x.shape[1],), len(rows), until=until)
-        return out
+        return run("sparse_product_of", tensors, (x.shape[1],), len(rows), until=until)
 
     @torch.no_grad()
     def symmetric_product_from(self, rows: Tensor, x: Tensor) -> Tensor:
         """The matrix, equal to its transpose, times one that is x [n, D] in these different rows, else 0."""
         out = x.new_zeros(self.columns, x.shape[1])
-        if not _by_kernel(x):
+        if not by_kernel(x):
             return self.tensor() @ out.index_copy_(0, rows, x)
         tensors, width = (self.crow, self.col, self.values, rows, x, out), x.shape[1]
-        _run("sparse_product_from", tensors, (len(rows), width), width, least=16)
-        return out
+        return run("sparse_product_from", tensors, (len(rows), width), width, least=16)
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The entries of some rows, row by row: place of the row in `index` [n], column [n], value [n]."""
@@ -150,56 +146,28 @@ class SparseMatrix(Fitted):
         return out.view(count, self.columns)
 
 
-def sums_of_lists(vectors: Tensor, item: Tensor, sizes: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Sums [U, D] of rows of vectors [n, D]: `item` [m] lists them, list after list, sizes [U] of them each.
-
-    weight [m]: what each is multiplied by; it gets no gradient. By a kernel where these are on, without
-    second derivatives: torch sorts the rows for every gradient.
-    """
-    if _by_kernel(vectors):
-        return _ListSums.apply(vectors, item, sizes, weight)
-    return F.embedding_bag(item, vectors, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=weight)
-
-
-class _ListSums(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, item: Tensor, sizes: Tensor, weight: Tensor | None) -> Tensor:
-        crow = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        values = vectors.new_ones(len(item)) if weight is None else weight
-        ctx.save_for_backward(crow, item, values)
-        ctx.rows = len(vectors)
-        out = vectors.new_empty(len(sizes), vectors.shape[1])
-        _run("sparse_product", (crow, item, values, vectors, out), (out.shape[1],), len(out), until=crow)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        crow, item, values = ctx.saved_tensors
-        found, width = grad.new_zeros(ctx.rows, grad.shape[1]), grad.shape[1]
-        tensors = (crow, item, values, torch.arange(len(grad)), grad, found)
-        _run("sparse_product_from", tensors, (len(grad), width), width, least=16)
-        return found, None, None, None
-
-
-def _by_kernel(x: Tensor) -> bool:
+def by_kernel(x: Tensor) -> bool:
+    """Whether the kernel takes products with these vectors."""
     return kernels.takes(x) and not torch.compiler.is_compiling() and kernels.built("sparse_product")
 
 
-def _run(
+def run(
     name: str,
     tensors: tuple[Tensor, ...],
     sizes: tuple[int, ...],
     parts: int,
     least: int = 128,
     until: Tensor | None = None,
-) -> None:
-    """A function of the kernel on tensors, of which the last is written, over `parts` rows or columns."""
+) -> Tensor:
+    """A function of the kernel on tensors, of which the last is written and given back, over `parts` rows or
+    columns."""
     held = [*(t.contiguous() for t in tensors[:-1]), tensors[-1]]
     given = [ctypes.c_void_p(t.data_ptr()) for t in held] + [ctypes.c_int64(size) for size in sizes]
     function = getattr(kernels.library("sparse_product"), name)
     kernels.over_rows(
         parts, lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)), least, until
     )
+    return tensors[-1]
 
 
 def scipy_csr(lists: ItemLists, items: int, dtype: str = "float32") -> csr_matrix:

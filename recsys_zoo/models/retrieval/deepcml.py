@@ -15,9 +15,10 @@ from ...card import Card
 from ...config import Search
 from ...itemlists import ItemLists
 from ...losses import ranking
+from ...nn.lists import distinct, sums_of_lists
 from ...nn.mlp import MLP
 from ...nn.pairs import chosen_distances
-from ...nn.sparse import HeldLists, sums_of_lists
+from ...nn.sparse import HeldLists
 from ...registry import register
 from ...schema import Schema
 from ..histories import UsersOfBatch
@@ -112,14 +113,14 @@ class DeepCML(Towers):
         are the positives [B] and the negatives [B, N]."""
         batch = UsersOfBatch(self.histories, pairs)
         wanted = torch.cat([batch.item, pairs.pos, pairs.neg.flatten()])
-        among = torch.zeros(self.num_items, dtype=torch.bool, device=wanted.device)
-        among[wanted] = True
-        ids, slot = among.nonzero().squeeze(1), among.cumsum(0) - 1
-        item, pos, neg = slot[wanted].split([len(batch.item), len(pairs), pairs.neg.numel()])
+        ids, place = distinct(wanted, self.num_items)
+        item, pos, neg = place.split([len(batch.item), len(pairs), pairs.neg.numel()])
         vectors = self.items_of(self.content.vectors[ids])
         if self.cfg.pooling == "mean":
             user = batch.means(vectors, item, pos)
         else:
+            slot = ids.new_zeros(self.num_items)
+            slot[ids] = torch.arange(len(ids), device=ids.device)
             user = self.attended(pairs.user, vectors, slot, pairs.pos)
         user = torch.where(batch.counts[:, None] > 0, user, in_ball(self.unknown))
         return user, vectors, pos, neg.view(pairs.neg.shape)
@@ -134,13 +135,13 @@ class DeepCML(Towers):
         kept = age < self.cfg.history
         if without is not None:
             kept &= item != without[row]
-        row, age, own = row[kept], age[kept], vectors[slot[item[kept]]]
-        weight = (torch.tanh(self.key(own)) @ self.query).squeeze(1).float()
+        row, age, place = row[kept], age[kept], slot[item[kept]]
+        weight = (torch.tanh(self.key(vectors)) @ self.query).squeeze(1).float()[place]
         weight = weight - F.softplus(self.decay) * age.to(weight.dtype).log1p()
         top = weight.new_full((len(users),), -torch.inf).scatter_reduce(0, row, weight.detach(), "amax")
         weight = (weight - top[row]).exp()
         total = weight.new_zeros(len(users)).index_add(0, row, weight).clamp(min=1e-30)
-        sums = own.new_zeros(len(users), own.shape[1]).index_add(0, row, weight[:, None] * own)
+        sums = sums_of_lists(vectors, place, torch.bincount(row, minlength=len(users)), weight)
         return sums / total[:, None]
 
     def logit(self, distance: Tensor, counts: Tensor) -> Tensor:

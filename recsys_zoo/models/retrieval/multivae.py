@@ -14,8 +14,9 @@ from ...batch import UserLists
 from ...card import Card, Published
 from ...config import Frozen, Search
 from ...itemlists import ItemLists
+from ...nn.lists import sums_of_lists
 from ...nn.mlp import Rate, Width, linear
-from ...nn.sparse import SparseMatrix, scipy_csr, sums_of_lists
+from ...nn.sparse import SparseMatrix, scipy_csr
 from ...registry import register
 from ...schema import Schema
 from ..base import RankingModel

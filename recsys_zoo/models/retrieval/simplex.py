@@ -14,6 +14,7 @@ from ...config import Search
 from ...itemlists import ItemLists
 from ...losses import ranking
 from ...nn.embedding import Embedding, EmbeddingConfig
+from ...nn.lists import distinct, products_of_lists, sums_of_lists
 from ...nn.sparse import HeldLists
 from ...registry import register
 from ...schema import FIRST, Schema
@@ -150,21 +151,20 @@ class SimpleX(VectorModel):
         first = counts.cumsum(0) - counts
         kept = torch.arange(len(place), device=place.device) - first[place] < cfg.history
         place, item, counts = place[kept], item[kept], counts.clamp(max=cfg.history)
-        vectors = self.history_rows(item)
-        weight = self._weights(vectors, own, place, counts)
-        pooled = own.new_zeros(own.shape).index_add_(0, place, (weight[:, None] * vectors).to(own.dtype))
-        return cfg.own * own + (1 - cfg.own) * self.value(pooled)
+        ids, at = distinct(item, self.num_items)
+        vectors = self.history_rows(ids)
+        weight = self._weights(vectors, own, at, place, counts)
+        return cfg.own * own + (1 - cfg.own) * self.value(sums_of_lists(vectors, at, counts, weight))
 
-    def _weights(self, vectors: Tensor, own: Tensor, place: Tensor, counts: Tensor) -> Tensor:
-        """Of each entry of the histories: [n]."""
+    def _weights(self, vectors: Tensor, own: Tensor, at: Tensor, place: Tensor, counts: Tensor) -> Tensor:
+        """Of each entry of the histories, [n]: its item has the vector `at`, its user the place `place`."""
         if self.cfg.pooling == "mean":
             return 1 / counts[place].to(vectors.dtype)
-        keys = torch.tanh(self.key(vectors))
+        keys = torch.tanh(self.key(vectors)).float()
         if self.cfg.pooling == "self_attention":
-            logits = (keys @ self.query).squeeze(1)
+            logits = (keys @ self.query).squeeze(1).float()[at]
         else:
-            logits = (keys * own[place]).sum(1)
-        logits = logits.float()
+            logits = products_of_lists(own, keys, at, counts)
         padding = (self.cfg.history - counts) * self.cfg.count_padding
         zero = logits.new_zeros(len(counts))
         top = zero.scatter_reduce(0, place, logits.detach(), "amax", include_self=self.cfg.count_padding)

@@ -12,8 +12,9 @@ from ...batch import Pairs
 from ...card import Card
 from ...config import Flag, Search
 from ...losses import ranking
+from ...nn.lists import sums_of_lists
 from ...nn.mlp import MLP
-from ...nn.sparse import HeldLists, sums_of_lists
+from ...nn.sparse import HeldLists
 from ...registry import register
 from ...schema import FIRST, Schema
 from ..histories import UsersOfBatch

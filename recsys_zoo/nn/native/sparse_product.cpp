@@ -3,12 +3,11 @@
 #include <cstdint>
 #include <cstring>
 
-#include "vectors.h"
+#include "rows.h"
 
 namespace {
 
 constexpr int64_t AHEAD = 8;  // entries between the fetch of a row and its use
-constexpr int64_t LINE = 16;  // numbers of a cache line
 
 struct Matrix {
     const int64_t *crow, *col;
@@ -78,6 +77,17 @@ extern "C" void sparse_product_from(const int64_t* crow, const int64_t* col, con
                     __builtin_prefetch(out + col[e + AHEAD] * width + at, 1);
             float* sums = out + col[e] * width;
             for (int64_t at = first; at < last; ++at) sums[at] += values[e] * x[n * width + at];
+        }
+    }
+}
+
+// out [entries]: inner products of own [rows, width], in rows first..last - 1, with the rows of x that each has.
+extern "C" void list_products(const int64_t* crow, const int64_t* col, const float* own, const float* x,
+                              float* out, int64_t width, int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r) {
+        for (int64_t e = crow[r]; e < crow[r + 1]; ++e) {
+            if (e + AHEAD < crow[last]) fetch<0>(x + col[e + AHEAD] * width, width);
+            out[e] = product(own + r * width, x + col[e] * width, width);
         }
     }
 }

@@ -38,31 +38,6 @@ def test_products_are_those_of_dense_matrices(way, width, threads):
     assert torch.equal(matrix.symmetric_product_from(rows, x[:40]), dense @ some)
 
 
-@pytest.mark.parametrize("width", [1, 16, 23, 64])
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_sums_of_lists_and_their_gradients(way, width, threads, weighted):
-    """Against a loop over lists with repeated items and none, in whole numbers, whose sums are exact."""
-    torch.set_num_threads(threads)
-    sizes = torch.randint(0, 6, (200,))
-    sizes[[0, 50, 199]] = 0
-    item = torch.randint(0, 40, (int(sizes.sum()),))  # of 45: some rows are in no list
-    vectors = torch.randint(-4, 5, (45, width)).float().requires_grad_()
-    weight = torch.randint(-2, 3, (len(item),)).float() if weighted else None
-    grad = torch.randint(-4, 5, (200, width)).float()
-    found = sparse.sums_of_lists(vectors, item, sizes, weight)
-    found.backward(grad)
-    wanted, to_rows, at = torch.zeros(200, width), torch.zeros(45, width), 0
-    for row, size in enumerate(sizes.tolist()):
-        for place in range(at, at + size):
-            times = 1.0 if weight is None else float(weight[place])
-            wanted[row] += times * vectors[item[place]].detach()
-            to_rows[item[place]] += times * grad[row]
-        at += size
-    assert torch.equal(found.detach(), wanted)
-    assert torch.equal(vectors.grad, to_rows)
-
-
 def test_products_of_strided_vectors(way):
     x = torch.arange(6.0).view(2, 3).t()
     assert example().product(x).tolist() == [[4, 13], [0, 0], [11, 32]]
