@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
 from recsys_zoo import create, list_models
+from recsys_zoo.catalog import published
 from recsys_zoo.errors import InputError, UnknownName
 from recsys_zoo.zoo import resolve
 from tests import toys
@@ -64,6 +66,21 @@ def test_card_is_complete(name):
         assert 0.5 < row.metrics["auc"] < 1
     assert "recalled" not in card.model_dump_json()
     assert "[R]" not in card.model_dump_json()
+
+
+def test_numbers_of_a_card_stand_in_the_table_of_their_board():
+    """All that the cards have from BARS, to the four places that its boards print."""
+    found = 0
+    for name in (name for name in list_models() if "." not in name):
+        for row in resolve(name)[0].card.published:
+            table = published(row.board)
+            if table is None or "BARS" not in row.source:
+                continue
+            printed = {line["model"]: line for line in csv.DictReader(table.open(encoding="utf-8"))}
+            for metric, value in row.metrics.items():
+                assert round(value, 4) == float(printed[name][metric]), (name, row.board, metric)
+                found += 1
+    assert found > 60
 
 
 @each
