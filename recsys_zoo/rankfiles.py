@@ -26,8 +26,8 @@ def write_ranks(path: Path, found: FullRanking, data: Prepared) -> str:
     """Write every relevant item that was ranked, user by user and from the top, as Parquet.
 
     Columns: user and item (numbers from 0), above, tied, candidates (metrics/ranking.py), and user_id and
-    item_id, the texts of the raw files, where the data have a folder. Returns the SHA-256 of user, above,
-    tied and candidates, which names the scores in the row.
+    item_id, the texts of their vocabularies, where the data have a folder. Returns the SHA-256 of user,
+    above, tied and candidates, which names the scores in the row.
     """
     ranks, digest = found.ranks, hashlib.sha256()
     user = found.users[ranks.user]
@@ -51,7 +51,7 @@ def write_users(path: Path, users: Tensor, values: Mapping[str, Tensor], data: P
 
 
 def _texts(data: Prepared, side: Side, numbers: Tensor) -> dict[str, pl.Series]:
-    """The ids of users or items as the raw files have them."""
+    """The ids of users or items as their vocabulary has them: canonical texts, as `recommend` gives them."""
     if data.folder is None:
         return {}
     from .data.encode import vocabulary_file

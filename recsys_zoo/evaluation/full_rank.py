@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import InputError
@@ -14,9 +15,12 @@ from ..itemlists import ItemLists
 from ..metrics.ranking import Ranks
 from ..nn.counting import count_above
 from ..nn.products import Products
+from ..parallel import gathered, processes
 
 BLOCK_MIB = 32  # of scores at once, in fp32
 Scorer = Callable[[Tensor], Tensor]
+_NOBODY = "no user has a relevant item that was not seen before: there is nothing to rank"
+_BROKEN = "scores are NaN or infinite; the training diverged or an input is broken"
 
 
 class NotFinite(InputError):
@@ -36,9 +40,11 @@ class FullRanking:
 
     @classmethod
     def merged(cls, parts: Sequence[FullRanking]) -> FullRanking:
-        """One ranking of several of different users, as processes make them that rank for a share of the
-        users each (`relevant.share(rank, processes)`); InputError for a user who is in two of them."""
+        """One ranking of several of different users; InputError where there is none, and for a user who is in
+        two of them."""
         users, place = torch.unique(torch.cat([part.users for part in parts]), return_inverse=True)
+        if not len(users):
+            raise InputError(_NOBODY)
         if len(users) < len(place):
             raise InputError(f"user number {int(users[torch.bincount(place).argmax()])} is in two of the "
                              "rankings; give each process other users")
@@ -50,6 +56,29 @@ class FullRanking:
         candidates = torch.cat([part.ranks.candidates for part in parts])[place.argsort()]
         order = torch.argsort(user, stable=True)  # of each user they stand from the top already
         return cls(users, Ranks.of(*(t[order] for t in (user, above, tied)), candidates), items[order])
+
+
+def shared_ranking(rank: Callable[[ItemLists], FullRanking], relevant: ItemLists) -> FullRanking:
+    """rank(relevant) for all users: each process of torch.distributed ranks for a share of them, and all get
+    the whole.
+
+    Where scores of one process are not finite, NotFinite in all of them.
+    """
+    share = relevant.share(dist.get_rank(), processes())
+    none = relevant.items.new_zeros(0).cpu()
+    found, broken = FullRanking(none, Ranks(none, none, none, none), none), 0
+    try:
+        found = rank(share) if len(share.items) else found
+    except NotFinite:
+        broken = 1
+    if any(int(flag) for flag, in gathered(torch.full((1,), broken))):
+        raise NotFinite(_BROKEN)
+    ranks = found.ranks
+    of_users = gathered(found.users, ranks.candidates)
+    of_items = gathered(ranks.user, ranks.above, ranks.tied, found.items)
+    return FullRanking.merged([
+        FullRanking(users, Ranks(user, above, tied, candidates), items)
+        for (users, candidates), (user, above, tied, items) in zip(of_users, of_items, strict=True)])
 
 
 def full_ranking(
@@ -66,7 +95,7 @@ def full_ranking(
     wanted = relevant.without(seen)
     users = wanted.counts.nonzero().squeeze(1)
     if len(users) == 0:
-        raise InputError("no user has a relevant item that was not seen before: there is nothing to rank")
+        raise InputError(_NOBODY)
     user, item = (t.cpu() for t in wanted.of_users(users))
     places = None
     if isinstance(score, Products) and only is None and len(score.items) == items:
@@ -129,7 +158,7 @@ def _masked(scores: Tensor, users: Tensor, seen: ItemLists, items: int) -> Tenso
     if scores.shape != (len(users), items):
         raise InputError(f"scores of {len(users)} users and {items} items have the shape {[*scores.shape]}")
     if not all(map(math.isfinite, map(float, torch.aminmax(scores)))):
-        raise NotFinite("scores are NaN or infinite; the training diverged or an input is broken")
+        raise NotFinite(_BROKEN)
     scores[tuple(t.to(scores.device) for t in seen.of_users(users))] = -torch.inf
     return scores
 

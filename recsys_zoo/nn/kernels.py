@@ -163,7 +163,7 @@ def over_rows(
 
     Each takes about `least` or more. until [rows + 1]: the work before each row and all of it, where rows
     differ much; parts then have equal work. They run side by side because ctypes gives the interpreter's lock
-    away during a call.
+    away during a call. A part must not call it itself: it would wait for its own thread.
     """
     global called
     called = True

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import kernels
 
@@ -37,6 +38,7 @@ class _PairScores(torch.autograd.Function):
         return good, bad
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, good: Tensor, bad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = tuple(torch.empty_like(x) for x in ctx.saved_tensors)
         neg, given = ctx.saved_tensors[2], (*ctx.saved_tensors, good.contiguous(), bad.contiguous())
@@ -101,6 +103,7 @@ class _ChosenRows(torch.autograd.Function):
         return scores
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         users, table = ctx.saved_tensors[:2]
         given, rows = (*ctx.saved_tensors, grad.contiguous()), len(users)

@@ -15,12 +15,13 @@ from ..data.splitspec import given_of
 from ..data.store import Prepared
 from ..evaluation import heldout
 from ..evaluation.cold import cold_ranking, new_items
-from ..evaluation.full_rank import FullRanking, NotFinite, Scorer, full_ranking
+from ..evaluation.full_rank import FullRanking, NotFinite, Scorer, full_ranking, shared_ranking
 from ..evaluation.judged import JudgedRanking, judged_ranking
 from ..itemlists import ItemLists
 from ..losses.propensity import popularity_propensities
 from ..metrics.ranking import evaluate_ranking, snips_dcg
 from ..nn.table import take_rows
+from ..parallel import processes
 from .base import Evaluation, Loss
 from .negatives import Negatives, UnlabelledPairs
 
@@ -227,11 +228,15 @@ class RankingTask:
         return Loss(sum(parts.values()), parts)
 
     def ranking(self, model: Any, examples: RankedExamples) -> FullRanking:
-        """Places of the relevant items among all that the user has not seen, or among new ones alone."""
+        """Places of the relevant items among all that the user has not seen, or among new ones alone; each
+        process of torch.distributed ranks for a share of the users, and all get the whole."""
         with scores_of(model, examples.seen if examples.held_out else None) as score:
-            if examples.new is not None:
-                return cold_ranking(score, examples.relevant, examples.new, self.items)
-            return full_ranking(score, examples.relevant, examples.seen, self.items)
+            def rank(relevant: ItemLists) -> FullRanking:
+                if examples.new is not None:
+                    return cold_ranking(score, relevant, examples.new, self.items)
+                return full_ranking(score, relevant, examples.seen, self.items)
+
+            return rank(examples.relevant) if processes() == 1 else shared_ranking(rank, examples.relevant)
 
     def judged(self, model: Any, relevant: ItemLists, judged: ItemLists) -> JudgedRanking:
         """Places of the relevant items among those that were judged for the user."""

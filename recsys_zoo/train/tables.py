@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..nn import kernels, pages
 from ..nn.table import Table, record
+from ..parallel import gathered, processes
 
 # Numbers a block of the dense pass: on a CPU 1 MiB, so that gradient and rows stay in the cache.
 _BLOCK, _BLOCK_GPU = 1 << 18, 1 << 26
@@ -134,8 +134,8 @@ def join(table: Table) -> Touched:
     tape = [(rows, leaf.grad) for rows, leaf in table.tape if leaf.grad is not None]
     table.tape.clear()
     weight = table.weight
-    several = dist.is_initialized() and dist.get_world_size() > 1
-    if not several and _has_kernel(weight):
+    world = processes()
+    if world == 1 and _has_kernel(weight):
         return sum_by_kernel(tape, weight)
     if tape:
         rows = torch.cat([r.reshape(-1) for r, _ in tape])
@@ -145,8 +145,9 @@ def join(table: Table) -> Touched:
             torch.zeros(0, dtype=torch.int64, device=weight.device),
             weight.new_zeros(0, weight.shape[1]),
         )
-    if several:
-        rows, grad = _gather(rows, grad)
+    if world > 1:  # gradients are divided, as DDP averages dense ones
+        rows, grad = (torch.cat(column) for column in zip(*gathered(rows, grad), strict=True))
+        grad = grad.div_(world)
         if _has_kernel(grad):
             return sum_by_kernel([(rows, grad)], weight)
     if rows.device.type == "cpu":
@@ -219,18 +220,3 @@ def sum_duplicates_in_slots(rows: Tensor, grad: Tensor) -> Touched:
     first = torch.searchsorted(slot, numbers[:-1])
     distinct = torch.where(first < count, ordered[first.clamp(max=count - 1)], 0)
     return Touched(distinct, summed.mul_((distinct != 0).unsqueeze(1)))
-
-
-def _gather(rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """The lookups of all ranks; gradients divided by the world size, as DDP averages dense ones."""
-    world = dist.get_world_size()
-    sizes = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world)]
-    dist.all_gather(sizes, torch.tensor([len(rows)], device=rows.device))
-    most = int(torch.stack(sizes).max())
-    padded_rows = F.pad(rows, (0, most - len(rows)))
-    padded_grad = F.pad(grad, (0, 0, 0, most - len(grad)))
-    all_rows = [torch.empty_like(padded_rows) for _ in range(world)]
-    all_grad = [torch.empty_like(padded_grad) for _ in range(world)]
-    dist.all_gather(all_rows, padded_rows)
-    dist.all_gather(all_grad, padded_grad)
-    return torch.cat(all_rows), torch.cat(all_grad).div_(world)

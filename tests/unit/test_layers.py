@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "recsys_zoo"
 LAYERS = [
-    {"errors", "config", "schema", "batch", "itemlists", "card", "registry", "stage", "files", "machine"},
+    {"errors", "config", "schema", "batch", "itemlists", "card", "registry", "stage", "files", "machine",
+     "parallel"},
     {"nn", "losses", "metrics", "data"},
     {"models", "evaluation"},
     {"tasks"},

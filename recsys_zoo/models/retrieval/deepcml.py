@@ -121,14 +121,19 @@ class DeepCML(Towers):
         else:
             slot = ids.new_zeros(self.num_items)
             slot[ids] = torch.arange(len(ids), device=ids.device)
-            user = self.attended(pairs.user, vectors, slot, pairs.pos)
+            user = self.attended(pairs.user, vectors, self.asked(vectors), slot, pairs.pos)
         user = torch.where(batch.counts[:, None] > 0, user, in_ball(self.unknown))
         return user, vectors, pos, neg.view(pairs.neg.shape)
 
-    def attended(self, users: Tensor, vectors: Tensor, slot: Tensor, without: Tensor | None = None) -> Tensor:
+    def asked(self, vectors: Tensor) -> Tensor:
+        """Logits [n] of vectors of items in every history, before their age."""
+        return (torch.tanh(self.key(vectors)) @ self.query).squeeze(1).float()
+
+    def attended(self, users: Tensor, vectors: Tensor, asked: Tensor, slot: Tensor,
+                 without: Tensor | None = None) -> Tensor:
         """Weighted means [B, d] over the latest items of histories, without an item [B] of each.
 
-        vectors [n, d]: those of item i in row slot[i].
+        vectors [n, d], asked [n]: those of item i in row slot[i].
         """
         row, item = self.histories.of_users(users)
         age = self.ages.of_users(users)[1]
@@ -136,8 +141,7 @@ class DeepCML(Towers):
         if without is not None:
             kept &= item != without[row]
         row, age, place = row[kept], age[kept], slot[item[kept]]
-        weight = (torch.tanh(self.key(vectors)) @ self.query).squeeze(1).float()[place]
-        weight = weight - F.softplus(self.decay) * age.to(weight.dtype).log1p()
+        weight = asked[place] - F.softplus(self.decay) * age.to(asked.dtype).log1p()
         top = weight.new_full((len(users),), -torch.inf).scatter_reduce(0, row, weight.detach(), "amax")
         weight = (weight - top[row]).exp()
         total = weight.new_zeros(len(users)).index_add(0, row, weight).clamp(min=1e-30)
@@ -169,15 +173,16 @@ class DeepCML(Towers):
         """g of all users [U, d] and v of all items [I, d], those without a training row among them."""
         items = self.items_of(self.content.vectors)
         numbers = torch.arange(self.num_users, device=items.device)
-        return torch.cat([self._users(part, items) for part in numbers.split(AT_ONCE)]), items
+        asked = None if self.cfg.pooling == "mean" else self.asked(items)
+        return torch.cat([self._users(part, items, asked) for part in numbers.split(AT_ONCE)]), items
 
-    def _users(self, users: Tensor, items: Tensor) -> Tensor:
+    def _users(self, users: Tensor, items: Tensor, asked: Tensor | None) -> Tensor:
         counts = self.histories.counts[users]
-        if self.cfg.pooling == "mean":
+        if asked is None:
             own = sums_of_lists(items, self.histories.of_users(users)[1], counts)
             own = own / counts.clamp(min=1)[:, None]
         else:
-            own = self.attended(users, items, torch.arange(len(items), device=items.device))
+            own = self.attended(users, items, asked, torch.arange(len(items), device=items.device))
         return torch.where(counts[:, None] > 0, own, in_ball(self.unknown))
 
     @torch.no_grad()

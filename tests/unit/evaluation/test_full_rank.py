@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-
 import numpy as np
 import pytest
 import torch
 
 from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation import full_rank
-from recsys_zoo.evaluation.full_rank import FullRanking, full_ranking, top_items
+from recsys_zoo.evaluation.full_rank import full_ranking, top_items
 from recsys_zoo.itemlists import ItemLists
-from recsys_zoo.metrics.ranking import evaluate_ranking
-from recsys_zoo.nn.products import Products
 
 USERS, ITEMS = 60, 41
 
@@ -98,40 +93,6 @@ def test_scores_of_another_shape_are_refused(table):
 def test_a_list_is_not_longer_than_the_catalogue(table, k):
     with pytest.raises(InputError, match=f"k = {k}: a list of {ITEMS} items"):
         top_items(lambda users: table[users].clone(), torch.tensor([1]), lists(0.1, 1), ITEMS, k)
-
-
-def of_a_share(part: int, parts: int) -> FullRanking:
-    """What one of several processes finds; its scores are made there."""
-    torch.set_num_threads(1)
-    draw = torch.Generator().manual_seed(3)
-    score = Products(torch.randn(USERS, 5, generator=draw), torch.randn(ITEMS, 5, generator=draw))
-    return full_ranking(score, lists(0.1, 1).share(part, parts), lists(0.3, 2), ITEMS)
-
-
-def assert_same(one: FullRanking, other: FullRanking) -> None:
-    for name in ("users", "items"):
-        assert getattr(one, name).tolist() == getattr(other, name).tolist()
-    for name in ("user", "above", "tied", "candidates"):
-        assert getattr(one.ranks, name).tolist() == getattr(other.ranks, name).tolist()
-    values = (evaluate_ranking(ranking.ranks, (5, 20)) for ranking in (one, other))
-    assert all(a.tolist() == b.tolist() for a, b in zip(*(v.values() for v in values), strict=True))
-
-
-@pytest.mark.parametrize("parts", [2, 3, 7])
-def test_shares_of_the_users_make_the_ranking_of_all(table, parts):
-    relevant, seen = lists(0.1, 1), lists(0.3, 2)
-    score = lambda users: table[users].clone()  # noqa: E731
-    shares = [full_ranking(score, relevant.share(part, parts), seen, ITEMS) for part in range(parts)]
-    assert sum(len(share.users) for share in shares) == len(full_ranking(score, relevant, seen, ITEMS).users)
-    assert_same(FullRanking.merged(shares[::-1]), full_ranking(score, relevant, seen, ITEMS))
-    with pytest.raises(InputError, match="is in two of the rankings"):
-        FullRanking.merged([*shares, shares[0]])
-
-
-def test_two_processes_find_what_one_finds():
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        shares = [pool.submit(of_a_share, part, 2) for part in range(2)]
-        assert_same(FullRanking.merged([share.result() for share in shares]), of_a_share(0, 1))
 
 
 def test_blocks_keep_to_their_memory():

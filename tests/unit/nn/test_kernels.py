@@ -359,11 +359,15 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads(on):
 
 @pytest.mark.parametrize("broken", [None, 0, 500])
 def test_threads_share_rows_and_an_error_waits_for_all_of_them(broken):
-    """Parts of equal size, the first one in the calling thread."""
-    held, done = torch.get_num_threads(), []
+    """Parts of equal size, the first one in the calling thread; the others end some time after it."""
+    held, done, first_ended = torch.get_num_threads(), [], threading.Event()
     torch.set_num_threads(4)
 
     def part(first: int, last: int) -> None:
+        if first == 0:
+            threading.Timer(0.2, first_ended.set).start()
+        else:
+            assert first_ended.wait(20)
         done.append((first, last, threading.get_ident()))
         if first == broken:
             raise ArithmeticError("broken")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recsys_zoo.nn import kernels
 from recsys_zoo.nn.lists import distinct, products_of_lists, sums_of_lists
 
 LISTS, ROWS = 300, 45
@@ -27,9 +28,11 @@ def lists() -> tuple[torch.Tensor, torch.Tensor, list[int]]:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_sums_of_lists(way, lists, width, threads, weighted):
+    """Vectors and gradients may be strided, numbers of rows of either width."""
     torch.set_num_threads(threads)
     sizes, item, of = lists
-    vectors, grad = whole(ROWS, width).requires_grad_(), whole(LISTS, width)
+    vectors = whole(width, ROWS).t().requires_grad_()
+    grad, item = whole(width).expand(LISTS, width), item.int() if weighted else item
     weight = whole(len(item)).requires_grad_() if weighted else None
     found = sums_of_lists(vectors, item, sizes, weight)
     found.backward(grad)
@@ -49,7 +52,7 @@ def test_sums_of_lists(way, lists, width, threads, weighted):
 def test_products_of_lists(way, lists, width, threads):
     torch.set_num_threads(threads)
     sizes, item, of = lists
-    own, vectors = whole(LISTS, width).requires_grad_(), whole(ROWS, width).requires_grad_()
+    own, vectors = (whole(width, rows).t().requires_grad_() for rows in (LISTS, ROWS))
     grad = whole(len(item))
     found = products_of_lists(own, vectors, item, sizes)
     found.backward(grad)
@@ -72,3 +75,32 @@ def test_no_list_has_an_entry(way):
 def test_distinct_numbers_and_their_places():
     numbers, place = distinct(torch.tensor([7, 2, 7, 0, 2]), 9)
     assert (numbers.tolist(), place.tolist()) == ([0, 2, 7], [2, 1, 2, 0, 1])
+
+
+@pytest.fixture
+def kernel(monkeypatch) -> None:
+    if kernels.missing("sparse_product"):
+        pytest.skip("no C++ compiler")
+    monkeypatch.setattr(kernels, "enabled", True)
+
+
+def test_what_does_not_fit_together_is_refused(kernel):
+    """Nothing is read beyond the ends."""
+    sizes, item, vectors = torch.tensor([1, 2]), torch.tensor([0, 1, 2]), torch.ones(4, 5)
+    for wrong in (lambda: sums_of_lists(vectors, item[:2], sizes),
+                  lambda: sums_of_lists(vectors, item, sizes, torch.ones(2)),
+                  lambda: products_of_lists(torch.ones(3, 5), vectors, item, sizes)):
+        with pytest.raises(ValueError, match="lists of 3 entries"):
+            wrong()
+    with pytest.raises(RuntimeError, match="per_sample_weights"):  # torch's own sentence
+        sums_of_lists(vectors, item, sizes, torch.ones(3, dtype=torch.float64))
+    assert sums_of_lists(vectors, item, sizes).tolist() == [[1.0] * 5, [2.0] * 5]
+
+
+def test_there_are_no_second_derivatives(kernel):
+    """The kernel's gradients say so, instead of being wrong there."""
+    vectors = torch.ones(4, 5, requires_grad=True)
+    found = sums_of_lists(vectors, torch.tensor([0, 1, 2]), torch.tensor([1, 2]))
+    grad, = torch.autograd.grad(found.square().sum(), vectors, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.square().sum().backward()

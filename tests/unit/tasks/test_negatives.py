@@ -69,6 +69,8 @@ def test_equal_weights_are_places_of_one_unit(weight):
     """Of what may be drawn, without a search: items 0 and 4 may not, item 2 is the user's own."""
     weights = torch.tensor([0.0, weight, weight, weight, 0.0, weight])
     negatives = Negatives(lists({(0, 2), (1, 0)}), ITEMS, weights)
+    assert negatives.alike.tolist() == [1, 2, 3, 5]
+    assert negatives.to("meta").alike.device.type == "meta"
     assert [every_place(negatives, user) for user in (0, 1)] == [[1, 3, 5], [1, 2, 3, 5]]
     assert negatives.to("cpu").draw(torch.tensor([0, 1]), 50).unique().tolist() == [1, 2, 3, 5]
 
