@@ -10,7 +10,7 @@ from torch import Tensor
 
 def processes() -> int:
     """How many take part: 1 where torch.distributed was not begun."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def gathered(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
