@@ -179,8 +179,8 @@ class VectorModel(RankingModel):
 
         On a CPU: elsewhere their number would have to be waited for.
         """
-        ids, place = distinct(items, self.num_items)
-        return self.item_rows(ids), place
+        ids, slot = distinct(items, self.num_items)
+        return self.item_rows(ids), slot[items]
 
     def similarities(self, users: Tensor, items: Tensor) -> Tensor:
         """Inner products of vectors [B, D], as they are compared, with some items [B, N] of each: [B, N].

@@ -19,10 +19,11 @@ _Grad = Tensor | None
 
 
 def distinct(numbers: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The different ones of some numbers below `count`, ascending [n], and the place of each among them."""
+    """The different ones of some numbers below `count`, ascending [n], and their places there [count]: that
+    of number i at i, which says nothing for one that is not among them."""
     there = torch.zeros(count, dtype=torch.bool, device=numbers.device)
     there[numbers] = True
-    return there.nonzero().squeeze(1), (there.cumsum(0) - 1)[numbers]
+    return there.nonzero().squeeze(1), there.cumsum(0) - 1
 
 
 def sums_of_lists(vectors: Tensor, item: Tensor, sizes: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -113,14 +113,12 @@ class DeepCML(Towers):
         are the positives [B] and the negatives [B, N]."""
         batch = UsersOfBatch(self.histories, pairs)
         wanted = torch.cat([batch.item, pairs.pos, pairs.neg.flatten()])
-        ids, place = distinct(wanted, self.num_items)
-        item, pos, neg = place.split([len(batch.item), len(pairs), pairs.neg.numel()])
+        ids, slot = distinct(wanted, self.num_items)
+        item, pos, neg = slot[wanted].split([len(batch.item), len(pairs), pairs.neg.numel()])
         vectors = self.items_of(self.content.vectors[ids])
         if self.cfg.pooling == "mean":
             user = batch.means(vectors, item, pos)
         else:
-            slot = ids.new_zeros(self.num_items)
-            slot[ids] = torch.arange(len(ids), device=ids.device)
             user = self.attended(pairs.user, vectors, self.asked(vectors), slot, pairs.pos)
         user = torch.where(batch.counts[:, None] > 0, user, in_ball(self.unknown))
         return user, vectors, pos, neg.view(pairs.neg.shape)

@@ -151,8 +151,8 @@ class SimpleX(VectorModel):
         first = counts.cumsum(0) - counts
         kept = torch.arange(len(place), device=place.device) - first[place] < cfg.history
         place, item, counts = place[kept], item[kept], counts.clamp(max=cfg.history)
-        ids, at = distinct(item, self.num_items)
-        vectors = self.history_rows(ids)
+        ids, slot = distinct(item, self.num_items)
+        vectors, at = self.history_rows(ids), slot[item]
         weight = self._weights(vectors, own, at, place, counts)
         return cfg.own * own + (1 - cfg.own) * self.value(sums_of_lists(vectors, at, counts, weight))
 

@@ -73,8 +73,9 @@ def test_no_list_has_an_entry(way):
 
 
 def test_distinct_numbers_and_their_places():
-    numbers, place = distinct(torch.tensor([7, 2, 7, 0, 2]), 9)
-    assert (numbers.tolist(), place.tolist()) == ([0, 2, 7], [2, 1, 2, 0, 1])
+    given = torch.tensor([7, 2, 7, 0, 2])
+    numbers, places = distinct(given, 9)
+    assert (numbers.tolist(), places[given].tolist()) == ([0, 2, 7], [2, 1, 2, 0, 1])
 
 
 @pytest.fixture
