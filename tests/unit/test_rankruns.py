@@ -206,6 +206,8 @@ def test_a_model_that_ranks_has_defaults_of_its_own_which_a_recipe_overrides():
     cfg = RunConfig.parse({"model": {"name": "mf"}, "train": {"patience": 3}}, "run").resolved()
     assert (cfg.train.monitor, cfg.train.patience, cfg.train.plateau_factor) == ("recall@20", 3, 1.0)
     assert cfg.resolved() == cfg
+    graph = RunConfig.parse({"model": {"name": "xsimgcl"}}, "run").resolved()
+    assert (graph.train.monitor, graph.train.patience) == ("recall@20", 100)
     click = RunConfig.parse({"model": {"name": "fm"}}, "run").resolved()
     assert click.train == TrainConfig()
 

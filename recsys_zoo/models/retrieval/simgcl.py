@@ -22,7 +22,7 @@ class SimGCLConfig(LightGCNConfig):
     noise: Annotated[float, Search(low=0.01, high=0.5, log=True)] = Field(
         0.1, ge=0, description="epsilon, length of the random vector added to each layer"
     )
-    contrast: Annotated[float, Search(low=0.01, high=2.0, log=True)] = Field(
+    contrast: Annotated[float, Search(low=1e-4, high=2.0, log=True)] = Field(
         0.1, ge=0, description="lambda, weight of the contrast between two disturbed views"
     )
     contrast_temperature: Annotated[float, Search(low=0.05, high=1.0, log=True)] = Field(
@@ -47,6 +47,8 @@ class SimGCL(LightGCN):
         notes=(
             "The contrast is taken over the different users and the different positive items of a batch.",
             "The L2 term is LightGCN's, of the rows of E_0 in the batch.",
+            "The default weight of the contrast is for sparse graphs. On MovieLens-100K recall@20 is below "
+            "popularity's after 60 epochs of it; 0.01 rises after 40, 0.001 from the first ones on.",
         ),
     )
     Config = SimGCLConfig

@@ -46,7 +46,7 @@ class XSimGCL(SimGCL):
         notes=(
             "In training the ranking loss sees the disturbed vectors too; later nothing is disturbed.",
             "The contrast is taken over the different users and the different positive items of a batch.",
-            "The L2 term is LightGCN's, of the rows of E_0 in the batch.",
+            "The L2 term and what is said of the weight of the contrast are SimGCL's.",
         ),
     )
     Config = XSimGCLConfig
