@@ -38,7 +38,7 @@ Metric = Literal["dot", "l2"]
 IN_BATCH = ("in_batch_softmax", "alignment_uniformity")  # losses that draw no negatives
 _DRAWING = "|".join(name for name in get_args(LossName) if name not in IN_BATCH)
 _SOFTMAX = "sampled_softmax|in_batch_softmax"
-# Gathering a vector and moving its row costs about as much as the products with so many
+# Without a kernel, gathering a vector and moving its row costs about as much as the products with so many
 GATHER_COST = 64
 
 
@@ -185,9 +185,13 @@ class VectorModel(RankingModel):
     def similarities(self, users: Tensor, items: Tensor) -> Tensor:
         """Inner products of vectors [B, D], as they are compared, with some items [B, N] of each: [B, N].
 
-        Many items are scored by a product with the whole table, of B x I numbers.
+        The kernel reads rows where they stand: in the table, or of few items in a copy. Without it many items
+        are scored by a product with the whole table, of B x I numbers.
         """
-        if items.shape[1] * GATHER_COST < self.num_items:
+        by_kernel = takes_rows(users)
+        if by_kernel and items.numel() < self.num_items:
+            return chosen_products(users, *self.distinct_rows(items), self.cosine)
+        if not by_kernel and items.shape[1] * GATHER_COST < self.num_items:
             return torch.einsum("bd,bnd->bn", users, self.compared(self.item_rows(items)))
         table, behind = self.item_table.table_of(self.schema.item)
         return chosen_products(users, table, items + (FIRST + behind), self.cosine)

@@ -13,6 +13,7 @@ from recsys_zoo.batch import Pairs
 from recsys_zoo.catalog import recipes
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models import vectors
+from recsys_zoo.nn import kernels
 from recsys_zoo.runs import read_recipe
 from recsys_zoo.schema import FIRST
 from tests import toys
@@ -100,6 +101,31 @@ def test_loss_by_loops(monkeypatch, cost):
         cosine = [float(F.cosine_similarity(h, q[j], dim=0)) for j in range(ITEMS)]
         total += 1 - cosine[pos] + 3 / 2 * sum(max(0, cosine[j] - 0.2) for j in negatives)
     assert float(model.losses(pairs)["cosine_contrastive"].detach()) == pytest.approx(total / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize(("by_kernel", "cost"), [(True, 64), (False, 0), (False, 64)])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_similarities_and_gradients_however_they_are_made(monkeypatch, rows, by_kernel, cost, cosine):
+    """Of few items and of more than there are; 8 rows of the table, and one of padding."""
+    if by_kernel and kernels.missing("chosen_rows"):
+        pytest.skip("no C++ compiler")
+    monkeypatch.setattr(kernels, "enabled", by_kernel)
+    monkeypatch.setattr(vectors, "GATHER_COST", cost)
+    model = made(histories(), embedding={"dim": 17, "init_std": 0.7})
+    monkeypatch.setattr(type(model), "cosine", cosine)
+    items = torch.randint(ITEMS, (rows, 5))
+    users, weight = torch.randn(rows, 17, requires_grad=True), torch.randn(rows, 5)
+    table = next(model.item_table.parameters())
+    scores = model.similarities(users, items)
+    found = torch.autograd.grad((scores * weight).sum(), (users, table))
+    u, q = users.detach().double().requires_grad_(), table.detach().double().requires_grad_()
+    chosen = q[items + FIRST]
+    right = (u[:, None] * (F.normalize(chosen, dim=2) if cosine else chosen)).sum(2)
+    expected = torch.autograd.grad((right * weight).sum(), (u, q))
+    torch.testing.assert_close(scores.double(), right, rtol=1e-5, atol=1e-6)
+    for gradient, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient.double(), other, rtol=1e-5, atol=1e-6)
 
 
 def test_without_a_history_it_is_mf_with_this_loss():
