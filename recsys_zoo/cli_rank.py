@@ -97,11 +97,14 @@ def _read_users(ranker: Ranker, path: Path) -> pl.Series:
     import numpy as np
 
     from .data.assign import needed_text
-    from .data.read import read_frame
+    from .data.read import column_names, read_frame
     from .data.values import Chunk
 
-    column = ranker.encoder.spec.raw_id("user")
-    frame = read_frame(path, columns=[column])
+    spec = ranker.encoder.spec
+    column, read = spec.raw_id("user"), spec.read
+    if read.header and column in column_names(path, read.model_copy(update={"header": ()})):
+        read = read.model_copy(update={"header": ()})  # unlike the data, it begins with a line of names
+    frame = read_frame(path, read, [column])
     return needed_text(Chunk(frame, str(path), np.arange(1, len(frame) + 1)), column, "recommend something")
 
 

@@ -145,6 +145,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read: {error.strerror}; name a file") from None
 
 
+def read_json(path: Path) -> Any:
+    """Parse a JSON file that a run wrote; InputError when it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: damaged, not valid JSON: {error}; make the run again") from None
+
+
 def write_toml(values: dict[str, Any]) -> str:
     """TOML text of nested plain values (str, bool, int, float, list, dict); None has no TOML form."""
     lines: list[str] = []

@@ -34,6 +34,7 @@ def disk_errors(target: Path) -> Iterator[None]:
             errno.EACCES,
             errno.EROFS,
             errno.EFBIG,
+            errno.ENOENT,
             *_IN_THE_WAY,
         ):
             raise

@@ -91,8 +91,18 @@ def checkpoint_folder(folder: Path) -> Path:
 def load(folder: Path | str, device: str = "cpu") -> Predictor:
     """A trained model from a run or checkpoint folder; InputError when it is damaged or incomplete."""
     found = checkpoint_folder(Path(folder))
-    config = read_config(found)
+    config, place = read_config(found), _device(device)
     schema = Schema.parse(config["schema"], str(found / "config.json"))
     model = create(config["name"], schema, seed=0, **config["settings"])
     load_weights(found, model, config)
-    return Predictor(model.to(device), found, config)
+    return Predictor(model.to(place), found, config)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device={name!r}: torch knows no such device; choose cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={name!r}: no CUDA device here; use cpu")
+    return device

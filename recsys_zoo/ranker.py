@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, unknown_name
 from .evaluation.full_rank import check_places, top_items
 from .itemlists import ItemLists
 from .models.base import CTRModel
@@ -131,6 +131,9 @@ class Ranker:
         if isinstance(ids, str | bytes) or not hasattr(ids, "__len__"):
             hint = f"; write [{ids!r}]" if isinstance(ids, str | bytes | int | float) else ""
             raise InputError(f"{side}s: expected a list of ids, got {ids!r}{hint}")
+        if isinstance(ids, Set | Mapping) or hasattr(ids, "columns"):
+            kind = type(ids).__name__
+            raise InputError(f"{side}s: expected a list of ids, got a {kind}; give a list, or one column")
         text = as_text(to_polars({side: ids}, [side], f"{side}s").get_column(side), f"{side}s")
         if text.null_count():
             raise InputError(f"{side}s: number {text.is_null().arg_true()[0] + 1} is missing; leave it out")
@@ -211,6 +214,8 @@ class Ranker:
 
     def _numbers(self, users: pl.Series, unknown: Unknown, way_out: str = _POPULAR) -> Tensor:
         """The number of each user, that of all users together for one who is not known: int64 [B]."""
+        if unknown not in get_args(Unknown):
+            raise unknown_name("way with users who are not known", str(unknown), get_args(Unknown))
         numbers = self._codes("user", users)
         numbers = torch.where(numbers < self.model.num_users, numbers, -1)  # others were held out of training
         if self._lists is not None:

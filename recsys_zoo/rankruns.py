@@ -236,6 +236,9 @@ def protocol_of(cfg: RunConfig, data: Prepared) -> str:
 def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
     """Metrics of a fitted model on a split, what it was fitted on masked; of users who are held out what is
     given of them. InputError for a split that it was fitted on."""
+    if split.endswith(given_of("")) and split.removesuffix(given_of("")) in data.names:
+        raise InputError(f"split {split}: is what is given of users, and not measured; choose "
+                         f"{split.removesuffix(given_of(''))}")
     before = ("train",) if heldout.holds_out(data) else ("train", "valid")
     fitted = tuple(name for name in before if name in data.names)
     if split in fitted:

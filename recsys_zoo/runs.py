@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from .board.draws import Draws, draws_of, write_draws
 from .board.key import CTR
 from .board.rows import Row, config_digest
 from .board.scores import Scores, write_scores
-from .config import Frozen, read_toml, write_toml
+from .config import Frozen, read_json, read_toml, write_toml
 from .data.spec import SplitSpec
 from .data.store import Prepared, Split
 from .errors import InputError
@@ -46,7 +45,7 @@ from .zoo import create, newer_settings, resolve
 class RunConfig(Frozen):
     """One training run; a recipe file holds the same settings."""
 
-    board: str = Field("own", description="board the row belongs to")
+    board: str = Field("own", pattern=r"^[^/\\.][^/\\]*$", description="board of the row; names a folder")
     data: str = Field("", description="name of a data recipe, or a prepared folder")
     label: str = Field("", description="which label, where there are several")
     model: dict[str, Any] = Field(description='{"name": registry name, and its settings}')
@@ -364,7 +363,7 @@ def read_row(run: Path) -> Row:
     path = Path(run) / "row.json"
     if not path.is_file():
         raise InputError(f"{run}: holds no row.json; is it a finished run?")
-    return Row.parse(json.loads(path.read_text(encoding="utf-8")), str(path))
+    return Row.parse(read_json(path), str(path))
 
 
 def evaluate(run: Path, data: Prepared, split: str = "test", label: str = "") -> dict[str, float]:

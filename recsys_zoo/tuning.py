@@ -109,6 +109,8 @@ class Study:
     def run(self) -> bool:
         """Make the missing trials and write the choice, if any trial is done; False when other processes are
         still at some."""
+        if not self._said.is_file():
+            self.data.verify("train", "valid")  # before there is a folder
         with contextlib.ExitStack() as held:
             if not self.share:
                 try:
@@ -153,17 +155,19 @@ class Study:
         values = [self.metric(t.value) if t.state in ("done", "pruned") else math.nan for t in trials]
         return Curve(self.recipe, values, self.monitor, self.sampler, self.monitor == "logloss")
 
+    @property
+    def _said(self) -> Path:
+        return self.folder / "study.toml"
+
     def _open(self) -> None:
         """Write what is tuned, or check that it is what the folder's trials were made for."""
         said = {"sampler": self.sampler, "pruner": self.pruner, "space": self.space.record(),
                 "recipe": identity(self.space.base, self.data.data_digest)}
-        path = self.folder / "study.toml"
         with locked(self.file, WAIT_S):
-            if not path.is_file():
-                self.data.verify("train", "valid")
-                write_whole(path, write_toml(said))
+            if not self._said.is_file():
+                write_whole(self._said, write_toml(said))
                 return
-        before, now = read_toml(path), tomllib.loads(write_toml(said))
+        before, now = read_toml(self._said), tomllib.loads(write_toml(said))
         changed = [key for key in now if before.get(key) != now[key]]
         if before.get("recipe", {}).get("data_digest") != self.data.data_digest:
             changed = ["data set"]

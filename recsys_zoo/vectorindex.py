@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from .config import Frozen
-from .errors import InputError
+from .errors import InputError, unknown_name
 from .evaluation.full_rank import BLOCK_MIB, check_places
 from .files import restore, sha256_file, whole_folder, write_whole
 from .itemlists import ItemLists
@@ -168,8 +168,8 @@ def placed_of(model: Model) -> Placed:
     """The vectors that a model ranks by; InputError for one that has none."""
     placed = getattr(model, "placed", None)
     if placed is None:
-        raise InputError(f"{model.name}: has no vectors of users and items to search among; "
-                         "`recsys-zoo recommend` works without an index")
+        raise InputError(f"{model.name}: has no vectors of users and items to search among or to compare; "
+                         "recommend without an index, or train a model with vectors, such as mf")
     return placed()
 
 
@@ -182,6 +182,8 @@ def compare(queries: Tensor, items: Tensor, metric: Metric) -> Tensor:
 
 
 def _checked(kind: Kind, items: int, lists: int, probes: int) -> tuple[int, int]:
+    if kind not in get_args(Kind):
+        raise unknown_name("kind of index", str(kind), get_args(Kind))
     if kind != "ivf":
         if lists or probes:
             raise InputError(f"lists and probes belong to ivf; an index of kind {kind} has none")

@@ -242,6 +242,7 @@ class Prepared:
                              "prepare the data again")
         files = dict(self.record["files"])
         for name in splits or self.names:
+            self.split(name)
             entry = self.record["splits"][name]
             files |= {f"{name}/{file}": digest for file, digest in entry["files"].items()}
         for side, entry in self.record.get("sides", {}).items():

@@ -168,7 +168,7 @@ def is_missing(series: pl.Series) -> np.ndarray:
 def as_times(chunk: Chunk, column: str) -> np.ndarray:
     """Moments to compare, float64: numbers as they are, dates and times in microseconds since 1970."""
     series = chunk.column(column)
-    if series.dtype.is_temporal():
+    if isinstance(series.dtype, pl.Date | pl.Datetime):
         times = series.cast(pl.Datetime("us")).to_physical().cast(pl.Float64)
     else:
         numbers = to_float(series)

@@ -135,7 +135,8 @@ class Progress(Callback):
         metrics = "  ".join(
             f"{k} {v:.6f}" for k, v in info["valid"].items() if k in SHOWN
         )
-        mark = " *" if info["improved"] else f"  (no better: lr {info['lr']:.0e} -> {info['next_lr']:.0e})"
+        cut = f": lr {info['lr']:.0e} -> {info['next_lr']:.0e}" if info["next_lr"] != info["lr"] else ""
+        mark = " *" if info["improved"] else f"  (no better{cut})"
         self.stream.write(
             ("\r\x1b[K" if self.live else "") + f"{info['title']}  loss {info['train_loss']:.6f}  "
             f"{info['split']} {metrics}  {info['rows_per_s']:,.0f} rows/s{mark}\n"

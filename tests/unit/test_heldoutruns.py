@@ -89,6 +89,8 @@ def test_a_scorer_is_fitted_on_the_users_of_training_alone(films, tmp_path):
         assert found == expected
         assert bool(more) == (split == "test")
         assert evaluate(tmp_path, films, split) == expected
+    with pytest.raises(InputError, match="test_given: is what is given of users, and not measured"):
+        evaluate(tmp_path, films, "test_given")
     given = films.lists("test_given")
     best = top_items(lambda users: model.score_lists(given.rows(users)), given.counts.nonzero().squeeze(1),
                      given, task.items, 20)[0]

@@ -21,7 +21,7 @@ from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.ranker import Ranker
 from recsys_zoo.rankfiles import RANKS, USERS
-from recsys_zoo.runs import RunConfig, train
+from recsys_zoo.runs import RunConfig, read_row, train
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.vectorindex import VectorIndex
 
@@ -153,6 +153,21 @@ def test_a_scorer_has_no_index(runs, tmp_path):
     assert not (tmp_path / "index").exists()
 
 
+@pytest.mark.parametrize(("device", "said"), [("gpu", "torch knows no such device"), (None, "torch knows"),
+                                              ("cuda", "no CUDA device here; use cpu")])
+def test_a_device_that_is_not_there_is_refused(runs, monkeypatch, device, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=said):
+        load_ranker(runs / "mf", device=device)
+
+
+def test_a_damaged_row_is_named(runs, tmp_path):
+    shutil.copytree(runs / "mf", tmp_path / "mf")
+    (tmp_path / "mf/row.json").write_text("{")
+    with pytest.raises(InputError, match=r"row\.json: damaged, not valid JSON"):
+        read_row(tmp_path / "mf")
+
+
 def test_the_run_is_enough(runs, tmp_path):
     """Without the prepared data, and from another place."""
     expected = load_ranker(runs / "itemknn").recommend(["3"])
@@ -217,6 +232,8 @@ def test_users_without_a_history_are_named_or_get_what_is_popular(ranker):
     fewer = ranker.recommend(["who"], 5, seen=[[items[0][0]]], unknown="popular")[0][0]
     assert fewer[:4].tolist() == items[0][1:].tolist()
     assert "late" not in ranker.users().to_list()
+    with pytest.raises(InputError, match=r"'popluar'; did you mean \['popular'\]"):
+        ranker.recommend(["3"], unknown="popluar")
 
 
 @pytest.mark.parametrize("users", [
@@ -233,6 +250,9 @@ def test_ids_are_compared_as_texts(ranker, users):
     ([["3"], ["4"]], "neither text nor numbers"),
     (["3", None], "users: number 2 is missing"),
     ([3.5], "nothing was learnt of user '3.5'"),
+    (pd.DataFrame({"who": ["3"]}), "expected a list of ids, got a DataFrame; give a list, or one column"),
+    ({"3"}, "got a set"),
+    ({"who": ["3"]}, "got a dict"),
 ])
 def test_what_is_no_list_of_ids_is_refused(ranker, users, said):
     with pytest.raises(InputError, match=said):

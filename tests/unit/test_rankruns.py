@@ -202,6 +202,12 @@ def test_models_and_data_must_fit(tmp_path):
     assert not (tmp_path / "config.toml").exists()
 
 
+@pytest.mark.parametrize("board", ["../a", "a/b", "a\\b", ".a", ""])
+def test_a_board_is_the_name_of_a_folder(board):
+    with pytest.raises(InputError, match="board = "):
+        RunConfig.parse({"model": {"name": "mf"}, "board": board}, "run")
+
+
 def test_a_model_that_ranks_has_defaults_of_its_own_which_a_recipe_overrides():
     cfg = RunConfig.parse({"model": {"name": "mf"}, "train": {"patience": 3}}, "run").resolved()
     assert (cfg.train.monitor, cfg.train.patience, cfg.train.plateau_factor) == ("recall@20", 3, 1.0)

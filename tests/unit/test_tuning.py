@@ -96,6 +96,14 @@ def test_the_test_split_is_never_read(recipes, monkeypatch):
     assert chosen(found)["trials"] == 2
 
 
+def test_data_without_valid_are_refused_and_leave_nothing(recipes, monkeypatch):
+    found = study()
+    monkeypatch.delitem(found.data._splits, "valid")
+    with pytest.raises(InputError, match="no split named 'valid'"):
+        found.run()
+    assert not Path("tuning").exists()
+
+
 def test_data_that_validate_on_test_are_refused(recipes, monkeypatch):
     monkeypatch.setattr(tuning, "valid_is_test", lambda data: True)
     with pytest.raises(InputError, match=r"deepfm\.toml: its data validate on the test rows"):

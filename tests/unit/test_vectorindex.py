@@ -41,6 +41,11 @@ def built(vectors: Placed, kind: str, lists: int = 7) -> VectorIndex:
     return VectorIndex.build(vectors, kind, *((lists, lists) if kind == "ivf" else ()))
 
 
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(InputError, match=r"kind of index .*'hnsw'"):
+        built(placed("dot"), "hnsw")
+
+
 def scores(vectors: Placed) -> Tensor:
     """In float64, pair by pair."""
     u, i = vectors.users.double()[:, None], vectors.items.double()[None]

@@ -44,6 +44,22 @@ def test_lists_of_a_file_of_users(trained, run):
     assert not [path for path in Path().iterdir() if path.name.startswith((".a", ".b", "tmp"))]
 
 
+def test_a_file_of_users_is_read_as_the_data_were_or_by_its_names(films, run):  # noqa: F811
+    rows = pl.read_csv("films.csv")
+    rows.write_csv("bare.csv", include_header=False, separator=";")
+    names = ", ".join(f'"{name}"' for name in rows.columns)
+    schema = Path("films.toml").read_text() + f'\n[read]\nheader = [{names}]\nseparator = ";"\n'
+    Path("bare.toml").write_text(schema)
+    assert run("prepare", "bare.csv", "--schema", "bare.toml", "--out", "data")[0] == 0
+    assert run("train", "popularity", "data", "--out", "run")[0] == 0
+    rows[:2].write_csv("some.csv", include_header=False, separator=";")
+    rows[:2].write_csv("named.csv", separator=";")
+    lists = [run("recommend", "run", "--users", name, "-k", 3)[:2] for name in ("some.csv", "named.csv")]
+    assert lists[0] == lists[1]
+    code, out = lists[0]
+    assert (code, len(out.splitlines())) == (0, 7)
+
+
 def test_lists_of_all_users_and_of_some(trained, run):
     everybody = pl.read_csv(run("recommend", "mf", "-k", 4)[1].encode())
     assert everybody["user"].unique().sort().to_list() == list(range(40))

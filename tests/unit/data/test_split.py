@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import polars as pl
 import pytest
@@ -141,6 +143,13 @@ def test_dates_in_parquet_and_in_text_split_alike():
     moments = pl.Series(text).str.to_datetime().to_list()
     for values in (text, moments):
         assert Assigner(spec, spec.splits).assign(_chunk(at=values), 0, 0, "").tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("value", [datetime.time(1, 2), datetime.timedelta(seconds=3)])
+def test_what_is_no_moment_is_named(value):
+    spec = SplitSpec(method="time", column="at", cuts={"test": 3})
+    with pytest.raises(InputError, match=r"column 'at', row 1: .* is neither a number nor an ISO date"):
+        Assigner(spec, spec.splits).assign(_chunk(at=[value]), 0, 0, "")
 
 
 def test_a_row_without_moment_is_named():
