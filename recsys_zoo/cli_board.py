@@ -39,7 +39,7 @@ def board_run(
     """Train recipes over seeds and add one row each; runs that are done are not repeated.
 
     Several processes may work on the same file of rows. Floors (rows that need no learning) and an audit of
-    the data come with them.
+    the data come with them. Exit code 1 when a run failed.
     """
     from . import display, suite
 
@@ -52,6 +52,10 @@ def board_run(
         display.show_estimate(runner.estimate())
     else:
         runner.run()
+        if failed := runner.failed():
+            print(f"{len(failed)} of {len(runner.tasks)} runs failed, {failed[0].name} first; their rows say "
+                  "why (--retry-failed makes them again)")
+            raise typer.Exit(1)
 
 
 @board_app.command("show")

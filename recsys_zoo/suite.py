@@ -138,6 +138,17 @@ class Runner:
             self.say(f"{task.name}: another process is at it")
         return len(left)
 
+    def failed(self) -> list[Task]:
+        """The runs of the plan whose last row says that they failed."""
+        found = []
+        for task in self.tasks:
+            data = self._open(task)
+            cfg = runs.with_label(task.cfg, data)
+            made = [r for r in _rows(self._target(task)) if runs.is_row_of(r, cfg, data.data_digest)]
+            if made and made[-1].status == "failed":
+                found.append(task)
+        return found
+
     def _make(self, task: Task) -> bool:
         """False when another process holds the run; else its row is in the file afterwards."""
         target, folder = self._target(task), default_folder(task.cfg, self.parent)

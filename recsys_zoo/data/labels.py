@@ -27,7 +27,7 @@ def read_labels(chunk: Chunk, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numbers(chunk: Chunk, label: LabelSpec) -> np.ndarray:
-    numbers = as_numbers(chunk, label.raw)
+    numbers = as_numbers(chunk, label.raw, role="label")
     missing = np.isnan(numbers)
     if missing.any():
         raise chunk.error(label.raw, missing, "no label; fill it in or leave the row out")
@@ -40,7 +40,7 @@ def _numbers(chunk: Chunk, label: LabelSpec) -> np.ndarray:
 
 def read_weights(chunk: Chunk, spec: DataSpec) -> np.ndarray:
     """Sample weights float32 [rows]; InputError for missing, negative and infinite ones."""
-    numbers = as_numbers(chunk, spec.weight)
+    numbers = as_numbers(chunk, spec.weight, role="weight")
     bad = ~(numbers >= 0)
     if bad.any():
         raise chunk.error(spec.weight, bad, "the weight {value} is not a number of at least 0")

@@ -208,6 +208,10 @@ class Preparation:
 
     def _check_splits(self) -> None:
         if self.kept is not None and not self.kept.any():
+            rule = self.selection.rule
+            if rule.rating and not len(self.kept):
+                raise InputError(f"interactions: no {rule.rating} is above {rule.above:g}; lower "
+                                 "interactions.above")
             raise InputError(f"interactions: none of the {len(self.kept)} rows is left; lower user_core and "
                              "item_core, or the rating's threshold")
         for name, gone, rows in zip(self.names, self.left_out.sum(1), self.rows, strict=True):

@@ -25,7 +25,7 @@ def above(chunk: Chunk, rule: InteractionSpec) -> np.ndarray:
     """The rows whose rating is above the threshold: bool [rows]; InputError for a missing rating."""
     if not rule.rating:
         return np.ones(len(chunk), bool)
-    ratings = as_numbers(chunk, rule.rating)
+    ratings = as_numbers(chunk, rule.rating, role="rating")
     if np.isnan(ratings).any():
         raise chunk.error(rule.rating, np.isnan(ratings), "no rating; fill it in or leave the row out")
     return ratings > rule.above

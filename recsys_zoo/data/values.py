@@ -97,15 +97,17 @@ def _float_text(series: pl.Series) -> pl.Series:
     return frame.select(text.alias(series.name)).to_series()
 
 
-def as_numbers(chunk: Chunk, column: str, fill: float | None = None) -> np.ndarray:
+def as_numbers(chunk: Chunk, column: str, fill: float | None = None, role: str = "") -> np.ndarray:
     """A column as float64, NaN for missing; `fill` takes the place of missing, NaN and infinite values.
 
-    InputError for text that is no number, and for NaN and infinite values when there is no fill.
+    InputError for text that is no number, and for NaN and infinite values when there is no fill; `role` says
+    what reads the numbers, where that is no column of a model.
     """
-    return all_numbers(chunk, [(column, fill)])[0]
+    return all_numbers(chunk, [(column, fill)], role)[0]
 
 
-def all_numbers(chunk: Chunk, columns: Sequence[tuple[str, float | None]]) -> list[np.ndarray]:
+def all_numbers(chunk: Chunk, columns: Sequence[tuple[str, float | None]],
+                role: str = "") -> list[np.ndarray]:
     """`as_numbers` of several columns, each with its fill.
 
     Texts are read by one call for all columns, which polars shares among its threads.
@@ -113,15 +115,16 @@ def all_numbers(chunk: Chunk, columns: Sequence[tuple[str, float | None]]) -> li
     texts = {name for name, _ in columns if chunk.column(name).dtype == pl.String}
     read = chunk.frame.select(pl.col(name).cast(pl.Float64, strict=False) for name in texts)
     known = {series.name: series for series in read.get_columns()}
-    return [_checked(chunk, name, to_float(chunk.column(name), known.get(name)), fill)
+    return [_checked(chunk, name, to_float(chunk.column(name), known.get(name)), fill, role)
             for name, fill in columns]
 
 
-def _checked(chunk: Chunk, column: str, numbers: pl.Series | None, fill: float | None) -> np.ndarray:
+def _checked(chunk: Chunk, column: str, numbers: pl.Series | None, fill: float | None,
+             role: str) -> np.ndarray:
     series = chunk.column(column)
+    otherwise = f"name another {role}" if role else "make the column kind = \"categorical\""
     if numbers is None:
-        raise InputError(f"{chunk.where}: column {column!r} holds {series.dtype}, not numbers; "
-                         "make it kind = \"categorical\"")
+        raise InputError(f"{chunk.where}: column {column!r} holds {series.dtype}, not numbers; {otherwise}")
     values = numbers.to_numpy()  # NaN for null
     odd = ~(np.abs(values) <= LARGEST)
     if not odd.any():
@@ -129,13 +132,13 @@ def _checked(chunk: Chunk, column: str, numbers: pl.Series | None, fill: float |
     if numbers.null_count() > series.null_count():
         wrong = numbers.is_null().to_numpy() & ~is_missing(series)
         if wrong.any():
-            raise chunk.error(column, wrong, "{value} is not a number; mend the file or make the column "
-                                             "kind = \"categorical\"")
+            raise chunk.error(column, wrong, f"{{value}} is not a number; mend the file or {otherwise}")
     if fill is not None:
         return np.where(odd, fill, values)
     odd &= numbers.is_not_null().to_numpy()
     if odd.any():
-        raise chunk.error(column, odd, "{value} is not a finite number; mend the file or set fill")
+        mend = "" if role else " or set fill"
+        raise chunk.error(column, odd, f"{{value}} is not a finite number; mend the file{mend}")
     return values
 
 

@@ -91,7 +91,7 @@ def test_a_run_that_another_process_holds_is_left_to_it(recipes):
     assert sorted(made()) == [("fm", 1), ("fm", 2), ("lr", 1), ("lr", 2)]
 
 
-def test_a_failure_is_a_row_with_its_reason_and_not_repeated(recipes, monkeypatch):
+def test_a_failure_is_a_row_with_its_reason_and_not_repeated(recipes, run, monkeypatch):  # noqa: F811
     tasks, said, train = plan(["suite.toml"], [1], []), [], runs.train
 
     def broken(cfg, *args, **more):
@@ -105,11 +105,15 @@ def test_a_failure_is_a_row_with_its_reason_and_not_repeated(recipes, monkeypatc
     assert (rows["lr"].status, rows["lr"].reason, rows["lr"].metrics) == ("failed", "out of memory", {})
     assert rows["fm"].status == "done"
     assert "lr.toml seed 1 failed: out of memory" in said
+    code, out, _ = run("board", "run", "suite.toml", "--seeds", "1", "--rows", ROWS)
+    assert code == 1
+    assert "1 of 2 runs failed, lr.toml seed 1 first" in out
     monkeypatch.setattr(runs, "train", train)
     Runner(tasks, ROWS, say=said.append).run()
     assert len(made()) == 2
     Runner(tasks, ROWS, say=said.append, retry=True).run()
     assert [row.status for row in read_rows(ROWS) if row.model == "lr"] == ["failed", "done"]
+    assert run("board", "run", "suite.toml", "--seeds", "1", "--rows", ROWS)[0] == 0
 
 
 def test_a_row_that_a_kill_kept_from_the_file_is_added(recipes):

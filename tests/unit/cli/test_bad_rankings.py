@@ -87,6 +87,19 @@ def test_repeats_are_refused_only_where_there_are_some(prepare):
     assert prepare(REPEATED)[0] == 0
 
 
+@pytest.mark.parametrize(("stars", "above", "said"), [
+    ("4", 9, "error: interactions: no stars is above 9; lower interactions.above\n"),
+    ("x", 3, "column 'stars', row 1: 'x' is not a number; mend the file or name another rating\n"),
+    ("", 3, "column 'stars', row 1: no rating; fill it in or leave the row out\n"),
+    ("inf", 3, "column 'stars', row 1: 'inf' is not a finite number; mend the file\n"),
+])
+def test_bad_ratings(prepare, stars, above, said):
+    code, _, err = prepare(GOOD.with_columns(stars=pl.lit(stars)), f'rating = "stars"\nabove = {above}')
+    assert code == 2
+    assert err.endswith(said)
+    assert not Path("data").exists()
+
+
 @pytest.mark.parametrize(("frame", "rules", "said"), [
     (IN_TRAIN, 'repeats = "keep"', "no user has a relevant item that was not seen before"),
     (GOOD.filter(pl.col("part") != "test"), "", "no split named 'test'"),
