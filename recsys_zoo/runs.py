@@ -394,5 +394,5 @@ def check_same_encoding(config: dict[str, Any], schema: Schema, data: Prepared) 
     if not same:
         raise InputError(
             f"{data.folder}: its columns or vocabularies are not those the model was trained with; "
-            "evaluate on data prepared together, or use `recsys-zoo predict`"
+            "evaluate on data prepared together; `recsys-zoo predict` and `recommend` need none"
         )
