@@ -26,7 +26,10 @@ from .runs import RunConfig
 def configure(
     target: str, data: str, assignments: list[str], seed: int | None, device: str = ""
 ) -> RunConfig:
-    """The settings of `recsys-zoo train TARGET DATA --set ...`."""
+    """The settings of `recsys-zoo train TARGET DATA --set ...`.
+
+    A model on data that a name stands for, instead of a folder, belongs to the board of that name.
+    """
     overrides = settings(assignments)
     unknown = set(overrides) - set(RunConfig.model_fields)
     if unknown:
@@ -45,7 +48,8 @@ def configure(
     if recipe is not None:
         cfg = runs.read_recipe(recipe, overrides)
     else:
-        cfg = RunConfig.parse(merge({"model": {"name": target}}, overrides), f"train {target}")
+        named = {"board": data} if data and "/" not in data and not Path(data).is_dir() else {}
+        cfg = RunConfig.parse(merge({**named, "model": {"name": target}}, overrides), f"train {target}")
     if not cfg.data:
         raise InputError(f"train {target}: name the data: recsys-zoo train {target} PREPARED_FOLDER")
     return cfg.resolved()

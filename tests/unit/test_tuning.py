@@ -54,6 +54,12 @@ def chosen(found: tuning.Study) -> dict:
     return tomllib.loads((found.folder / "recipe.toml").read_text())
 
 
+def test_a_model_on_data_of_a_name_belongs_to_the_board_of_that_name(recipes):
+    assert configure("lr", "frappe_x1", [], 1).board == "frappe_x1"
+    assert configure("lr", "frappe_x1", ["board=mine"], 1).board == "mine"
+    assert [configure("lr", name, [], 1).board for name in ("data", "prepared/clicks")] == ["own", "own"]
+
+
 def test_a_study_ends_with_a_recipe_whose_row_says_how_it_was_chosen(recipes, run):  # noqa: F811
     code, out, err = run("tune", "deepfm.toml", "lr.toml", "--trials", "3", "--seed", "4", "--curve", "c.svg")
     assert code == 0, err
