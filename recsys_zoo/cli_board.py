@@ -36,7 +36,8 @@ def board_run(
     retry: Annotated[bool, typer.Option("--retry-failed", help="make failed runs again")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be run")] = False,
 ) -> None:
-    """Train recipes over seeds and add one row each; runs that are done are not repeated.
+    """Train recipes over seeds and add one row each; runs that are done are not repeated, models in which
+    nothing is drawn (EASE, ItemKNN ...) not run with a second seed.
 
     Several processes may work on the same file of rows. Floors (rows that need no learning) and an audit of
     the data come with them. Exit code 1 when a run failed.

@@ -114,7 +114,8 @@ class Runner:
     """Makes the missing runs of a plan.
 
     rows: the file rows are added to (default: PARENT/BOARD/rows.jsonl); parent: of the run folders. Failed
-    runs have rows too and are not repeated, unless `retry`.
+    runs have rows too and are not repeated, unless `retry`. Models in which nothing is drawn (`seeded`) have
+    one row, of the first seed.
     """
 
     tasks: list[Task]
@@ -143,8 +144,7 @@ class Runner:
         found = []
         for task in self.tasks:
             data = self._open(task)
-            cfg = runs.with_label(task.cfg, data)
-            made = [r for r in _rows(self._target(task)) if runs.is_row_of(r, cfg, data.data_digest)]
+            made = list(_rows_of(self._target(task), runs.with_label(task.cfg, data), data))
             if made and made[-1].status == "failed":
                 found.append(task)
         return found
@@ -189,10 +189,8 @@ class Runner:
 
     def _row(self, target: Path, cfg: RunConfig, data: Prepared) -> Row | None:
         """The row that the file has of a run."""
-        for row in _rows(target):
-            if runs.is_row_of(row, cfg, data.data_digest) and not (self.retry and row.status == "failed"):
-                return row
-        return None
+        rows = _rows_of(target, cfg, data)
+        return next((row for row in rows if not (self.retry and row.status == "failed")), None)
 
     def _add_beside(self, target: Path, task: Task, cfg: RunConfig, data: Prepared) -> None:
         """Floors in the file of rows, and the audit of the data beside it, once a data set, label and
@@ -258,6 +256,14 @@ def _floors(target: Path, cfg: RunConfig, data: Prepared) -> list[Row]:
     floors = [row for row in _rows(target) if row.role == "floor" and row.data_digest == data.data_digest]
     return [row for row in floors if row.config.get("label", "") == cfg.label
             and row.config.get("protocol", "honest") == cfg.protocol]
+
+
+def _rows_of(path: Path, cfg: RunConfig, data: Prepared) -> Iterator[Row]:
+    """The rows that the file has of a run; one with any seed serves where nothing is drawn in the model."""
+    for row in _rows(path):
+        any_seed = row if row.seeded else row.model_copy(update={"seed": cfg.train.seed})
+        if runs.is_row_of(any_seed, cfg, data.data_digest):
+            yield row
 
 
 def _rows(path: Path) -> list[Row]:

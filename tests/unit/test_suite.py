@@ -18,6 +18,7 @@ from recsys_zoo.board.rows import read_rows
 from recsys_zoo.errors import InputError
 from recsys_zoo.files import locked
 from recsys_zoo.suite import Runner, plan
+from recsys_zoo.zoo import model_class
 
 from .cli.conftest import folder, prepared, run  # noqa: F401
 from .cli.shop import RECIPE
@@ -89,6 +90,16 @@ def test_a_run_that_another_process_holds_is_left_to_it(recipes):
     assert said[-1] == "lr.toml seed 2: another process is at it"
     assert Runner(tasks, ROWS, say=said.append).run() == 0
     assert sorted(made()) == [("fm", 1), ("fm", 2), ("lr", 1), ("lr", 2)]
+
+
+def test_a_model_in_which_nothing_is_drawn_is_run_once(recipes, monkeypatch):
+    monkeypatch.setattr(model_class("lr"), "seeded", False)
+    tasks = plan(["suite.toml"], [], [])
+    assert Runner(tasks, ROWS, say=lambda line: None).run() == 0
+    assert made() == [("lr", 1), ("fm", 1), ("fm", 2)]
+    assert list(Runner(tasks, ROWS).estimate()) == []
+    Runner(plan(["lr.toml"], [3], ["train.lr=0.5"]), ROWS, say=lambda line: None).run()
+    assert made()[3:] == [("lr", 3)]
 
 
 def test_a_failure_is_a_row_with_its_reason_and_not_repeated(recipes, run, monkeypatch):  # noqa: F811
