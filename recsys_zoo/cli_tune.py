@@ -20,7 +20,8 @@ def tune(
     data: Annotated[str, typer.Option(help="prepared folder or data recipe, for a model's name")] = "",
     trials: Annotated[int | None, typer.Option(min=1, help="budget of each study; default: 16")] = None,
     minutes: Annotated[
-        float, typer.Option(min=0, help="budget of each study in minutes of training, even amid a trial")
+        float, typer.Option(min=0, help="budget of each study in minutes of training, even amid a trial; "
+                            "without --trials a trial has an eighth, and the best goes on in the second half")
     ] = 0.0,
     sampler: Annotated[
         Literal["tpe", "random"], typer.Option(help="tpe learns from trials; random is the neutral baseline")

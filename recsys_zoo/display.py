@@ -185,7 +185,7 @@ def show_studies(studies: Sequence[Study]) -> None:
         values = ["-" if t is None else f"{study.metric(t.value):.6f}" for t in (own, best)]
         seconds = worded(sum(trial.seconds for trial in trials))
         lines.append((study.recipe, str(len(trials)), *map(str, counts), *values, seconds))
-        timed = study.timed(trials)
+        timed = study.budget.timed(trials)
         budgets.add((timed, 0 if timed else len(trials)))
     _table(lines)
     if len(budgets) > 1:

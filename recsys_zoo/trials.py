@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -19,6 +20,8 @@ from .space import Space
 from .train.trainer import monitored
 
 RANDOM_FIRST = 6  # trials of tpe that are drawn at random before it has something to learn from
+MOST = 200  # trials of a study that only has a time limit
+TURNS = 8  # of the minutes: after one a trial makes room for others
 PRUNE_AFTER = 4  # finished trials, and epochs of a trial, before one is pruned
 
 
@@ -34,7 +37,7 @@ class Trial(Frozen):
     valid: tuple[dict[str, float], ...] = Field((), description="validation metrics of each epoch")
     same_as: int | None = Field(None, description="an earlier trial of the same settings, not trained again")
     reason: str = Field("", description="why it is not done")
-    cut: bool = Field(False, description="ended because the minutes of the study were over")
+    cut: bool = Field(False, description="stopped by the minutes of the study, before its own end")
     seconds: float = 0.0
     when: str = Field("", description="UTC, ISO 8601, of the beginning")
     git: str = ""
@@ -43,6 +46,62 @@ class Trial(Frozen):
 def best_of(trials: Sequence[Trial]) -> Trial | None:
     """The finished trial with the best value, the earliest of equal ones; None where none is finished."""
     return max((t for t in trials if t.state == "done"), key=lambda t: (t.value, -t.number), default=None)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a study may do: a number of trials (None: minutes alone), minutes of training (0: no end).
+
+    No trial begins when the minutes are over, and one at work stops after its epoch. Minutes alone are shared
+    by the trials: in their first half each stops after its turn, an eighth; in the second the best of those
+    that were stopped goes on from where it was, to its own end (then the next best, or a new one). This is
+    successive halving (Jamieson and Talwalkar, AISTATS 2016) in two rungs, the second with one place.
+    """
+
+    trials: int | None
+    minutes: float = 0.0
+
+    @property
+    def shared(self) -> bool:
+        """Whether trials have turns."""
+        return self.trials is None and self.minutes > 0
+
+    def over(self, trials: Sequence[Trial]) -> bool:
+        """Whether the trials have had the minutes that there are."""
+        return self._spent(trials) >= 60 * self.minutes > 0
+
+    def begins(self, trials: Sequence[Trial]) -> bool:
+        """Whether there is one more trial."""
+        return len(trials) < (MOST if self.trials is None else self.trials) and not self.over(trials)
+
+    def goes_on(self, trials: Sequence[Trial]) -> Trial | None:
+        """The stopped trial that the rest of the minutes is for; None while others have their turns."""
+        return best_of(_stopped(trials)) if self._halved(trials) and not self.over(trials) else None
+
+    def stops(self, trials: Sequence[Trial], number: int) -> bool:
+        """Whether a trial at work stops after its epoch."""
+        own, rival = trials[number], best_of(_stopped(trials))
+        if not self.shared or self.over(trials) or own.seconds < 60 * self.minutes / TURNS:
+            return self.over(trials)
+        return not self._halved(trials) or (rival is not None and rival.value > own.value)
+
+    def timed(self, trials: Sequence[Trial]) -> float:
+        """The minutes of a budget that has no number of trials beside it and that these trials kept, else 0:
+        an earlier command may have given them more. Each process may end one epoch late."""
+        epochs = {t.number: t.seconds / max(len(t.valid), 1) for t in trials}
+        late = sum(epochs[t.number] for t in trials if t.cut or t is trials[-1])
+        late += max((epochs[t.number] for t in trials[:-1] if not t.cut), default=0.0)
+        return self.minutes if self.shared and self._spent(trials) - late < 60 * self.minutes else 0.0
+
+    def _halved(self, trials: Sequence[Trial]) -> bool:
+        return self.shared and self._spent(trials) >= 30 * self.minutes
+
+    def _spent(self, trials: Sequence[Trial]) -> float:
+        return sum(trial.seconds for trial in trials)
+
+
+def _stopped(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.cut and trial.same_as is None]
 
 
 def propose(space: Space, trials: Sequence[Trial], sampler: str) -> dict[str, Any]:

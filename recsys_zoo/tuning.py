@@ -37,10 +37,9 @@ from .train.callbacks import Callback
 from .train.config import TrainConfig
 from .train.position import Fit
 from .train.trainer import Trainer, monitored
-from .trials import Trial, best_of, lags, propose
+from .trials import TURNS, Budget, Trial, best_of, lags, propose
 
 BUDGET = 16  # trials, the median of the published tables
-MOST = 200  # trials of a study that only has a time limit
 FRESH_SEEDS = 5  # of the runs of a chosen setting, beside the seed it was tuned with
 
 
@@ -49,17 +48,17 @@ class Pruned(Exception):
 
 
 class Over(Exception):
-    """Ends a training when the minutes of its study are over."""
+    """Ends a training when its turn, or the minutes of its study, are over."""
 
 
 @dataclass
 class Study:
     """The trials of one recipe in one folder.
 
-    `trials` is the budget of the study (None: time alone is), `minutes` another one (0: none): no trial
-    begins later, and one that is at work ends after its epoch, done with what it has; both count what was
-    done before. The first trial has the recipe's own settings, so that the choice is never worse on valid
-    than the recipe. `share`: work beside other processes, instead of leaving it to them.
+    `trials` and `minutes` are the budget of the study (see `Budget`); both count what was done before. The
+    first trial has the recipe's own settings, so that the choice is never worse on valid than the recipe (by
+    minutes: than the recipe after its turn). `share`: work beside other processes, instead of leaving it to
+    them.
     """
 
     recipe: str
@@ -81,16 +80,10 @@ class Study:
             raise InputError(f"{self.recipe}: by its protocol the test rows pick the epoch, so that tuning "
                              "would be on test; add --set protocol=honest")
 
-    def timed(self, trials: Sequence[Trial]) -> float:
-        """The minutes of a budget that has no number of trials beside it and that these trials kept, else 0:
-        an earlier command may have given them more."""
-        last_epochs = sum(t.seconds / max(len(t.valid), 1) for t in trials if t.cut or t is trials[-1])
-        within = sum(trial.seconds for trial in trials) - last_epochs < 60 * self.minutes
-        return self.minutes if self.trials is None and within else 0.0
-
-    def over(self, trials: Sequence[Trial]) -> bool:
-        """Whether the trials have had the minutes that there are."""
-        return sum(trial.seconds for trial in trials) >= 60 * self.minutes > 0
+    @property
+    def budget(self) -> Budget:
+        """How much the study may do."""
+        return Budget(self.trials, self.minutes)
 
     @property
     def file(self) -> Path:
@@ -145,8 +138,9 @@ class Study:
         parts = [f"best valid {self.monitor} of {len(trials)} trials, the recipe's own setting among them",
                  f"{self.sampler} from seed {self.space.base.train.seed}",
                  "median pruning" if self.pruner == "median" else "no pruning"]
-        if self.timed(trials):
-            parts.append(f"all of {self.minutes:g} minutes of {processor()}")
+        if self.budget.timed(trials):
+            parts.append(f"all of {self.minutes:g} minutes of {processor()}, a trial at most 1/{TURNS} of "
+                         "them until half are over, then the best")
         return ", ".join(parts + [f"{count} {state}" for count, state in counts if count])
 
     def curve(self) -> Curve:
@@ -185,15 +179,19 @@ class Study:
                     return False
                 if number == len(trials):
                     trials.append(self._next(trials))
-                    self._write(trials)
-            self._make(trials[number], trials)
-            shutil.rmtree(self._place(number), ignore_errors=True)
+                elif trials[number].cut:
+                    trials[number] = trials[number].model_copy(update={"state": "running", "cut": False})
+                self._write(trials)
+            if not self._make(trials[number], trials).cut:
+                shutil.rmtree(self._place(number), ignore_errors=True)
         return True
 
     def _claim(self, trials: list[Trial], claim: contextlib.ExitStack) -> int | None:
-        """The number of a trial to make, claimed: one that was left unfinished, or the next."""
+        """The number of a trial to make, claimed: one that was left unfinished, that goes on, or the next."""
         numbers = [trial.number for trial in trials if trial.state == "running"]
-        if len(trials) < (MOST if self.trials is None else self.trials) and not self.over(trials):
+        if (best := self.budget.goes_on(trials)) is not None:
+            numbers.append(best.number)
+        if self.budget.begins(trials):
             numbers.append(len(trials))
         for number in numbers:
             with contextlib.suppress(Busy):
@@ -206,43 +204,46 @@ class Study:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return Trial(number=len(trials), settings=settings, when=now, git=git_commit())
 
-    def _make(self, trial: Trial, trials: list[Trial]) -> None:
+    def _make(self, trial: Trial, trials: list[Trial]) -> Trial:
         for twin in trials[: trial.number]:
             if twin.state != "running" and twin.same_as is None and twin.settings == trial.settings:
                 told = {"state": twin.state, "value": twin.value, "valid": twin.valid, "reason": twin.reason,
                         "cut": twin.cut}
-                self.keep(trial.model_copy(update={**told, "same_as": twin.number}))
                 self.say(f"{self._title(trial)}: the settings of trial {twin.number}")
-                return
-        self.say(f"{self._title(trial)}: {_shown(trial.settings)}")
+                return self.keep(trial.model_copy(update={**told, "same_as": twin.number}))[trial.number]
+        goes_on = " goes on" * bool(trial.valid)
+        self.say(f"{self._title(trial)}{goes_on}: {_shown(trial.settings)}")
         watch = _Watch(self, trial)
         try:
             cfg = with_label(self.space.configure(trial.settings), self.data)
             task, model = begin(cfg, self.data, lambda line: None)
         except InputError as error:  # these settings do not go together
-            self._end(trial, "failed", _short(error))
-            return
+            return self._end(trial, "failed", _short(error))
         try:
             if isinstance(model, Scorer):
                 fit = _fitted(model, task, watch)
             else:
                 fit = Trainer(task, cfg.train, self._place(trial.number), [watch]).fit(model, resume=True)
         except Pruned as why:
-            self._end(watch.trial, "pruned", str(why))
+            return self._end(watch.trial, "pruned", str(why))
         except Over:
-            self._end(watch.trial.model_copy(update={"cut": True}), "done", "")
+            return self._end(watch.trial.model_copy(update={"cut": True}), "done", "")
         except (RuntimeError, MemoryError) as error:  # which took its time too, if only a part of an epoch
-            self._end(watch.trial.model_copy(update={"seconds": watch.seconds}), "failed", _short(error))
-        else:  # an InputError (a full disk) is no fault of the settings: the trial stays to be gone on with
-            value = monitored(fit.valid, self.monitor) if fit.status == "done" else watch.trial.value
-            self._end(watch.trial.model_copy(update={"value": value}), fit.status, fit.reason)
+            took = watch.trial.model_copy(update={"seconds": watch.seconds})
+            return self._end(took, "failed", _short(error))
+        # an InputError (a full disk) is no fault of the settings: the trial stays to be gone on with
+        value = monitored(fit.valid, self.monitor) if fit.status == "done" else watch.trial.value
+        return self._end(watch.trial.model_copy(update={"value": value}), fit.status, fit.reason)
 
-    def _end(self, trial: Trial, state: str, reason: str) -> None:
+    def _end(self, trial: Trial, state: str, reason: str) -> Trial:
         trial = trial.model_copy(update={"state": state, "reason": reason})
-        self.keep(trial)
+        trials = self.keep(trial)
         best = "" if trial.value is None else f", valid {self._worded(trial.value)}"
-        took = f"{len(trial.valid)} epochs, {trial.seconds:.0f} s{', then the minutes were over' * trial.cut}"
+        took = f"{len(trial.valid)} epochs, {trial.seconds:.0f} s"
+        if trial.cut:
+            took += f", then {'the minutes were' if self.budget.over(trials) else 'its turn was'} over"
         self.say(f"{self._title(trial)}: {state}{f' ({reason})' if reason else ''}{best}, {took}")
+        return trial
 
     def keep(self, trial: Trial) -> list[Trial]:
         """Put a trial's line in the place of its line before; returns all trials."""
@@ -276,7 +277,7 @@ class Study:
             cfg = cfg.model_copy(update={"train": cfg.train.model_copy(update=fewer)})
         seed = type(cfg.train).model_fields["seed"].default  # the runs of the recipe have seeds of their own
         more = {"train": cfg.train.model_copy(update={"seed": seed}), "hparams": "valid",
-                "trials": len(trials), "minutes": self.timed(trials), "choice": self.choice(trials)}
+                "trials": len(trials), "minutes": self.budget.timed(trials), "choice": self.choice(trials)}
         settings = cfg.model_copy(update=more).model_dump(mode="json", exclude_defaults=True)
         # a recipe says what differs from the defaults of its model, which are not those of every training
         defaults = RunConfig(model={"name": cfg.model["name"]}).resolved().train.model_dump(mode="json")
@@ -305,7 +306,7 @@ class _Watch(Callback):
     """Writes each epoch's validation metrics into the record, and prunes."""
 
     def __init__(self, study: Study, trial: Trial) -> None:
-        self.study, self.trial = study, trial
+        self.study, self.trial, self.stops = study, trial, False
         self.before, self.since = trial.seconds, time.perf_counter()
 
     @property
@@ -323,7 +324,10 @@ class _Watch(Callback):
             return
         if self.study.pruner == "median" and lags(trials, self.trial.number, self.study.monitor):
             raise Pruned(f"below the median of the trials before it after epoch {len(valid)}")
-        if self.study.over(trials):
+        self.stops = self.study.budget.stops(trials, self.trial.number)
+
+    def on_epoch_start(self, info: dict[str, Any]) -> None:
+        if self.stops:  # the state is saved now, and can be gone on from
             raise Over
 
 
@@ -333,8 +337,7 @@ def _fitted(model: Scorer, task: Any, watch: _Watch) -> Fit:
     valid = task.evaluate(model, task.valid, 0).metrics
     if not valid:
         return Fit("dead", "its scores are not finite", 0, 0, {}, 0.0, 0.0, 0.0)
-    with contextlib.suppress(Over):  # it is whole
-        watch.on_epoch_end({"epoch": 1, "valid": valid})
+    watch.on_epoch_end({"epoch": 1, "valid": valid})
     return Fit("done", "", 1, 1, valid, 0.0, 0.0, 0.0)
 
 
