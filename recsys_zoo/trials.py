@@ -8,6 +8,7 @@ between them.
 from __future__ import annotations
 
 import contextlib
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -54,8 +55,9 @@ class Budget:
 
     No trial begins when the minutes are over, and one at work stops after its epoch. Minutes alone are shared
     by the trials: in their first half each stops after its turn, an eighth; in the second the best of those
-    that were stopped goes on from where it was, to its own end (then the next best, or a new one). This is
-    successive halving (Jamieson and Talwalkar, AISTATS 2016) in two rungs, the second with one place.
+    that were stopped goes on from where it was, to its own end, then the next one that is not below the
+    median of all, or a new trial. This is successive halving (Jamieson and Talwalkar, AISTATS 2016) in two
+    rungs, the second with one place.
     """
 
     trials: int | None
@@ -76,14 +78,16 @@ class Budget:
 
     def goes_on(self, trials: Sequence[Trial]) -> Trial | None:
         """The stopped trial that the rest of the minutes is for; None while others have their turns."""
-        return best_of(_stopped(trials)) if self._halved(trials) and not self.over(trials) else None
+        return best_of(_promising(trials)) if self._halved(trials) and not self.over(trials) else None
 
     def stops(self, trials: Sequence[Trial], number: int) -> bool:
         """Whether a trial at work stops after its epoch."""
-        own, rival = trials[number], best_of(_stopped(trials))
+        own = trials[number]
         if not self.shared or self.over(trials) or own.seconds < 60 * self.minutes / TURNS:
             return self.over(trials)
-        return not self._halved(trials) or (rival is not None and rival.value > own.value)
+        stopped = own.model_copy(update={"state": "done", "cut": True})
+        best = best_of(_promising([stopped if trial is own else trial for trial in trials]))
+        return not self._halved(trials) or best is None or best.number != number
 
     def timed(self, trials: Sequence[Trial]) -> float:
         """The minutes of a budget that has no number of trials beside it and that these trials kept, else 0:
@@ -100,8 +104,11 @@ class Budget:
         return sum(trial.seconds for trial in trials)
 
 
-def _stopped(trials: Sequence[Trial]) -> list[Trial]:
-    return [trial for trial in trials if trial.cut and trial.same_as is None]
+def _promising(trials: Sequence[Trial]) -> list[Trial]:
+    """Stopped trials whose best value is not below the median of all."""
+    made = [trial for trial in trials if trial.value is not None and trial.same_as is None]
+    least = statistics.median(trial.value for trial in made) if made else 0.0
+    return [trial for trial in made if trial.cut and trial.value >= least]
 
 
 def propose(space: Space, trials: Sequence[Trial], sampler: str) -> dict[str, Any]:

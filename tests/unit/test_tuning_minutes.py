@@ -90,6 +90,9 @@ def test_minutes_alone_are_shared_in_turns_and_the_best_has_the_second_half():
     assert budget.stops(at_the_end, 1)
     finished = [t if t.number != 1 else trial(1, 200, 0.8, cut=False) for t in four]
     assert budget.goes_on(finished).number == 2
+    both = [*finished[:2], trial(2, 70, 0.6, cut=False), finished[3]]
+    assert budget.goes_on(both) is None  # what is left is below the median: a new one
+    assert budget.begins(both)
     assert budget.goes_on([*finished[:2], trial(2, 200, 0.6), finished[3]]) is None
 
 
@@ -100,6 +103,7 @@ def test_a_new_trial_of_the_second_half_stops_after_its_turn_unless_it_is_the_be
     for value, stops in ((0.6, False), (0.4, True)):
         at_work = trial(2, 61, value, state="running", cut=False)
         assert budget.stops([whole, trial(1, 60, 0.5), at_work], 2) == stops
+        assert budget.stops([whole, trial(1, 60, 0.7, cut=False), at_work], 2)  # below the median
 
 
 def test_a_copy_of_an_earlier_trial_does_not_go_on():
