@@ -101,6 +101,8 @@ def _sentence(cls: type[BaseModel], error: pydantic.ValidationError, where: str)
     if first["type"] == "missing":
         return f"{where}: the setting {path!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch" and (owner := _owner(cls, first["loc"][:-1])):
+        message = f"give {owner.model_fields[first['loc'][-1]].description}"
     message = (message[0].lower() + message[1:]).replace("tuple", "list")  # TOML has no tuples
     shown = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
     return f"{where}: {path}{shown}: {message}" if path else f"{where}: {message}"

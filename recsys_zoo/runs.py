@@ -45,7 +45,8 @@ from .zoo import create, newer_settings, resolve
 class RunConfig(Frozen):
     """One training run; a recipe file holds the same settings."""
 
-    board: str = Field("own", pattern=r"^[^/\\.][^/\\]*$", description="board of the row; names a folder")
+    board: str = Field("own", pattern=r"^[^/\\.][^/\\]*$", description=(
+        "the name of the row's board and of its folder, without slashes and a dot in front"))
     data: str = Field("", description="name of a data recipe, or a prepared folder")
     label: str = Field("", description="which label, where there are several")
     model: dict[str, Any] = Field(description='{"name": registry name, and its settings}')

@@ -79,7 +79,8 @@ class TrainConfig(Frozen):
     )
     deterministic: bool = Field(False, description="refuse operations without a reproducible result")
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: cuda when there is one, else cpu"
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto (cuda when there is one, else cpu), cpu, cuda or cuda:0",
     )
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: as the environment says")
     save_every_s: float = Field(60.0, ge=0, description="seconds between two saves of the training state")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from recsys_zoo.config import Frozen, read_toml, set_dotted, write_toml
 from recsys_zoo.errors import InputError, UnknownName, unknown_name
+from recsys_zoo.runs import RunConfig
 from recsys_zoo.train.config import TrainConfig
 
 scalar = st.one_of(
@@ -70,6 +71,15 @@ def test_a_wrong_value_names_setting_and_value():
         TrainConfig.parse({"lr": 0}, "train")
     with pytest.raises(InputError, match=r"run.toml: parts = 'one': input should be a valid list$"):
         Outer.parse({"parts": "one"}, "run.toml")
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"board": "a/b"}, r"x.toml: board = 'a/b': give the name of the row's board and of its folder, without"),
+    ({"train": {"device": "gpu"}}, r"x.toml: train.device = 'gpu': give auto \(cuda .*\), cpu, cuda"),
+])
+def test_what_has_a_form_is_asked_for_in_words(values, said):
+    with pytest.raises(InputError, match=said):
+        RunConfig.parse({"model": {}, **values}, "x.toml")
 
 
 def test_settings_are_frozen():
