@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-DrawnFrom = Literal["user", "items", "users"]  # what negatives are drawn from, see `RankingTask`
+DrawnFrom = Literal["user", "items", "users", "released"]  # what negatives are drawn from, see `RankingTask`
 
 
 class _Tensors:

@@ -1,7 +1,8 @@
-"""What the columns of users and items say of each, as one set of tokens; and how long ago a pair was."""
+"""What the columns of users and items say of each, as one set of tokens; and when pairs were."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,17 +71,43 @@ def ages(data: Prepared, *names: str) -> Tensor | None:
     data hold no times. Pairs of one moment count as rows stand; of a repeated pair the last counts."""
     import torch
 
+    if (rows := _moments(data, names)) is None:
+        return None
+    user, item, _ = (part[_in_time(*rows)] for part in rows)
+    age = np.cumsum(np.bincount(user))[user] - 1 - np.arange(len(user))
+    return torch.from_numpy(age[np.lexsort((item, user))])
+
+
+def releases(data: Prepared, *names: str) -> tuple[Tensor, Tensor]:
+    """When each pair of `data.lists(*names)` was, [n], and when each item was in a pair first, [I], inf for
+    one that never was; float64, in the unit of the data's times. Of a repeated pair the last counts.
+
+    InputError where the data hold no times.
+    """
+    import torch
+
+    if (rows := _moments(data, names)) is None:
+        raise InputError(f"{data.schema.dataset}: holds no times, by which items are in release; prepare "
+                         "again with the column of times as `time` under [interactions]")
+    first = np.full(data.schema.size("item"), np.inf)
+    np.minimum.at(first, rows[1], rows[2])
+    user, item, moment = (part[_in_time(*rows)] for part in rows)
+    return torch.from_numpy(moment[np.lexsort((item, user))]), torch.from_numpy(first)
+
+
+def _moments(data: Prepared, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """User and item, numbered from 0, and time of every row; None where the data hold no times."""
     splits = [data.split(name) for name in names]
     if any(split.time is None for split in splits):
         return None
     schema = data.schema.of_rows()
     user, item = (np.concatenate([split.ids[:, schema.id_slices()[column].start] for split in splits])
-                  for column in (data.schema.user, data.schema.item))
-    moment = np.concatenate([np.asarray(split.time) for split in splits])
+                  .astype(np.int64) - FIRST for column in (data.schema.user, data.schema.item))
+    return user, item, np.concatenate([np.asarray(split.time) for split in splits])
+
+
+def _in_time(user: np.ndarray, item: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """The rows in which a pair is there last, user by user, in time order."""
     order = np.lexsort((np.arange(len(user)), moment, user))
-    keys = user[order].astype(np.int64) * (int(item.max(initial=0)) + 1) + item[order]
-    last = np.sort(len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1])  # in time order
-    order = order[last]
-    ends = np.cumsum(np.bincount(user[order]))
-    age = ends[user[order]] - 1 - np.arange(len(order))
-    return torch.from_numpy(age[np.lexsort((item[order], user[order]))])
+    keys = user[order] * (int(item.max(initial=0)) + 1) + item[order]
+    return order[np.sort(len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1])]

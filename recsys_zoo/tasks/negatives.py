@@ -98,6 +98,53 @@ class Negatives:
         return found
 
 
+class NegativesInRelease:
+    """Draws items that were in release at the moment of a training pair, and that its user has not.
+
+    An item is in release from its first pair on, for ever or for a window. In the order of release these
+    items stand side by side, so that what a user has not among them is one range of places of `Negatives`.
+    """
+
+    def __init__(self, positives: ItemLists, moment: Tensor, first: Tensor, window: float = 0.0) -> None:
+        """moment [P] of each pair of `positives`, first [I] of each item (inf: never in release), and window
+        (0: for ever), in one unit."""
+        users, items = len(positives), len(first)
+        self.order = first.argsort(stable=True)
+        rank = torch.empty_like(self.order)
+        rank[self.order] = torch.arange(items, device=rank.device)
+        user, item = positives.pairs()
+        ranked = ItemLists.of(user, rank[item], users, items)
+        keys = user * items + ranked.items
+        # those who have everything are never asked for: nothing is left at any of their pairs
+        self.negatives = Negatives(ranked.shorter_than(items), items)
+
+        def others(until: Tensor) -> Tensor:
+            """How many of the first items in the order of release [P] the user has not."""
+            return until - (torch.searchsorted(keys, user * items + until) - positives.offsets[user])
+
+        ascending = first[self.order]
+        until = torch.searchsorted(ascending, moment, right=True)
+        behind = torch.searchsorted(ascending, moment - window) if window else torch.zeros_like(until)
+        self.start = others(behind)  # of the places of each pair
+        self.left = others(until) - self.start  # how many items there are for each pair, 0 too
+
+    def to(self, device: torch.device | str) -> NegativesInRelease:
+        """The same on another device."""
+        there = copy.copy(self)
+        there.negatives = self.negatives.to(device)
+        for name in ("order", "start", "left"):
+            setattr(there, name, getattr(self, name).to(device))
+        return there
+
+    def draw(self, pairs: Tensor, users: Tensor, count: int) -> Tensor:
+        """Items int64 [B, count] for the pairs of these numbers [B], for which something is left, and their
+        users [B], from torch's generator."""
+        left = self.left[pairs, None]
+        unit = torch.rand(len(pairs), count, dtype=torch.float64, device=pairs.device)
+        place = (unit * left).long().clamp(max=left - 1) + self.start[pairs, None]
+        return self.order[self.negatives.at(place, users)]
+
+
 class UnlabelledPairs:
     """Draws pairs of a user and an item that have no interaction, each pair alike."""
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ..batch import DrawnFrom, Pairs, PairsOfAll, UserLists
+from ..data.content import releases
 from ..data.splitspec import given_of
 from ..data.store import Prepared
+from ..errors import InputError
 from ..evaluation import heldout
 from ..evaluation.cold import cold_ranking, new_items
 from ..evaluation.full_rank import FullRanking, NotFinite, Scorer, full_ranking, shared_ranking
@@ -23,7 +25,7 @@ from ..metrics.ranking import evaluate_ranking, snips_dcg
 from ..nn.table import take_rows
 from ..parallel import processes
 from .base import Evaluation, Loss
-from .negatives import Negatives, UnlabelledPairs
+from .negatives import Negatives, NegativesInRelease, UnlabelledPairs
 
 KS = (20, 50)
 PROPENSITY_CLIP = 0.01
@@ -85,6 +87,31 @@ class PairExamples:
         part = copy.copy(self)
         part.pairs = self.pairs[:rows]
         return part
+
+
+class ReleasedPairExamples(PairExamples):
+    """Pairs with negatives that were in release at the moment of the pair; without those for which there was
+    none."""
+
+    def __init__(self, lists: ItemLists, drawn: NegativesInRelease, count: int) -> None:
+        super().__init__(lists, None, count)
+        self.drawn, self.number = drawn, drawn.left.nonzero().squeeze(1)
+        self.pairs = self.pairs[self.number]
+        if not len(self.pairs):
+            raise InputError("negatives in release: at the moment of no pair there is one that its user has "
+                             "not; set a larger window, or released=false")
+
+    def batch(self, rows: Tensor) -> Pairs:
+        """The pairs of these numbers [B]."""
+        user, item = self.of(rows)
+        neg = self.drawn.draw(self.number[rows], user, self.count)
+        return Pairs(user, item, neg, torch.ones(len(user), device=user.device))
+
+    def on(self, device: torch.device) -> ReleasedPairExamples:
+        """The same on a device."""
+        there = super().on(device)
+        there.drawn, there.number = self.drawn.to(device), self.number.to(device)
+        return there
 
 
 class FreePairExamples(PairExamples):
@@ -185,9 +212,10 @@ class RankingTask:
     train: the splits to learn from, together; valid: the split that picks the best epoch, or "" for none.
     negatives: as many a pair, drawn by `weight` [items] (None: all alike). drawn_from: "user", what the user
     has not in the training splits (of a user who has everything there is none, and no pair either); "items",
-    all items, the user's own too; "users", the unlabelled pairs of all users, all alike. lists: an example is
-    a user with all items, not a pair. ks: cut-offs of the metrics; none: those of the protocol. learnt: the
-    lists that models are fitted on.
+    all items, the user's own too; "users", the unlabelled pairs of all users, all alike; "released", what the
+    user has not among the items that were in release at the moment of the pair, for so long a `window` after
+    the first pair of each (0: for ever), all alike. lists: an example is a user with all items, not a pair.
+    ks: cut-offs of the metrics; none: those of the protocol. learnt: the lists that models are fitted on.
     snips: cut-offs of snips_dcg, by propensities (n_i / max n)^0.5 of n_i training pairs, not below
     `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here are all).
     """
@@ -203,6 +231,7 @@ class RankingTask:
         drawn_from: DrawnFrom = "user",
         snips: Sequence[int] = (),
         lists: bool = False,
+        window: float = 0.0,
     ) -> None:
         held_out = heldout.holds_out(data)
         self.data, self.snips, self.watched = data, tuple(snips), valid
@@ -213,12 +242,15 @@ class RankingTask:
             self.train: PairExamples | ListExamples = ListExamples(seen)
         elif drawn_from == "users":
             self.train = FreePairExamples(seen, self.items, negatives)
+        elif drawn_from == "released":
+            drawn = NegativesInRelease(seen, *releases(data, *train), window)
+            self.train = ReleasedPairExamples(seen, drawn, negatives)
         else:
             drawable = self.items if weight is None else int((weight > 0).sum())
             learnt = seen.shorter_than(drawable) if negatives else seen
             never = learnt if drawn_from == "user" else learnt.first(0)
-            drawn = Negatives(never, self.items, weight) if negatives else None
-            self.train = PairExamples(learnt, drawn, negatives)
+            others = Negatives(never, self.items, weight) if negatives else None
+            self.train = PairExamples(learnt, others, negatives)
         given = data.lists(given_of(valid)) if held_out and valid else seen
         self.valid = RankedExamples(data.lists(*[valid] * bool(valid)), given, held_out)
 

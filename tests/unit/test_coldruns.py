@@ -14,7 +14,7 @@ from recsys_zoo.audit import audit
 from recsys_zoo.board.key import COLD, PROTOCOLS, one_key
 from recsys_zoo.board.rank import main_metric
 from recsys_zoo.board.rows import Row
-from recsys_zoo.data.content import item_tokens
+from recsys_zoo.data.content import item_tokens, releases
 from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
@@ -217,6 +217,30 @@ def test_new_items_are_never_drawn_as_negatives(shop):
     assert set(drawn.tolist()) <= set(shop.lists("train").items.tolist())
     assert len(drawn) == len(shop.lists("train").items.unique())
     model.losses(task.train.batch(torch.arange(16)))
+
+
+@pytest.mark.parametrize("window", [0, 6])
+def test_negatives_in_release_were_taken_by_somebody_by_then(shop, tmp_path, window):
+    settings = {"name": "deepcml", **WIDTHS["deepcml"], "negatives": 50, "released": True, "window": window}
+    cfg = config("", model=settings)
+    examples = begin(cfg, shop)[0].train
+    moment, first = releases(shop, "train")
+    at = dict(zip(zip(*(part.tolist() for part in shop.lists("train").pairs()), strict=True),
+                  moment.tolist(), strict=True))
+    batch = examples.batch(torch.arange(len(examples)))
+    for user, pos, neg in zip(batch.user.tolist(), batch.pos.tolist(), batch.neg, strict=True):
+        assert all((user, item) not in at for item in neg.tolist())
+        assert bool((first[neg] <= at[user, pos]).all())
+        assert not window or bool((first[neg] >= at[user, pos] - window).all())
+    assert 0 < len(examples) <= len(at)
+    assert (len(examples) < len(at)) == bool(window)  # nothing was new when the last were taken
+    row = run(tmp_path, config("", model={**settings, "negatives": 4}), shop)
+    assert row.metrics["test.user_auc"] > 0.7
+
+
+def test_a_window_is_of_items_in_release():
+    with pytest.raises(InputError, match="window=3 is of items in release: set released=true too"):
+        config("", model={"name": "deepcml", "window": 3})
 
 
 def test_models_of_ids_and_epochs_by_the_test_are_refused(tmp_path, shop):

@@ -104,7 +104,6 @@ class CML(VectorModel):
         "features": {"features": 0.1, "margin": 2.0, "ball": 1.1},
     }
 
-
     def __init__(self, cfg: CMLConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
         self.whole_table = cfg.covariance > 0 or cfg.features > 0

@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ...batch import Pairs
+from ...batch import DrawnFrom, Pairs
 from ...card import Card
 from ...config import Search
 from ...itemlists import ItemLists
@@ -29,6 +29,7 @@ from ..vectors import Placed
 class DeepCMLConfig(TowerConfig):
     """Settings of deep CML."""
 
+    newer: ClassVar[tuple[str, ...]] = ("released", "window")  # see `ModelConfig`
     pooling: Annotated[Literal["mean", "attention"], Search(choices=("mean", "attention"))] = Field(
         "mean", description="of the items of a history; attention: learnt weights that fall with their age"
     )
@@ -36,6 +37,10 @@ class DeepCMLConfig(TowerConfig):
     negatives: Annotated[int, Search(choices=(5, 10, 20, 50))] = Field(
         20, ge=1, description="negative items a pair, W"
     )
+    released: bool = Field(False, description=(
+        "negatives are items that were in release at the moment of the pair: somebody had had them by then"))
+    window: float = Field(0.0, ge=0, description=(
+        "released: and at most so long before, in the unit of the data's times; 0: however long"))
     margin: Annotated[float, Search(low=0.1, high=2.0)] = Field(
         1.9, gt=0, description="m, of squared distances, which are at most 4 in the ball"
     )
@@ -45,6 +50,12 @@ class DeepCMLConfig(TowerConfig):
     default: float = Field(
         0.05, gt=0, description="weight of the same hinge for a user of whom nothing is known"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DeepCMLConfig:
+        if self.window and not self.released:
+            raise ValueError(f"window={self.window:g} is of items in release: set released=true too")
+        return self
 
 
 @register
@@ -67,8 +78,10 @@ class DeepCML(Towers):
             "The item of a pair is left out of the history; users without history share a learnt vector.",
             "Each pair has W negatives of its user, so chances are corrected by the rate at which others "
             "of that user are drawn: logit p = logit q + ln(n_u W / (I - n_u)), n_u >= 1/2.",
-            "Negatives are drawn from all items of training: not from those in release at the moment of a "
-            "purchase alone, and chances have no term of the release. Neither is built.",
+            "Negatives are drawn from all items of training, or with released=true from those in release at "
+            "the moment of the purchase; an item's release is its first one. Then the correction of chances "
+            "holds on average over items, not for each, and w is of the rank among all of them. Chances have "
+            "no term of the release.",
             "Of the paper's basics of customers there is their number of purchases alone.",
             "No number of the paper is known to us.",
         ),
@@ -103,6 +116,11 @@ class DeepCML(Towers):
         """How many items of the same user are later, for each item of the histories [n]."""
         if self.cfg.pooling == "attention":
             self.ages.hold(ItemLists(self.histories.offsets, ages))
+
+    @property
+    def negatives_from(self) -> DrawnFrom:
+        """What negatives are drawn from (see `RankingTask`)."""
+        return "released" if self.cfg.released else "user"
 
     def items_of(self, content: Tensor) -> Tensor:
         """v [n, d] of content [n, T]."""

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from recsys_zoo.data.content import ages, item_tokens
+from recsys_zoo.data.content import ages, item_tokens, releases
 from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
@@ -114,3 +114,23 @@ def test_without_times_there_are_no_ages():
     from tests.unit.tasks.test_ranking import data
 
     assert ages(data(), "train") is None
+
+
+def test_releases_are_those_of_a_loop(tmp_path):
+    data = shop(tmp_path)
+    for splits in (("train",), ("train", "test")):
+        lists, (moment, first) = data.lists(*splits), releases(data, *splits)
+        rows = [(int(ids[0]) - 2, int(ids[1]) - 2, float(time)) for split in map(data.split, splits)
+                for ids, time in zip(split.ids, split.time, strict=True)]
+        for user, item, found in zip(*(part.tolist() for part in (*lists.pairs(), moment)), strict=True):
+            assert found == max(time for *other, time in rows if other == [user, item])
+        for item, begin in enumerate(first.tolist()):
+            assert begin == min((time for _, other, time in rows if other == item), default=float("inf"))
+    assert len(set(first.tolist())) > 3
+
+
+def test_without_times_there_are_no_releases():
+    from tests.unit.tasks.test_ranking import data
+
+    with pytest.raises(InputError, match="blocks: holds no times, by which items are in release"):
+        releases(data(), "train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.nn import kernels
-from recsys_zoo.tasks.negatives import Negatives
+from recsys_zoo.tasks.negatives import Negatives, NegativesInRelease
 
 USERS, ITEMS = 4, 6
 pairs = st.sets(st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)), max_size=15)
@@ -146,3 +147,40 @@ def test_many_users_by_the_kernel_equal_torch(draws, items, weighted, threads, m
     monkeypatch.setattr(kernels, "enabled", True)
     monkeypatch.setattr(kernels, "_NUMBERS_A_THREAD", 1)
     assert torch.equal(negatives.at(places, users), expected)
+
+
+moments = st.lists(st.integers(0, 5), min_size=ITEMS * USERS, max_size=ITEMS * USERS)
+
+
+begins = st.lists(st.integers(0, 5) | st.just(math.inf), min_size=ITEMS, max_size=ITEMS)
+
+
+@given(pairs, moments, begins, st.integers(0, 3))
+def test_what_is_in_release_is_what_a_loop_finds(values, times, first, window):
+    """At every pair, in the order of release: begun by then, at most the window before, not the user's."""
+    positives = lists(values)
+    user = positives.pairs()[0]
+    moment = torch.tensor(times[: len(user)], dtype=torch.float64)
+    drawn = NegativesInRelease(positives, moment, torch.tensor(first, dtype=torch.float64), float(window))
+    for pair, (of, at) in enumerate(zip(user.tolist(), moment.tolist(), strict=True)):
+        places = int(drawn.start[pair]) + torch.arange(int(drawn.left[pair]))
+        found = drawn.order[drawn.negatives.at(places[None], torch.tensor([of]))[0]].tolist()
+        assert found == [i for i in sorted(range(ITEMS), key=lambda i: first[i])
+                         if first[i] <= at and (not window or first[i] >= at - window)
+                         and (of, i) not in values]
+
+
+def test_draws_in_release_are_even():
+    """Within five standard deviations; nothing else is drawn."""
+    positives = lists({(0, 1), (0, 4), (2, 0)})
+    first = torch.tensor([0.0, 1.0, 1.0, 2.0, 0.0, 3.0], dtype=torch.float64)
+    drawn = NegativesInRelease(positives, torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64), first)
+    torch.manual_seed(0)
+    rows = torch.tensor([0, 1, 2])
+    found = drawn.draw(rows, torch.tensor([0, 0, 2]), 6000)
+    for counts, allowed in zip(found, ([0, 2, 3], [0, 2], [1, 2, 3, 4, 5]), strict=True):
+        counts = torch.bincount(counts, minlength=ITEMS)
+        assert counts.nonzero().squeeze(1).tolist() == allowed
+        share = 1 / len(allowed)
+        deviation = (6000 * share * (1 - share)) ** 0.5
+        assert (counts[allowed] - 6000 * share).abs().max() < 5 * deviation

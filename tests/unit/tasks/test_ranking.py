@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recsys_zoo.batch import Pairs
 from recsys_zoo.data.store import Prepared, Split
+from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.losses.ranking import bpr
 from recsys_zoo.metrics.ranking import METRICS
@@ -19,7 +20,14 @@ from recsys_zoo.nn.embedding import Embedding
 from recsys_zoo.rankruns import begin
 from recsys_zoo.runs import RunConfig
 from recsys_zoo.schema import Column, Schema
-from recsys_zoo.tasks.ranking import ListExamples, PairExamples, RankedExamples, RankingTask
+from recsys_zoo.tasks.negatives import NegativesInRelease
+from recsys_zoo.tasks.ranking import (
+    ListExamples,
+    PairExamples,
+    RankedExamples,
+    RankingTask,
+    ReleasedPairExamples,
+)
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.trainer import Trainer
@@ -103,6 +111,19 @@ def test_own_items_are_drawn_where_it_is_said():
     for row in batch.neg:
         counts = torch.bincount(row, minlength=ITEMS)
         assert 50 < int(counts.min()) <= int(counts.max()) < 150
+
+
+def test_pairs_at_which_nothing_else_is_in_release_are_no_examples():
+    lists = ItemLists.of(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]), 2, 3)
+    first = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    moment = first[lists.items]  # every item was taken by its first user alone
+    examples = ReleasedPairExamples(lists, NegativesInRelease(lists, moment, first), 4)
+    batch = examples.batch(torch.arange(2))
+    assert list(zip(batch.user.tolist(), batch.pos.tolist(), strict=True)) == [(0, 2), (1, 1)]
+    assert batch.neg.tolist() == [[1] * 4, [0] * 4]
+    assert len(examples.first(1)) == 1
+    with pytest.raises(InputError, match="at the moment of no pair there is one that its user has not"):
+        ReleasedPairExamples(lists, NegativesInRelease(lists, moment, first, 0.5), 4)
 
 
 @pytest.mark.parametrize("own", [False, True])
