@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +80,7 @@ def _text(path: Path, columns: Sequence[str], read: ReadSpec) -> Generator[pl.Da
     separator, known = read.separator or _separator(path), column_names(path, read)
     names = {f"c{k}": name for k, name in enumerate(known)}
     header = separator.join(names).encode() + b"\n"  # so that a first record that is short is not refused
-    blocks = text_blocks(path, header=not read.header, before=header)
+    blocks = text_blocks(path, header=_names_columns(path, read), before=header)
     if blocks is None:
         yield from _scan(path, read).select(columns).collect_batches(maintain_order=True)
         return
@@ -89,7 +90,7 @@ def _text(path: Path, columns: Sequence[str], read: ReadSpec) -> Generator[pl.Da
             part = pl.read_csv(block, infer_schema=False, columns=wanted, separator=separator,
                                null_values=list(read.null_values) or None)
         except pl.exceptions.ComputeError:
-            _refuse_long(path, separator, len(known), header=not read.header)
+            _refuse_long(path, separator, len(known), header=_names_columns(path, read))
             raise
         del block  # so that it takes no memory beside its columns, while others work with them
         yield part.select(pl.col(place).alias(names[place]) for place in wanted)
@@ -183,7 +184,13 @@ def column_names(path: Path, read: ReadSpec) -> list[str]:
     """The columns of a file, in order."""
     path = Path(path)
     with readable(path):
-        return _scan(path, read).collect_schema().names()
+        try:
+            return _scan(path, read).collect_schema().names()
+        except pl.exceptions.PolarsError as error:
+            if "new_columns" not in str(error):
+                raise
+            raise InputError(f"{path}: has not as many columns as header under [read] names; give it these "
+                             f"({', '.join(read.header)}), or a first line that names its own") from None
 
 
 def _scan(path: Path, read: ReadSpec) -> pl.LazyFrame:
@@ -197,9 +204,29 @@ def _scan(path: Path, read: ReadSpec) -> pl.LazyFrame:
         if _is_parquet(path):
             return pl.scan_parquet(path, glob=False)
         separator = read.separator or _separator(path)
-        header = list(read.header) or _header(path, separator)
-        return pl.scan_csv(path, glob=False, infer_schema=False, separator=separator, new_columns=header,
-                           has_header=not read.header, null_values=list(read.null_values) or None)
+        own = _names_columns(path, read)
+        return pl.scan_csv(path, glob=False, infer_schema=False, separator=separator, has_header=own,
+                           new_columns=_header(path, separator) if own else list(read.header),
+                           null_values=list(read.null_values) or None)
+
+
+def _names_columns(path: Path, read: ReadSpec) -> bool:
+    """Whether a text file's first line names its columns: always, but where [read] has a header. Then a file
+    may have the line all the same: one of names of that header, or two at least, and half of its fields."""
+    if not read.header:
+        return True
+    first = _first_line(path, read.separator or _separator(path), quote='"')
+    if len(set(first)) < len(first) or any(map(_is_number, first)):
+        return False
+    named = sum(name in read.header for name in first)
+    return named == len(first) or (named >= 2 and 2 * named >= len(first))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _is_parquet(path: Path) -> bool:

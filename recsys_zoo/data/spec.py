@@ -113,7 +113,8 @@ class ReadSpec(Frozen):
     separator: str = Field("", max_length=1, description=(
         "one character between columns; empty: tab for .tsv, else the most frequent of , ; | and tab in the "
         "first line"))
-    header: tuple[str, ...] = Field((), description="column names of files without a header line")
+    header: tuple[str, ...] = Field((), description=(
+        "column names of files without a header line; a file that begins with such names is read by them"))
     null_values: tuple[str, ...] = Field((), description="texts that mean missing, beside the empty one")
 
     @model_validator(mode="after")

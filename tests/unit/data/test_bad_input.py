@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from recsys_zoo.data.prepare import prepare
-from recsys_zoo.data.read import check_lines
+from recsys_zoo.data.read import check_lines, read_frame
 from recsys_zoo.data.spec import ReadSpec
 from recsys_zoo.errors import InputError
 
@@ -92,6 +92,32 @@ def test_whole_lines_are_not_refused(tmp_path: Path, text: str):
     path = tmp_path / "t.csv"
     path.write_text(text, encoding="utf-8", newline="")
     check_lines(path, ReadSpec())
+
+
+NAMED = ReadSpec(header=("click", "user", "item"))
+
+
+@pytest.mark.parametrize("text", ["click,user,item\n1,u,i\n0,u,j\n", "item,click,user\ni,1,u\nj,0,u\n",
+                                  "user,item,price\nu,i,2\nu,j,3\n", "1,u,i\n0,u,j\n"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_that_names_its_columns_is_read_by_these(tmp_path: Path, text: str, packed: bool):
+    """Though a header stands in the schema: of the same columns, in another order, of fewer and others."""
+    path = tmp_path / ("raw.csv.gz" if packed else "raw.csv")
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    assert read_frame(path, NAMED, ["user", "item"]).rows() == [("u", "i"), ("u", "j")]
+
+
+@pytest.mark.parametrize("first", ["user,u,i", "0,user,item", "click,u,i"])
+def test_one_field_or_a_number_makes_no_line_of_names(tmp_path: Path, first: str):
+    (tmp_path / "raw.csv").write_text(f"{first}\n0,u,j\n")
+    assert read_frame(tmp_path / "raw.csv", NAMED).rows() == [tuple(first.split(",")), ("0", "u", "j")]
+
+
+def test_other_columns_than_the_header_of_the_schema_are_refused(tmp_path: Path):
+    (tmp_path / "raw.csv").write_text("u,i\nu,j\n")
+    with pytest.raises(InputError, match=r"raw.csv: has not as many columns as header under \[read\] names; "
+                                         r"give it these \(click, user, item\), or a first line that names"):
+        read_frame(tmp_path / "raw.csv", NAMED, ["user"])
 
 
 @pytest.mark.parametrize("value", ["-1", "nan", "inf", None, "much"])
