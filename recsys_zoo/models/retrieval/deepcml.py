@@ -38,7 +38,8 @@ class DeepCMLConfig(TowerConfig):
         20, ge=1, description="negative items a pair, W"
     )
     released: bool = Field(False, description=(
-        "negatives are items that were in release at the moment of the pair: somebody had had them by then"))
+        "negatives are items that were in release at the moment of the pair: somebody had had them by then; "
+        "for times of one clock, not places in the order of each user"))
     window: float = Field(0.0, ge=0, description=(
         "released: and at most so long before, in the unit of the data's times; 0: however long"))
     margin: Annotated[float, Search(low=0.1, high=2.0)] = Field(
@@ -81,7 +82,7 @@ class DeepCML(Towers):
             "Negatives are drawn from all items of training, or with released=true from those in release at "
             "the moment of the purchase; an item's release is its first one. Then the correction of chances "
             "holds on average over items, not for each, and w is of the rank among all of them. Chances have "
-            "no term of the release.",
+            "no term of the release. On planted data alone: the public ones here have no releases.",
             "Of the paper's basics of customers there is their number of purchases alone.",
             "No number of the paper is known to us.",
         ),
