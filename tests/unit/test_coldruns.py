@@ -238,6 +238,17 @@ def test_negatives_in_release_were_taken_by_somebody_by_then(shop, tmp_path, win
     assert row.metrics["test.user_auc"] > 0.7
 
 
+def test_without_times_nothing_is_in_release_and_no_folder_is_made(shop, tmp_path):
+    rows = pl.read_parquet(shop.folder.parent / "rows.parquet")
+    rows.drop("at").write_parquet(tmp_path / "rows.parquet")
+    spec = {**shop.record["spec"], "interactions": {}}
+    timeless = prepare([tmp_path / "rows.parquet"], DataSpec.model_validate(spec), tmp_path / "out",
+                       tables_from=shop.folder.parent)
+    with pytest.raises(InputError, match="shop: holds no times, by which items are in release"):
+        run(tmp_path / "run", config("", model={"name": "deepcml", "released": True}), timeless)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_window_is_of_items_in_release():
     with pytest.raises(InputError, match="window=3 is of items in release: set released=true too"):
         config("", model={"name": "deepcml", "window": 3})
