@@ -24,7 +24,7 @@ from torch import Tensor
 from .board.draws import FILE, Draws, of_users, write_draws
 from .board.key import COLD, HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
-from .data.content import ages, item_tokens, item_vectors, releases, tokens_of, unread
+from .data.content import ages, check_times, item_tokens, item_vectors, tokens_of, unread
 from .data.splitspec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
@@ -304,7 +304,7 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
         check_stages(model, cfg.train)
         device_of(cfg.train)
         if getattr(model, "negatives_from", "") == "released":
-            releases(data, "train")  # InputError without times
+            check_times(data, "train")
     if hasattr(model, "content"):
         if model.content.kind == "vectors":
             model.content.give_vectors(item_vectors(data))

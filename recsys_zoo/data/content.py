@@ -71,11 +71,19 @@ def ages(data: Prepared, *names: str) -> Tensor | None:
     data hold no times. Pairs of one moment count as rows stand; of a repeated pair the last counts."""
     import torch
 
-    if (rows := _moments(data, names)) is None:
+    if not _timed(data, names):
         return None
+    rows = _moments(data, names)
     user, item, _ = (part[_in_time(*rows)] for part in rows)
     age = np.cumsum(np.bincount(user))[user] - 1 - np.arange(len(user))
     return torch.from_numpy(age[np.lexsort((item, user))])
+
+
+def check_times(data: Prepared, *names: str) -> None:
+    """InputError where these splits hold no times, by which items are in release."""
+    if not _timed(data, names):
+        raise InputError(f"{data.schema.dataset}: holds no times, by which items are in release; prepare "
+                         "again with the column of times as `time` under [interactions]")
 
 
 def releases(data: Prepared, *names: str) -> tuple[Tensor, Tensor]:
@@ -86,20 +94,21 @@ def releases(data: Prepared, *names: str) -> tuple[Tensor, Tensor]:
     """
     import torch
 
-    if (rows := _moments(data, names)) is None:
-        raise InputError(f"{data.schema.dataset}: holds no times, by which items are in release; prepare "
-                         "again with the column of times as `time` under [interactions]")
+    check_times(data, *names)
+    rows = _moments(data, names)
     first = np.full(data.schema.size("item"), np.inf)
     np.minimum.at(first, rows[1], rows[2])
     user, item, moment = (part[_in_time(*rows)] for part in rows)
     return torch.from_numpy(moment[np.lexsort((item, user))]), torch.from_numpy(first)
 
 
-def _moments(data: Prepared, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """User and item, numbered from 0, and time of every row; None where the data hold no times."""
+def _timed(data: Prepared, names: Sequence[str]) -> bool:
+    return all(data.split(name).time is not None for name in names)
+
+
+def _moments(data: Prepared, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User and item, numbered from 0, and time of every row."""
     splits = [data.split(name) for name in names]
-    if any(split.time is None for split in splits):
-        return None
     schema = data.schema.of_rows()
     user, item = (np.concatenate([split.ids[:, schema.id_slices()[column].start] for split in splits])
                   .astype(np.int64) - FIRST for column in (data.schema.user, data.schema.item))
