@@ -328,7 +328,3 @@ def demo(
     from .demo import run_demo
 
     run_demo(out, rows)
-
-
-if __name__ == "__main__":
-    main()

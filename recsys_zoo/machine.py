@@ -78,9 +78,8 @@ def git_commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
 
     try:
-        git(
-            "ls-files", "--error-unmatch", here.name
-        )  # not somebody else's repository around an installed package
+        # Not somebody else's repository around an installed package.
+        git("ls-files", "--error-unmatch", here.name)
         return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return f"v{version('recsys-zoo')}"
@@ -88,4 +87,6 @@ def git_commit() -> str:
 
 def run_command() -> str:
     """The command line of this process, as it can be typed again."""
-    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    name = os.path.basename(sys.argv[0])
+    program = ["python", "-m", "recsys_zoo"] if name == "__main__.py" else [name]
+    return shlex.join([*program, *sys.argv[1:]])

@@ -43,3 +43,19 @@ def test_memory_is_that_of_the_machine_or_less_where_its_group_has_less(tmp_path
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(limit + "\n")
     assert machine.memory_bytes() == (2**20 if limit == "1048576" else whole)
+
+
+@pytest.mark.parametrize(("program", "typed"), [
+    ("/venv/bin/recsys-zoo", "recsys-zoo show 'a run'"),
+    ("/venv/lib/recsys_zoo/__main__.py", "python -m recsys_zoo show 'a run'"),
+])
+def test_the_recorded_command_can_be_typed_again(program, typed, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program, "show", "a run"])
+    assert machine.run_command() == typed
+
+
+def test_the_package_is_a_command():
+    command = [sys.executable, "-m", "recsys_zoo", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "python -m recsys_zoo" in shown.stdout
+    assert "recommend" in shown.stdout

@@ -153,7 +153,7 @@ def test_a_dry_run_says_how_much_there_is_to_do(recipes, run):  # noqa: F811
 
 
 def _start(*more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "recsys_zoo.cli", "board", "run", "suite.toml", *more]
+    command = [sys.executable, "-m", "recsys_zoo", "board", "run", "suite.toml", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(suite.__file__).parents[1])}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

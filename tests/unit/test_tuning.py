@@ -345,7 +345,7 @@ def test_a_model_is_tuned_on_data_of_its_own(recipes, run):  # noqa: F811
 def _start(out: str, *more: str) -> subprocess.Popen:
     words = ["tune", "deepfm.toml", "lr.toml", "--trials", "6", "--out", out, *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(tuning.__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-m", "recsys_zoo.cli", *words], env=environment,
+    return subprocess.Popen([sys.executable, "-m", "recsys_zoo", *words], env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
