@@ -71,7 +71,9 @@ def audience(scores: Tensor, relevant: ItemLists) -> Ranks:
 
 def pair_metrics(score: Scorer, relevant: ItemLists, before: ItemLists, new: Tensor, items: int,
                  probabilities: bool = False) -> dict[str, float]:
-    """Metrics over the pairs of all users with the items `new` [C], relevant or not; 4 U C bytes are held.
+    """Metrics over the pairs of all users with the items `new` [C], relevant or not.
+
+    Held are at most 8 bytes a pair, with probabilities 10, beside blocks of BLOCK_MIB MiB of scores.
 
     score: users [B] -> [B, items]; with probabilities, logits of these.
     auc: over all pairs. user_auc, item_auc: means over users and items that have one. item_recall@1%: mean
@@ -82,7 +84,9 @@ def pair_metrics(score: Scorer, relevant: ItemLists, before: ItemLists, new: Ten
     among = _among(relevant, new, items)
     numbers = torch.arange(len(relevant), device=new.device)
     size = max(1, _BLOCK // (4 * items))
-    scores = torch.cat([score(block)[:, new].float() for block in numbers.split(size)]).cpu()
+    scores = torch.empty(len(relevant), len(new))
+    for block in numbers.split(size):
+        scores[block.cpu()] = score(block)[:, new].float().cpu()
     among, counts = among.to("cpu"), before.counts.cpu().float()
     user, item = among.pairs()
     by_user = full_ranking(lambda users: scores[users], among, among.first(0), len(new)).ranks
@@ -98,7 +102,7 @@ def pair_metrics(score: Scorer, relevant: ItemLists, before: ItemLists, new: Ten
     found["frequency_item_auc"] = _mean(_auc_of_counts(counts, user, item))
     if probabilities:
         p = scores.sigmoid_().flatten()
-        labels = torch.zeros_like(scores)
+        labels = torch.zeros(scores.shape, dtype=torch.uint8)
         labels[user, item] = 1
         parts = zip(p.split(_PAIRS), labels.flatten().split(_PAIRS), strict=True)  # small enough for caches
         found["logloss"] = sum(logloss(*part) * len(part[0]) for part in parts) / len(p)

@@ -17,6 +17,7 @@ from ..errors import InputError
 
 CLIP = 1e-7  # logloss keeps probabilities this far from 0 and 1, as FuxiCTR 1.0 and so the BARS boards do
 BINS = 20  # of the calibration error
+_BLOCK = 1 << 20  # rows of it at once
 
 
 def evaluate_binary(scores: Tensor, labels: Tensor, group: Tensor | None = None,
@@ -135,16 +136,19 @@ def calibration_error(scores: Tensor, labels: Tensor, weight: Tensor | None = No
         return math.nan
     parts = torch.arange(1, BINS, device=scores.device)
     if weight is None:
-        mass, total = torch.ones_like(scores, dtype=torch.float64), float(len(scores))
+        total = float(len(scores))
         edges = _sorted(scores)[(parts * len(scores) + BINS - 1) // BINS - 1]
     else:
         values, order = scores.sort()
-        mass = weight.double()
-        reached = mass[order].cumsum(0)
+        reached = weight.double()[order].cumsum(0)
         total = reached[-1].item()
         edges = values[torch.searchsorted(reached, total * parts / BINS).clamp_max(len(values) - 1)]
-    bins = torch.bucketize(scores, edges, right=True)
-    gap = mass.new_zeros(BINS).index_add_(0, bins, mass * (scores.double() - labels.double()))
+    gap = torch.zeros(BINS, dtype=torch.float64, device=scores.device)
+    for start in range(0, len(scores), _BLOCK):  # little beside the rows themselves
+        own = slice(start, start + _BLOCK)
+        off = scores[own].double() - labels[own].double()
+        gap.index_add_(0, torch.bucketize(scores[own], edges, right=True),
+                       off if weight is None else weight[own].double() * off)
     return gap.abs().sum().item() / total
 
 

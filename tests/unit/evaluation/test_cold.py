@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from recsys_zoo.evaluation import cold
 from recsys_zoo.evaluation.full_rank import full_ranking
 from recsys_zoo.itemlists import ItemLists
+from recsys_zoo.metrics import binary
 from recsys_zoo.metrics.ranking import recall
 from tests import toys
 
@@ -124,7 +127,8 @@ def test_tiers_hold_every_ranked_user_once():
 
 
 def test_blocks_do_not_change_anything(monkeypatch):
-    whole = metrics()
+    whole = metrics(probabilities=True)
+    monkeypatch.setattr(binary, "_BLOCK", 11)
     monkeypatch.setattr(cold, "_BLOCK", 4 * ITEMS * 7)  # bytes: seven users at once
     monkeypatch.setattr(cold, "_PAIRS", 10)
     sizes: list[int] = []
@@ -133,5 +137,33 @@ def test_blocks_do_not_change_anything(monkeypatch):
         sizes.append(len(users))
         return score(users)
 
-    assert cold.pair_metrics(watched, RELEVANT, BEFORE, NEW, ITEMS) == whole
+    found = cold.pair_metrics(watched, RELEVANT, BEFORE, NEW, ITEMS, probabilities=True)
+    assert found == {**whole, "logloss": pytest.approx(whole["logloss"], rel=1e-12)}  # a sum of sums
     assert max(sizes) == 7
+
+
+MEMORY = """
+import torch
+from recsys_zoo.evaluation import cold
+from recsys_zoo.itemlists import ItemLists
+from recsys_zoo.machine import peak_mib, reset_peak
+users, new = 2500, 4000
+a, b = torch.randn(users, 4), torch.randn(2 * new, 4)
+some = torch.arange(3 * users)
+before = ItemLists.of(some % users, some * 7 % new, users, 2 * new)
+relevant = ItemLists.of(some % users, new + some * 7 % new, users, 2 * new)
+for number, size in enumerate((50, users)):  # the first call loads what any call needs
+    reset_peak()
+    low = peak_mib()
+    pairs = [ItemLists.of(*(part[lists.pairs()[0] < size] for part in lists.pairs()), size, 2 * new)
+             for lists in (relevant, before)]
+    cold.pair_metrics(lambda rows: a[rows] @ b.t(), *pairs, torch.arange(new, 2 * new), 2 * new, True)
+print((peak_mib() - low) * 2**20 / (users * new), 2 * cold.BLOCK_MIB * 2**20 / (users * new))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux can forget a peak")
+def test_what_is_held_is_what_is_stated():
+    found = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    held, blocks = map(float, found.split())
+    assert 4 < held < 10 + blocks  # bytes a pair
