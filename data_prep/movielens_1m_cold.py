@@ -4,6 +4,7 @@ validation and another one for test. Movies are described by year, genres and th
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recsys_zoo.data.interactions import InteractionSpec
 from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec, TableSpec
@@ -11,6 +12,9 @@ from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec, TableSpec
 from .movielens_1m import BY_HAND, read_tables
 from .movielens_1m import RECIPE as RATINGS
 from .recipe import Expected, Raw, Recipe, Say
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _USERS, _MOVIES = ("gender", "age", "occupation"), ("year", "genres", "words")
 
@@ -30,20 +34,27 @@ SPEC = DataSpec(
 def gather(raw: Path, scratch: Path, say: Say) -> Raw:
     """Ratings with their place in the time order of the user, and tables of users and movies.
 
-    raw: as of movielens_1m. Words: letters and digits of the title, in small letters, without the year.
+    raw: as of movielens_1m.
     """
     import polars as pl
 
     tables = read_tables(raw, say, "place")
-    title = pl.col("title").str.replace(r"\s*\(\d{4}\)\s*$", "").str.to_lowercase()
-    words = title.str.extract_all(r"[\p{L}\p{N}]+").list.unique(maintain_order=True).list.join("|")
     number = pl.col("user", "item").cast(pl.Int64)
     ratings = tables["ratings"].sort(number).select("user", "item", pl.col("rating").cast(pl.Int64), "place")
     ratings.write_parquet(scratch / "pairs.parquet")
     tables["users"].select("user", *_USERS).write_parquet(scratch / "users.parquet")
-    movies = tables["movies"].with_columns(words.alias("words")).select("item", *_MOVIES)
+    movies = tables["movies"].with_columns(title_words(r"\s*\(\d{4}\)\s*$")).select("item", *_MOVIES)
     movies.write_parquet(scratch / "movies.parquet")
     return Raw(files=(scratch / "pairs.parquet",), tables_from=scratch)
+
+
+def title_words(end: str) -> pl.Expr:
+    """The different runs of letters and digits of `title`, in small letters, without its end; as "words"."""
+    import polars as pl
+
+    title = pl.col("title").str.replace(end, "").str.to_lowercase()
+    words = title.str.extract_all(r"[\p{L}\p{N}]+").list.unique(maintain_order=True)
+    return words.list.join("|").alias("words")
 
 
 RECIPE = Recipe(

@@ -31,19 +31,9 @@ def gather_100k(raw: Path, scratch: Path, say: Say) -> Raw:
 
     raw: u.data of GroupLens, or the same ratings as interactions.parquet.
     """
-    import polars as pl
-
-    places = (folder / "u.data" for folder in (raw, raw / "ml-100k"))
-    path = next((place for place in places if place.is_file()), None)
-    if path is not None:
-        lines = pl.Series("line", path.read_text(encoding="ascii").split("\n")).str.strip_chars("\r")
-        parts = lines.filter(lines != "").str.split("\t")
-        wrong = (parts.list.len() != 4).arg_true()
-        if len(wrong):
-            raise InputError(f"{path}: row {wrong[0] + 1} has {parts.list.len()[wrong[0]]} fields instead of "
-                             f"4 (user, item, rating, timestamp); {BY_HAND}")
-        names = ("user", "item", "rating", "timestamp")
-        table = pl.DataFrame({name: parts.list.get(place) for place, name in enumerate(names)})
+    folder = folder_100k(raw)
+    if folder is not None:
+        table = read_100k(folder / "u.data", ("user", "item", "rating", "timestamp"), "\t")
     elif (raw / "interactions.parquet").is_file():
         table = _columns(raw / "interactions.parquet", "timestamp")
     else:
@@ -55,6 +45,27 @@ def gather_100k(raw: Path, scratch: Path, say: Say) -> Raw:
                          for known in (counts, (RATINGS, USERS, MOVIES)))
         raise InputError(f"{raw}: {found} instead of {wanted}; {BY_HAND}")
     return _ordered(table, "timestamp", scratch)
+
+
+def folder_100k(raw: Path) -> Path | None:
+    """Where the files of GroupLens are, if they are."""
+    return next((folder for folder in (raw, raw / "ml-100k") if (folder / "u.data").is_file()), None)
+
+
+def read_100k(path: Path, names: tuple[str, ...], separator: str) -> pl.DataFrame:
+    """The fields of a file of GroupLens as text; InputError for a row with more or fewer."""
+    import polars as pl
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {BY_HAND}")
+    text = path.read_bytes().decode("latin-1").split("\n")  # str.splitlines also cuts inside titles
+    lines = pl.Series("line", text).str.strip_chars("\r")
+    parts = lines.filter(lines != "").str.split(separator)
+    wrong = (parts.list.len() != len(names)).arg_true()
+    if len(wrong):
+        raise InputError(f"{path}: row {wrong[0] + 1} has {parts.list.len()[wrong[0]]} fields instead of "
+                         f"{len(names)} ({', '.join(names)}); {BY_HAND}")
+    return pl.DataFrame({name: parts.list.get(place) for place, name in enumerate(names)})
 
 
 def gather_1m(raw: Path, scratch: Path, say: Say) -> Raw:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from ..itemlists import ItemLists
 
+# Times are no common clock's when of so many users such a share begins in this share of all times.
+_USERS, _SHARE, _BEGIN = 20, 0.9, 0.01
+
 
 def item_tokens(data: Prepared) -> tuple[ItemLists, int]:
     """`tokens_of` items; InputError where they have no column of values beside their id."""
@@ -80,26 +83,44 @@ def ages(data: Prepared, *names: str) -> Tensor | None:
 
 
 def check_times(data: Prepared, *names: str) -> None:
-    """InputError where these splits hold no times, by which items are in release."""
-    if not _timed(data, names):
-        raise InputError(f"{data.schema.dataset}: holds no times, by which items are in release; prepare "
-                         "again with the column of times as `time` under [interactions]")
+    """InputError where these splits hold no times by which items are in release."""
+    _clocked(data, names)
 
 
 def releases(data: Prepared, *names: str) -> tuple[Tensor, Tensor]:
     """When each pair of `data.lists(*names)` was, [n], and when each item was in a pair first, [I], inf for
     one that never was; float64, in the unit of the data's times. Of a repeated pair the last counts.
 
-    InputError where the data hold no times.
+    InputError as of `check_times`.
     """
     import torch
 
-    check_times(data, *names)
-    rows = _moments(data, names)
+    rows = _clocked(data, names)
     first = np.full(data.schema.size("item"), np.inf)
     np.minimum.at(first, rows[1], rows[2])
     user, item, moment = (part[_in_time(*rows)] for part in rows)
     return torch.from_numpy(moment[np.lexsort((item, user))]), torch.from_numpy(first)
+
+
+def _clocked(data: Prepared, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_moments`; InputError without times, and where nearly all users begin at one moment, as when times are
+    places in each one's order."""
+    if not _timed(data, names):
+        raise InputError(f"{data.schema.dataset}: holds no times, by which items are in release; prepare "
+                         "again with the column of times as `time` under [interactions]")
+    user, _, moment = rows = _moments(data, names)
+    begin = np.full(data.schema.size("user"), np.inf)
+    np.minimum.at(begin, user, moment)
+    begin = begin[np.isfinite(begin)]
+    if len(begin) < _USERS or not (span := np.ptp(moment)):
+        return rows
+    early = (begin <= moment.min() + _BEGIN * span).mean()
+    if early >= _SHARE:
+        raise InputError(f"{data.schema.dataset}: {early:.0%} of the users begin in the first hundredth of "
+                         "all times, as when these are places in each user's own order; what is in release "
+                         "is told by one clock for all: prepare again with moments as `time` under "
+                         "[interactions]")
+    return rows
 
 
 def _timed(data: Prepared, names: Sequence[str]) -> bool:

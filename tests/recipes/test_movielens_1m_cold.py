@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from data_prep import RECIPES, Expected, Recipe, run_recipe
-from recsys_zoo.data.content import ages, item_tokens
+from recsys_zoo.data.content import ages, item_tokens, releases
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
 
@@ -109,3 +109,5 @@ def test_real_files(data_dir, tmp_path):
     assert sum(counts.values()) == data.schema.size("item") == 3_533
     assert 0.09 < counts["test"] / 3_533 < 0.11
     assert 0.09 < counts["valid"] / 3_533 < 0.11
+    with pytest.raises(InputError, match=r"movielens_1m_cold: \d+% of the users begin in the first hundredth"):
+        releases(data, "train")

@@ -134,3 +134,19 @@ def test_without_times_there_are_no_releases():
 
     with pytest.raises(InputError, match="blocks: holds no times, by which items are in release"):
         releases(data(), "train")
+
+
+@pytest.mark.parametrize(("rows", "refused"), [(40, True), (1, False)])
+def test_places_in_the_order_of_each_user_are_no_clock(tmp_path, rows, refused):
+    """With one row a user all times are 0, which says nothing of an order."""
+    pl.DataFrame([{"user": user, "item": (7 * user + place) % 50, "at": place, "part": "train"}
+                  for user in range(30) for place in range(rows)]).write_parquet(tmp_path / "rows.parquet")
+    spec = DataSpec.parse({"dataset": "shop", "user": "user", "item": "item", "columns": COLUMNS,
+                           "split": {"method": "column", "column": "part", "names": {"train": "train"}},
+                           "interactions": {"time": "at"}}, "spec")
+    data = prepare([tmp_path / "rows.parquet"], spec, tmp_path / "out")
+    if refused:
+        with pytest.raises(InputError, match="shop: 100% of the users begin in the first hundredth of all"):
+            releases(data, "train")
+    else:
+        assert set(releases(data, "train")[0].tolist()) == {0.0}

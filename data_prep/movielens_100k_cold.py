@@ -1,0 +1,81 @@
+"""MovieLens-100K with new movies, and with real moments: ratings above 3 are interactions; a tenth of the
+movies is held out for validation and another one for test. Movies are described as in MovieLens-1M's."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_zoo.data.interactions import InteractionSpec
+from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec, TableSpec
+
+from .movielens_1m_cold import title_words
+from .movielens_rankings import RECIPES, folder_100k, gather_100k, read_100k
+from .recipe import Expected, Raw, Recipe, Say, read_table
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_USERS, _MOVIES = ("age", "gender", "occupation"), ("year", "genres", "words")
+_GENRES = ("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+           "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller",
+           "War", "Western")  # in the order of the flags in u.item
+_ITEM = ("item", "title", "released", "video", "url", *_GENRES)
+BY_HAND = ("get ml-100k.zip from https://grouplens.org/datasets/movielens/100k and unpack u.data, u.item and "
+           "u.user into a folder")
+
+SPEC = DataSpec(
+    dataset="movielens_100k_cold", user="user", item="item",
+    interactions=InteractionSpec(rating="rating", above=3, time="timestamp"),
+    columns=(ColumnSpec(name="user", side="user"), ColumnSpec(name="item", side="item"),
+             ColumnSpec(name="age", side="user", rule="quantile", bins=7),
+             *(ColumnSpec(name=name, side="user") for name in _USERS[1:]),
+             ColumnSpec(name="year", side="item"), ColumnSpec(name="genres", kind="bag", side="item"),
+             ColumnSpec(name="words", kind="bag", side="item", min_count=3)),
+    split=SplitSpec(method="hash", keys=("item",), salt="movielens_100k_cold",
+                    fractions={"train": 0.8, "valid": 0.1, "test": 0.1}),
+    tables=(TableSpec(files=("users.parquet",), key="user", columns=_USERS),
+            TableSpec(files=("movies.parquet",), key="item", columns=_MOVIES)))
+
+
+def gather(raw: Path, scratch: Path, say: Say) -> Raw:
+    """Ratings with their moments, and tables of users and movies.
+
+    raw: u.data, u.item and u.user of GroupLens, or the same as interactions.parquet, items.parquet (title,
+    year and genres apart) and users.parquet.
+    """
+    import polars as pl
+
+    pairs = gather_100k(raw, scratch, say)
+    folder = folder_100k(raw)
+    if folder is not None:
+        users = read_100k(folder / "u.user", ("user", "age", "gender", "occupation", "zip"), "|")
+        movies = read_100k(folder / "u.item", _ITEM, "|").with_columns(genres=_named())
+    else:
+        users = read_table(raw / "users.parquet", ["user_id", *_USERS]).rename({"user_id": "user"})
+        movies = read_table(raw / "items.parquet", ["item_id", "movie_title", "release_year", "class"])
+        title = pl.format("{} ({})", "movie_title", "release_year")
+        movies = movies.select(item="item_id", title=title, genres=pl.col("class").str.replace_all(" ", "|"))
+    # The year ends a title, but for one movie, of which "(V)" stands behind it, and one that has no title.
+    year = pl.col("title").str.extract(r"\((\d{4})\)(?:\s*\(V\))?\s*$").alias("year")
+    movies = movies.with_columns(year, title_words(r"\s*\((?:\d{4}|unkonwn)\)(?:\s*\(V\))?\s*$"))
+    users.select("user", *_USERS).write_parquet(scratch / "users.parquet")
+    movies.select("item", *_MOVIES).write_parquet(scratch / "movies.parquet")
+    return dataclasses.replace(pairs, tables_from=scratch)
+
+
+def _named() -> pl.Expr:
+    """The genres whose flags are 1."""
+    import polars as pl
+
+    flags = [pl.when(pl.col(name) == "1").then(pl.lit(name)) for name in _GENRES]
+    return pl.concat_list(flags).list.drop_nulls().list.join("|")
+
+
+RECIPE = Recipe(
+    name="movielens_100k_cold", title="MovieLens-100K: ratings above 3; held out: movies in no training row",
+    terms=RECIPES[0].terms, by_hand=BY_HAND, spec=SPEC, gather=gather,
+    sources=tuple(dataclasses.replace(source, members=("u.data", "u.item", "u.user"))
+                  for source in RECIPES[0].sources),
+    expected=Expected(rows={"train+valid+test": 55_375}, positives={}))
