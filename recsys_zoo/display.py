@@ -29,7 +29,8 @@ def show_model(name: str) -> None:
     print("\nsettings")
     _settings(cfg, "model.")
     for preset in cls.presets:
-        print(f"preset {base}.{preset}: {preset_settings(cls, f'{base}.{preset}')}")
+        trained = f", trained with {said}" if (said := cls.preset_training.get(preset)) else ""
+        print(f"preset {base}.{preset}: {preset_settings(cls, f'{base}.{preset}')}{trained}")
     if card.published:
         print("\npublished")
     for entry in card.published:

@@ -29,14 +29,27 @@ def registered() -> dict[str, type]:
 
 def preset_settings(cls: type, name: str) -> dict[str, Any]:
     """Settings of "model.preset.preset": the presets are merged from left to right."""
+    return _over({}, _tags(cls, name), getattr(cls, "presets", {}))
+
+
+def preset_training(cls: type, name: str) -> dict[str, Any]:
+    """What "model.preset.preset" says of its training: the class's defaults, then those of the presets."""
+    return _over(getattr(cls, "train_defaults", {}), _tags(cls, name), getattr(cls, "preset_training", {}))
+
+
+def _tags(cls: type, name: str) -> list[str]:
     model, *tags = name.split(".")
-    presets: dict[str, dict[str, Any]] = getattr(cls, "presets", {})
-    merged: dict[str, Any] = {}
+    known = getattr(cls, "presets", {})
     for tag in tags:
-        if tag not in presets:
-            raise unknown_name(f"preset of {model}", tag, presets)
-        merged = merge(merged, presets[tag])
-    return merged
+        if tag not in known:
+            raise unknown_name(f"preset of {model}", tag, known)
+    return tags
+
+
+def _over(base: dict[str, Any], tags: list[str], said: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    for tag in tags:
+        base = merge(base, said.get(tag, {}))
+    return base
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from .models.base import CTRModel, Model
 from .models.floors import seen_pairs
 from .nn import kernels
 from .nn.embedding import load_vectors
-from .registry import merge
+from .registry import merge, preset_training
 from .schema import Schema
 from .tasks.binary import BinaryTask
 from .tasks.ranking import RankingTask
@@ -79,7 +79,7 @@ class RunConfig(Frozen):
             raise InputError("model: the setting 'name' is missing; write name = \"autoint\" under [model]")
         cls, cfg = resolve(name, settings, f"model {name}")
         given = {key: getattr(self.train, key) for key in self.train.model_fields_set}
-        train = TrainConfig(**{**cls.train_defaults, **given})
+        train = TrainConfig(**{**preset_training(cls, name), **given})
         return self.model_copy(
             update={"model": {"name": name, **cfg.model_dump(mode="json")}, "train": train}
         )

@@ -46,6 +46,7 @@ class Model(nn.Module):
     Config: ClassVar[type[Frozen]] = Frozen
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     train_defaults: ClassVar[dict[str, Any]] = {}  # of TrainConfig, where nothing else is said
+    preset_training: ClassVar[dict[str, dict[str, Any]]] = {}  # the same of presets, over train_defaults
     seeded: bool = True  # False: nothing is drawn, so that every seed gives the same
     splits: bool = True  # False: the loss of a batch is not the mean of those of its parts
     fixed_shapes: bool = True  # False: sizes in a training step depend on the batch's ids, so no CUDA graph

@@ -71,10 +71,8 @@ class CML(VectorModel):
         "+ features sum_i |q_i - f(x_i)|^2, f(x) = s MLP(x) cut to the ball",
         notes=(
             "The loss is a sum over the batch: with Adam its scale hardly matters, with clipping it does.",
-            "Preset official: the model of the authors' script (margin 1.9, 20 negatives), which are the "
-            "defaults; it is trained as there with train.optimizer='adagrad', train.lr=0.1, "
-            "train.batch_size=50000 and train.clip_norm=1e9. Preset paper: the hinge summed over all "
-            "negatives, and the covariance term.",
+            "Preset official: the authors' script, with its Adagrad, rate and batches, and no gradient cut. "
+            "Preset paper: the hinge summed over all negatives, and the covariance term.",
             "Their Adagrad is TensorFlow's, whose sums of squares begin at 0.1; here they begin at 0.",
             "The rows of BARS are means over 1,000 users drawn once, not over all test users.",
             "With features (preset features: the authors' values) q starts as f(x), the sum is over all "
@@ -99,10 +97,13 @@ class CML(VectorModel):
     Config = CMLConfig
     splits = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "official": {},
+        "official": {"embedding": {"dim": 100}, "negatives": 20, "margin": 1.9, "ball": 1.0,
+                     "hinge": "closest", "covariance": 0.0},
         "paper": {"hinge": "sum", "covariance": 0.1},
         "features": {"features": 0.1, "margin": 2.0, "ball": 1.1},
     }
+    preset_training: ClassVar[dict[str, dict[str, Any]]] = {
+        "official": {"optimizer": "adagrad", "lr": 0.1, "batch_size": 50_000, "clip_norm": 1e9}}
 
     def __init__(self, cfg: CMLConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)

@@ -11,6 +11,7 @@ from recsys_zoo import create
 from recsys_zoo.batch import Pairs
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models.retrieval.cml import CML
+from recsys_zoo.runs import RunConfig
 from recsys_zoo.tasks.ranking import RankingTask
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.trainer import Trainer
@@ -111,9 +112,44 @@ def test_after_every_step_all_vectors_lie_in_the_ball(mode):
 def test_rows_start_about_on_the_unit_ball():
     model = create("cml", toys.ranking(300, 200), seed=1, embedding={"dim": 64})
     users, items = model.vectors()
-    assert float(torch.cat([users, items]).norm(dim=1).mean()) == pytest.approx(1.0, abs=0.02)
+    assert float(torch.cat([users, items]).detach().norm(dim=1).mean()) == pytest.approx(1.0, abs=0.02)
 
 
 def test_a_covariance_reads_whole_tables():
     assert made(covariance=1.0).whole_table
     assert not made().whole_table
+
+
+def test_distances_of_a_trained_model_obey_the_triangle_inequality():
+    """Of users through items to users; a model of inner products has no such distances."""
+    task = RankingTask(data(), negatives=5)
+    model = create("cml", task.data.schema, embedding={"dim": 4}, negatives=5)
+    Trainer(task, TrainConfig(epochs=3, lr=0.05, monitor="recall@20", device="cpu")).fit(model)
+    rows = torch.arange(model.num_users)
+    with torch.no_grad():
+        far = (-model.scoring()(rows)).clamp(min=0).sqrt().double()  # [U, I]
+        between = torch.cdist(*[model.vectors()[1].double()] * 2)  # [I, I]
+    assert bool((far[:, :, None] <= far[:, None, :] + between + 1e-6).all())
+    assert bool((between <= (far[:, :, None] + far[:, None, :]).amin(0) + 1e-6).all())
+
+
+def test_the_preset_of_the_official_script_says_how_it_is_trained():
+    cfg = RunConfig.parse({"model": {"name": "cml.official"}, "train": {"lr": 0.05}}, "run").resolved()
+    assert (cfg.train.optimizer, cfg.train.batch_size, cfg.train.clip_norm) == ("adagrad", 50_000, 1e9)
+    assert cfg.train.lr == 0.05  # what is said goes before a preset
+    assert {"negatives": 20, "margin": 1.9, "ball": 1.0, "hinge": "closest"}.items() <= cfg.model.items()
+    plain = RunConfig.parse({"model": {"name": "cml"}}, "run").resolved()
+    assert plain.train.optimizer == "adam"
+    assert {key: value for key, value in plain.model.items() if key != "name"} == {
+        key: value for key, value in cfg.model.items() if key != "name"}  # the defaults of the class
+
+
+def test_the_preset_of_the_paper_sums_hinges_and_covariances():
+    model = create("cml.paper", toys.ranking(2, 10), embedding={"dim": 2})
+    pairs = Pairs(torch.tensor([0]), torch.tensor([0]), torch.tensor([[1, 2]]), torch.ones(1))
+    terms = model.losses(pairs)
+    assert set(terms) == {"warp", "covariance"}
+    other = create("cml", toys.ranking(2, 10), embedding={"dim": 2}, hinge="sum", covariance=0.1)
+    other.load_state_dict(model.state_dict())
+    for name, value in other.losses(pairs).items():
+        torch.testing.assert_close(value, terms[name])
