@@ -79,8 +79,8 @@ def columns(ranking: Ranking, rankings: Sequence[Ranking]) -> list[Column]:
 
 
 def place(entry: Entry) -> str:
-    """The rank with "=" where it is shared; "" for references."""
-    return f"{entry.rank}{'=' if entry.tied else ''}" if entry.role == "model" else ""
+    """The rank with "=" where it is shared; "" without one."""
+    return f"{entry.rank}{'=' if entry.tied else ''}" if entry.rank else ""
 
 
 def different(values: Iterable[str]) -> list[str]:

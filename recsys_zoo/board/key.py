@@ -75,7 +75,7 @@ class Key:
         """Where the settings come from, in words for a title."""
         words = {"": "nothing to choose", "inherited": "inherited or default settings"}
         found = words.get(self.hparams, f"tuned on {self.hparams}")
-        return found + (", epoch picked on test" if self.selection == "test" else "")
+        return found + (", epoch picked on test: without ranks" if self.selection == "test" else "")
 
     @property
     def words(self) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,8 @@
 
 Rows of one (model, presets, settings digest) are one entry; its value is the mean over seeds. Only rows that
 are done and carry settings digest, data digest and commit are ranked, and only rows of one key (`key.py`).
-An entry's rank is 1 + the number of entries that are better than it by more than chance (`ties.py`).
+An entry's rank is 1 + the number of entries that are better than it by more than chance (`ties.py`). Where
+the epoch was picked on test, as papers do, entries stand in the order of their values, without ranks.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Entry:
     rows: tuple[Row, ...]
     metric: str
     lost: tuple[Row, ...] = ()  # rows of the same settings that are dead or failed
-    rank: int = 0  # 0: a reference
+    rank: int = 0  # 0: a reference, and where the epoch was picked on test
     tied: bool = False  # shares its rank with another entry
     quoted: Mapping[str, Quoted] = field(default_factory=dict)  # by kind: "board", "paper"
 
@@ -161,7 +162,10 @@ def rank(rows: Iterable[Row], metric: str = "test.auc", quoted: Sequence[Quoted]
     models = [entry for entry in entries if entry.role == "model"]
     lower = lower_is_better(metric)
     models.sort(key=lambda e: e.mean(), reverse=not lower)
-    ranks, tied, rules = places([entry.rows for entry in models], metric, bank or Bank(), lower)
+    if key.selection == "test":  # what was picked on test has values, and no champion
+        ranks, tied, rules = [0] * len(models), [False] * len(models), []
+    else:
+        ranks, tied, rules = places([entry.rows for entry in models], metric, bank or Bank(), lower)
     ranked = [replace(e, rank=r, tied=t) for e, r, t in zip(models, ranks, tied, strict=True)]
     references = sorted((e for e in entries if e.role != "model"), key=lambda e: (e.role, -e.mean()))
     return Ranking(key, metric, tuple(ranked), tuple(references), tuple(unranked), tuple(rules))

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .columns import place
 from .rank import Entry, Ranking, main_pair, worded_metric
 
 
@@ -44,10 +45,9 @@ def table_of(ranking: Ranking) -> Table:
     table.add_column("settings")
     for entry in ranking.entries:
         seconds = sum(row.seconds for row in entry.rows) / len(entry.rows)
-        place = f"{entry.rank}{'=' if entry.tied else ''}"
         below = ranking.below(entry)
         label = escape(entry.label) + (f" [yellow](below {below})[/]" if below else "")
-        table.add_row(place, label, *_numbers(entry, second, kinds),
+        table.add_row(place(entry), label, *_numbers(entry, second, kinds),
                       f"{entry.rows[0].params:,}", f"{seconds:,.0f}", entry.hparams)
     table.add_section()
     for entry in ranking.references:

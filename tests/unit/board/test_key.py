@@ -79,7 +79,7 @@ def test_a_key_says_in_words_all_that_rows_share():
     assert {words[name] for name in ("learns from", "seen rows", "scored", "equal scores", "metrics")} == set(
         PROTOCOLS[CTR])
     picked = key_of(row("lr", 0.8, selection="test", protocol="mine"))
-    assert picked.origin.endswith("epoch picked on test")
+    assert picked.origin.endswith("epoch picked on test: without ranks")
     assert "metrics" not in dict(picked.words)
     assert runs.CTR in PROTOCOLS
 

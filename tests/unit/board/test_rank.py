@@ -89,6 +89,16 @@ def test_other_settings_are_another_entry():
     assert first.label != second.label
 
 
+def test_what_was_picked_on_test_has_no_rank():
+    rows = [row(name, auc, seed, selection="test")
+            for name, auc in (("lr", 0.7), ("fm", 0.9)) for seed in (1, 2)]
+    ranking = rank(rows)
+    assert [(e.label, e.rank, e.tied) for e in ranking.entries] == [("fm", 0, False), ("lr", 0, False)]
+    assert ranking.tie_rules == ()
+    honest = [r.model_copy(update={"selection": "valid"}) for r in rows]
+    assert [e.rank for e in rank(honest).entries] == [1, 2]
+
+
 def test_references_stand_apart():
     ranking = rank([*board(), reference("bayes_optimal", 0.99, "ceiling")])
     assert [(e.role, e.label) for e in ranking.references] == [
