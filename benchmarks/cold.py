@@ -40,15 +40,18 @@ MODELS: dict[str, dict[str, Any]] = {  # where nothing is said, as the models' d
     "deep CML": {"model": {"name": "deepcml", "content_dim": 256}},
     "two towers": {"model": {"name": "twotower", "content_dim": 256}, "train": {"batch_size": 1024}},
 }
+WIDTHS = {"choices": [32, 64, 128, 256, 512, 1024]}  # of the content, for all that read it
 SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given, it is the setting's own
-    "content-KNN": {"model.content_dim": {"low": 32, "high": 512, "log": True}},
+    "content-KNN": {"model.content_dim": {"low": 32, "high": 1024, "log": True}},
     "ridge to iALS": {"model.l2": {"low": 3e-4, "high": 0.01, "log": True},
                       "model.alpha0": {"low": 0.01, "high": 0.3, "log": True}, "model.dim": {},
-                      "model.ridge": {"low": 0.03, "high": 30, "log": True}},
+                      "model.ridge": {"low": 0.03, "high": 30, "log": True}, "model.content_dim": WIDTHS},
     "CML, features": {"train.lr": LR, "model.features": {"low": 0.01, "high": 10, "log": True},
-                      "model.margin": {"low": 0.5, "high": 2.0}},
-    "deep CML": {"train.lr": LR, "model.margin": {}, "model.probability": {}, "model.hidden": {}},
-    "two towers": {"train.lr": LR, "model.temperature": {}, "model.log_q": {}, "model.hidden": {}},
+                      "model.margin": {"low": 0.5, "high": 2.0}, "model.content_dim": WIDTHS},
+    "deep CML": {"train.lr": LR, "model.margin": {}, "model.probability": {}, "model.hidden": {},
+                 "model.content_dim": WIDTHS},
+    "two towers": {"train.lr": LR, "model.temperature": {}, "model.log_q": {}, "model.hidden": {},
+                   "model.content_dim": WIDTHS},
 }
 METRICS = ("recall@20", "ndcg@20", "recall@50", "auc", "user_auc", "item_auc", "item_recall@1%",
            "item_recall@5%")
