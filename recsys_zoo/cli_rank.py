@@ -31,7 +31,7 @@ def recommend(
     like: Annotated[
         list[str], typer.Option(help="id of an item: what is most like it, in place of what users want")
     ] = [],  # noqa: B006
-    k: Annotated[int, typer.Option("-k", "--k", help="items in a list")] = 20,
+    k: Annotated[int | None, typer.Option("-k", "--k", help="items in a list; default: 20, or all")] = None,
     out: Annotated[Path | None, typer.Option(help=".csv or .parquet; default: CSV to the terminal")] = None,
     with_seen: Annotated[bool, typer.Option("--with-seen", help="seen items may be in the lists")] = False,
     unknown: Annotated[
@@ -54,6 +54,7 @@ def recommend(
     if out is not None:
         check_name(out)
     ranker = load_ranker(run, index)
+    k = _default(ranker) if k is None else k
     if like:
         asked, frames = len(like), _similar(ranker, like, k)
     else:
@@ -81,16 +82,26 @@ def index(
     probes: Annotated[
         int, typer.Option(min=0, help="ivf: how many lists are searched; default: a tenth of them")
     ] = 0,
-    k: Annotated[int, typer.Option("-k", "--k", help="items in the lists that it is measured on")] = 20,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", "--k", help="items in the lists that it is measured on; default: 20, or all"),
+    ] = None,
 ) -> None:
     """Index the vectors of a run's items for `recommend --index`, and measure it beside exact search."""
     from .ranker import load_ranker
 
-    worth = load_ranker(run).index(out, kind, lists, probes, k)
+    ranker = load_ranker(run)
+    k = _default(ranker) if k is None else k
+    worth = ranker.index(out, kind, lists, probes, k)
     print(f"wrote {out}")
     print(f"recall of the exact top {k}  {worth.recall:.4f}  ({worth.users:,} users, seed {worth.seed})")
     print(f"users a second  {worth.users_per_s:,.0f}, exact {worth.exact_users_per_s:,.0f}  "
           f"({worth.users_per_s / worth.exact_users_per_s:.2f} times; {worth.threads} threads)")  # fmt: skip
+
+
+def _default(ranker: Ranker) -> int:
+    """Items in a list where nothing is said: 20, or all of a smaller catalogue."""
+    return min(20, ranker.model.num_items)
 
 
 def _read_users(ranker: Ranker, path: Path) -> pl.Series:

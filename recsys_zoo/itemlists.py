@@ -66,6 +66,7 @@ class ItemLists:
 
     def of_users(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """The items of some users, user by user: place of the user in `users` [n], item [n]."""
+        users = users.to(self.offsets.device)
         counts = self.counts[users]
         row = torch.repeat_interleave(torch.arange(len(users), device=users.device), counts)
         start = self.offsets[users] - (counts.cumsum(0) - counts)
@@ -73,7 +74,7 @@ class ItemLists:
 
     def rows(self, users: Tensor) -> ItemLists:
         """The lists of these users, in this order, as those of the users 0, 1, ..."""
-        counts = self.counts[users]
+        counts = self.counts[users.to(self.offsets.device)]
         return ItemLists(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), self.of_users(users)[1])
 
     def padded(self) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor
 from .board.draws import FILE, Draws, of_users, write_draws
 from .board.key import COLD, HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
+from .config import read_toml
 from .data.content import ages, check_times, item_tokens, item_vectors, tokens_of, unread
 from .data.splitspec import given_of, rejected_of
 from .data.store import Prepared
@@ -233,9 +234,9 @@ def protocol_of(cfg: RunConfig, data: Prepared) -> str:
     return COLD if cold.is_cold(data) else RANKING[cfg.protocol]
 
 
-def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
-    """Metrics of a fitted model on a split, what it was fitted on masked; of users who are held out what is
-    given of them. InputError for a split that it was fitted on."""
+def evaluate(run: Path, model: Any, data: Prepared, split: str) -> dict[str, float]:
+    """Metrics of the fitted model of a run on a split, what it was fitted on masked; of users who are held
+    out what is given of them. InputError for a split that it was fitted on."""
     if split.endswith(given_of("")) and split.removesuffix(given_of("")) in data.names:
         raise InputError(f"split {split}: is what is given of users, and not measured; choose "
                          f"{split.removesuffix(given_of(''))}")
@@ -246,7 +247,9 @@ def evaluate(model: Any, data: Prepared, split: str) -> dict[str, float]:
                          "measured there; row.json has the metrics on valid of the fit before, if there was "
                          "one")
     data.split(split)
-    return measured(model, data, fitted, split).means
+    settings = run / "config.toml"  # a checkpoint alone has none
+    rare = read_toml(settings).get("rare", 0) if settings.is_file() else 0
+    return measured(model, data, fitted, split, rare).means
 
 
 def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare: int = 0) -> Measured:
@@ -304,7 +307,8 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
         check_stages(model, cfg.train)
         device_of(cfg.train)
         if getattr(model, "negatives_from", "") == "released":
-            check_times(data, "train")
+            for names in {("train",), fitted_on(cfg, data)}:  # the second fit is an hour later
+                check_times(data, *names)
     if hasattr(model, "content"):
         if model.content.kind == "vectors":
             model.content.give_vectors(item_vectors(data))

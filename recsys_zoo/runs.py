@@ -376,7 +376,7 @@ def evaluate(run: Path, data: Prepared, split: str = "test", label: str = "") ->
     if not isinstance(predictor.model, CTRModel):
         from . import rankruns
 
-        return rankruns.evaluate(predictor.model, data, split)
+        return rankruns.evaluate(Path(run), predictor.model, data, split)
     task = BinaryTask(data, label or predictor.config.get("label", ""))
     part: Split = data.split(split)
     precision = predictor.config.get("precision", "fp32")

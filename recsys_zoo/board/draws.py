@@ -26,6 +26,7 @@ from .scores import Scores, read_scores
 
 FOLDER, FILE = "draws", "draws_test.safetensors"
 REPLICATES = 200  # where they are made from scores
+_AT_ONCE = 8  # replicates
 _ROWS = "test_rows"  # tensor that holds the digest of labels and groups
 
 
@@ -51,8 +52,13 @@ def draws_of(scores: Scores, replicates: int = REPLICATES) -> Draws:
 
 def of_users(values: Mapping[str, Tensor], test_rows: str, replicates: int = REPLICATES) -> Draws:
     """Resample means over users: values [U] by metric; test_rows: digest of what was ranked for whom."""
-    counts = multiplicities(replicates, len(next(iter(values.values())))).double()
-    return Draws({name: counts @ value.cpu() / counts.sum(1) for name, value in values.items()}, test_rows)
+    generator, users = torch.Generator().manual_seed(0), len(next(iter(values.values())))
+    found: dict[str, list[Tensor]] = {name: [] for name in values}
+    for start in range(0, replicates, _AT_ONCE):  # of millions of users all replicates are gigabytes
+        counts = multiplicities(min(_AT_ONCE, replicates - start), users, generator).double()
+        for name, value in values.items():
+            found[name].append(counts @ value.cpu() / counts.sum(1))
+    return Draws({name: torch.cat(parts) for name, parts in found.items()}, test_rows)
 
 
 def write_draws(path: Path, draws: Draws) -> None:

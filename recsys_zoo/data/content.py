@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from ..itemlists import ItemLists
 
-# Times are no common clock's when of so many users such a share begins in this share of all times.
-_USERS, _SHARE, _BEGIN = 20, 0.9, 0.01
+# Times are no common clock's when of so many users such a share begins in this share of all times, and there
+# are at most so many of these for each row of the user with most.
+_USERS, _SHARE, _BEGIN, _SPAN = 20, 0.9, 0.01, 10
 
 
 def item_tokens(data: Prepared) -> tuple[ItemLists, int]:
@@ -103,19 +104,21 @@ def releases(data: Prepared, *names: str) -> tuple[Tensor, Tensor]:
 
 
 def _clocked(data: Prepared, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`_moments`; InputError without times, and where nearly all users begin at one moment, as when times are
-    places in each one's order."""
+    """`_moments`; InputError without times, and where these look like places in each user's own order: whole
+    numbers, different for each of a user's rows, not many more of them than rows, and nearly all users begin
+    together."""
     if not _timed(data, names):
         raise InputError(f"{data.schema.dataset}: holds no times, by which items are in release; prepare "
                          "again with the column of times as `time` under [interactions]")
     user, _, moment = rows = _moments(data, names)
-    begin = np.full(data.schema.size("user"), np.inf)
-    np.minimum.at(begin, user, moment)
-    begin = begin[np.isfinite(begin)]
-    if len(begin) < _USERS or not (span := np.ptp(moment)):
+    counts = np.bincount(user, minlength=data.schema.size("user"))
+    span = np.ptp(moment) if len(moment) else 0.0
+    if (counts > 0).sum() < _USERS or not 0 < span <= _SPAN * counts.max() or (moment % 1 != 0).any():
         return rows
-    early = (begin <= moment.min() + _BEGIN * span).mean()
-    if early >= _SHARE:
+    ordered = np.lexsort((moment, user))
+    begins = np.diff(user[ordered], prepend=-1) > 0
+    early = (moment[ordered][begins] <= moment.min() + _BEGIN * span).mean()
+    if early >= _SHARE and (begins | (np.diff(moment[ordered], prepend=0) != 0)).all():
         raise InputError(f"{data.schema.dataset}: {early:.0%} of the users begin in the first hundredth of "
                          "all times, as when these are places in each user's own order; what is in release "
                          "is told by one clock for all: prepare again with moments as `time` under "

@@ -213,12 +213,12 @@ def to_polars(frame: Frame, columns: Sequence[str], where: str = "frame") -> pl.
 def _series(name: str, values: Any) -> pl.Series:
     if isinstance(values, pl.Series):
         return values.alias(name)
-    if not hasattr(values, "iloc"):
+    if not hasattr(values, "isna"):  # not of pandas: neither a Series nor an Index nor one of its arrays
         objects = isinstance(values, np.ndarray) and values.dtype == object
         return pl.Series(name, values.tolist() if objects else values, strict=False)
     if getattr(values.dtype, "kind", "O") in "iufbM" and isinstance(values.dtype, np.dtype):
         return pl.Series(name, values.to_numpy(), nan_to_null=True)  # pandas has no other way to say missing
-    missing = values.isna().to_numpy()
+    missing = np.asarray(values.isna())
     plain = values.astype(object).tolist()
     present = [None if gone else value for value, gone in zip(plain, missing, strict=True)]
     return pl.Series(name, present, strict=False)

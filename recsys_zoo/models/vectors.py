@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..batch import DrawnFrom, Pairs
 from ..config import Search
+from ..errors import InputError, unknown_name
 from ..itemlists import ItemLists
 from ..losses import ranking
 from ..nn.embedding import Embedding, EmbeddingConfig
@@ -110,10 +111,22 @@ class VectorModel(RankingModel):
         self.make_tables(cfg)
 
     def make_tables(self, cfg: VectorConfig) -> None:
-        """The tables of users and items."""
-        tables, schema = self.tables_of(cfg), self.schema
-        self.user_table = Embedding(schema.of_side("user"), tables, columns=(schema.user,))
-        self.item_table = Embedding(schema.of_side("item"), tables, columns=(schema.item,))
+        """The tables of users and items; InputError for settings of columns that have none."""
+        own = (self.schema.user, self.schema.item)
+        for name in cfg.embedding.frozen:
+            if name not in own:
+                raise unknown_name("column with vectors here", name, own)
+        if cfg.embedding.widths:
+            raise InputError("embedding.widths: users and items have vectors of one width; set embedding.dim")
+        self.user_table, self.item_table = self.table_of(cfg, "user"), self.table_of(cfg, "item")
+
+    def table_of(self, cfg: VectorConfig, side: Literal["user", "item"]) -> Embedding:
+        """A table of all users, or of all items."""
+        schema = self.schema.of_side(side)
+        column = schema.user if side == "user" else schema.item
+        tables = self.tables_of(cfg)
+        frozen = tuple(name for name in tables.frozen if name == column)
+        return Embedding(schema, tables.model_copy(update={"frozen": frozen}), columns=(column,))
 
     def tables_of(self, cfg: VectorConfig) -> EmbeddingConfig:
         """Settings of both tables."""

@@ -251,6 +251,10 @@ class RankingTask:
             never = learnt if drawn_from == "user" else learnt.first(0)
             others = Negatives(never, self.items, weight) if negatives else None
             self.train = PairExamples(learnt, others, negatives)
+            if not len(self.train):
+                raise InputError(f"{data.schema.dataset}: no training pair is left, since no user lacks an "
+                                 "item that could be drawn as a negative; give more items, or draw from all "
+                                 "of them (sampler=\"uniform\")")
         given = data.lists(given_of(valid)) if held_out and valid else seen
         self.valid = RankedExamples(data.lists(*[valid] * bool(valid)), given, held_out)
 
@@ -294,11 +298,15 @@ class RankingTask:
 @contextlib.contextmanager
 def scores_of(model: Any, given: ItemLists | None = None) -> Iterator[Scorer]:
     """The scores of a model as it is, in evaluation mode and without gradients; of users who are held out by
-    the lists that are given of them."""
-    training = model.training
+    the lists that are given of them. Products are of full precision on a GPU, whatever a training has: TF32
+    makes scores equal that are not, and other lists than the same weights give elsewhere."""
+    training, matmul = model.training, torch.get_float32_matmul_precision()
     model.eval()
+    if torch.cuda.is_available() and matmul != "highest":
+        torch.set_float32_matmul_precision("highest")
     try:
         with torch.no_grad():
             yield model.scoring() if given is None else lambda users: model.score_lists(given.rows(users))
     finally:
+        torch.set_float32_matmul_precision(matmul)
         model.train(training)

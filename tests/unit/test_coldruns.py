@@ -133,7 +133,7 @@ def test_planted_tastes_of_new_items_are_found(tmp_path, shop, name):
     found = cold.cold_ranking(lambda users: model.scoring()(users).detach(), shop.lists("test"), new, ITEMS)
     assert row.metrics["test.recall@20"] == pytest.approx(float(recall(found.ranks, 20).mean()))
     assert set(found.ranks.candidates.tolist()) == {len(new)} == {40}
-    for metric, value in evaluate(model.eval(), shop, "test").items():
+    for metric, value in evaluate(tmp_path, model.eval(), shop, "test").items():
         assert value == pytest.approx(row.metrics[f"test.{metric}"], rel=1e-6), metric
 
 

@@ -72,7 +72,20 @@ def test_the_test_ranks_judged_items_and_rare_ones_apart(tmp_path):
     assert row.metrics["test.rare_dcg@5"] == pytest.approx(float(few["dcg@5"].mean()), abs=1e-12)
     assert row.metrics["test.dcg@5_low"] < row.metrics["test.dcg@5"] < row.metrics["test.dcg@5_high"]
     assert "dcg@5" in read_draws(tmp_path / FILE).metrics
-    assert evaluate(model, held, "test")["dcg@5"] == pytest.approx(row.metrics["test.dcg@5"], abs=1e-12)
+    found = evaluate(tmp_path, model, held, "test")
+    assert found["dcg@5"] == pytest.approx(row.metrics["test.dcg@5"], abs=1e-12)
+
+
+def test_evaluate_means_the_rare_items_of_the_run(tmp_path):
+    held = judged()
+    counts = torch.bincount(held.lists("train", "valid").items, minlength=ITEMS)
+    cfg = config(rare=int(counts.max()))  # all are: other items than those up to the median
+    row, model = run(tmp_path, cfg), create("relmf", held.schema, embedding={"dim": 4})
+    load_weights(tmp_path / "checkpoint", model, read_config(tmp_path / "checkpoint"))
+    assert evaluate(tmp_path, model, held, "test")["rare_dcg@5"] == row.metrics["test.rare_dcg@5"]
+    alone = evaluate(tmp_path / "checkpoint", model, held, "test")["rare_dcg@5"]
+    assert alone == measured(model, held, ("train", "valid"), "test").means["rare_dcg@5"]
+    assert alone != row.metrics["test.rare_dcg@5"]
 
 
 def test_without_a_relevant_rare_item_there_is_no_such_metric():

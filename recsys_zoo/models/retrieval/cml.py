@@ -170,8 +170,9 @@ class CML(VectorModel):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Vectors longer than the ball are cut to it."""
-        for layer in (self.user_table, self.item_table):
+        """Vectors longer than the ball are cut to it; frozen ones stay as they are."""
+        tables = ((self.schema.user, self.user_table), (self.schema.item, self.item_table))
+        for layer in (layer for column, layer in tables if column not in self.cfg.embedding.frozen):
             for table in layer.tables():
                 length = table.weight.norm(dim=1, keepdim=True).clamp(min=self.cfg.ball)
                 table.weight.mul_(self.cfg.ball / length)

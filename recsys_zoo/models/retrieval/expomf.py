@@ -93,7 +93,7 @@ class ExpoMF(Scorer):
             theta = regressed(theta, beta, train, mu[None], cfg)
             beta = regressed(beta, theta, by_item, mu[:, None], cfg)
             looked = sum(exposures(theta[rows], beta, train.rows(rows), mu[None], cfg).sum(0)
-                         for rows in _blocks(len(theta), len(beta)))
+                         for rows in _blocks(theta, len(beta)))
             mu = (alpha + looked - 1) / (alpha + beta_prior + len(theta) - 2)
         self.users, self.items = theta, beta
 
@@ -120,20 +120,22 @@ def exposures(p: Tensor, q: Tensor, lists: ItemLists, mu: Tensor, cfg: ExpoMFCon
 def regressed(p: Tensor, q: Tensor, lists: ItemLists, mu: Tensor, cfg: ExpoMFConfig) -> Tensor:
     """New rows of p [U, d]: ridge regressions of the clicks in the lists on q [N, d], weighted by exposure.
 
-    mu [1, N] or [U, 1].
+    mu [1, N] or [U, 1]. Solved in double precision: with fewer rows of q than d, the ridge alone makes the
+    systems regular, and in single precision it is lost beside their numbers.
     """
     solved = torch.empty_like(p)
-    for rows in _blocks(len(p), q.numel()):
+    double = q.double()
+    for rows in _blocks(p, q.numel()):
         own = lists.rows(rows)
         a = exposures(p[rows], q, own, mu if len(mu) == 1 else mu[rows], cfg)
-        gram = (a[:, :, None] * q).mT @ q  # [B, d, d]
+        gram = (a[:, :, None] * double).mT @ double  # [B, d, d]
         gram.diagonal(dim1=1, dim2=2).add_(cfg.l2 / cfg.precision)
         place, item = own.pairs()
-        clicks = torch.zeros_like(p[rows]).index_add_(0, place, q[item])
-        solved[rows] = torch.linalg.solve(gram, clicks)
+        clicks = double.new_zeros(len(rows), q.shape[1]).index_add_(0, place, double[item])
+        solved[rows] = torch.linalg.solve(gram, clicks).to(p.dtype)
     return solved
 
 
-def _blocks(count: int, numbers: int) -> tuple[Tensor, ...]:
-    """Row numbers below count, in parts that take so many numbers a row."""
-    return torch.arange(count).split(max(1, _NUMBERS // max(numbers, 1)))
+def _blocks(p: Tensor, numbers: int) -> tuple[Tensor, ...]:
+    """Row numbers of p, in parts that take so many numbers a row."""
+    return torch.arange(len(p), device=p.device).split(max(1, _NUMBERS // max(numbers, 1)))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
+_DENSE = 1 << 25  # numbers of a matrix that is decomposed as it is
 _AT_ONCE = 1 << 23  # numbers of all users for some of them, which the first product makes: 32 MiB
 
 
@@ -151,15 +152,31 @@ class GFCF(ItemFilters):
         return torch.addmm(linear, own.T @ self.inner, self.outer)
 
 
+def _by_smaller_side(matrix: csr_matrix) -> tuple[ndarray, ndarray]:
+    """Singular values, falling, and right vectors [n, columns], n the smaller side, of no dense matrix."""
+    import numpy as np
+
+    wide = matrix.shape[1] > matrix.shape[0]
+    exact = matrix.astype(np.float64)
+    squares, found = np.linalg.eigh((exact @ exact.T if wide else exact.T @ exact).toarray())
+    values, found = np.sqrt(squares[::-1].clip(min=0)), found[:, ::-1].T
+    if wide:
+        found = (found @ exact) / np.where(values > 0, values, 1)[:, None]
+    return values.astype(matrix.dtype), found.astype(matrix.dtype)
+
+
 def _right_singular_vectors(matrix: csr_matrix, count: int) -> ndarray:
     """Of the `count` largest singular values above 0: [columns, at most count], by Lanczos iterations."""
     import numpy as np
     from scipy.sparse.linalg import svds
 
-    if not count:
+    if not count or not matrix.nnz:
         return np.zeros((matrix.shape[1], 0), np.float32)
-    if count >= min(matrix.shape) - 1:  # beyond what the iterations find: small enough for all of them
-        values, v = np.linalg.svd(matrix.toarray(), full_matrices=False)[1:]
+    if count >= min(matrix.shape) - 1:  # beyond what the iterations find: one side is small enough for all
+        if matrix.shape[0] * matrix.shape[1] <= _DENSE:
+            values, v = np.linalg.svd(matrix.toarray(), full_matrices=False)[1:]
+        else:
+            values, v = _by_smaller_side(matrix)
         values, v = values[:count], v[:count]
     else:
         start = np.random.default_rng(0).standard_normal(min(matrix.shape)).astype(matrix.dtype)

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from ...card import Card
 from ...config import Frozen, Search
+from ...errors import InputError
 from ...itemlists import ItemLists
 from ...registry import register
 from ...schema import Schema
 from ..base import Scorer
 from ..vectors import Placed
 
+_LOST = 1e-5  # of the largest number of a system: so small a ridge needs double precision
 _NUMBERS = 1 << 20  # in the largest tensor of the users who are solved at once: more leave the caches
 
 
@@ -135,6 +137,18 @@ def _padded(q: Tensor, lists: ItemLists, users: Tensor) -> tuple[Tensor, Tensor]
     return own, there
 
 
+def _in_double(slope: Tensor, mine: Tensor, gram: Tensor, ridge: Tensor) -> Tensor:
+    """The step [B, b] in double precision; InputError where not even that has a solution."""
+    mine = mine.double()
+    curvature = mine.mT @ mine + gram.double()
+    curvature.diagonal(dim1=1, dim2=2).add_(ridge.double()[:, None])
+    factor, failed = torch.linalg.cholesky_ex(curvature)
+    if bool(failed.any()):
+        raise InputError("model.l2: too small to make the regressions of the factors regular; raise it, or "
+                         "model.nu or model.alpha0")
+    return torch.cholesky_solve(slope.double()[:, :, None], factor).squeeze(2).to(slope.dtype)
+
+
 def _solved(p: Tensor, own: Tensor, there: Tensor, gram: Tensor, ridge: Tensor, block: int) -> Tensor:
     """Newton's step, which is exact, for each block of coordinates of p [B, d]."""
     p = p.clone()
@@ -145,6 +159,10 @@ def _solved(p: Tensor, own: Tensor, there: Tensor, gram: Tensor, ridge: Tensor, 
         slope = (error[:, None] @ mine).squeeze(1) + p @ gram[:, part] + ridge[:, None] * p[:, part]
         curvature = mine.mT @ mine + gram[part, part]
         curvature.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
-        factor = torch.linalg.cholesky(curvature)
-        p[:, part] -= torch.cholesky_solve(slope[:, :, None], factor).squeeze(2)
+        factor, failed = torch.linalg.cholesky_ex(curvature)
+        lost = ridge < _LOST * curvature.diagonal(dim1=1, dim2=2).amax(1)
+        step = torch.cholesky_solve(slope[:, :, None], factor).squeeze(2)
+        if bool((lost | (failed > 0)).any()):
+            step = _in_double(slope, mine, gram[part, part], ridge)
+        p[:, part] -= step
     return p

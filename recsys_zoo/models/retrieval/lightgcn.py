@@ -121,9 +121,9 @@ class LightGCN(VectorModel):
         item = item + self.num_users
         rows, columns = torch.cat([user, item]), torch.cat([item, user])
         values = (degrees[rows].double() * degrees[columns]).rsqrt().float()
-        order = torch.argsort(rows * len(degrees) + columns)
-        self.graph.crow = torch.cat([degrees.new_zeros(1), degrees.cumsum(0)])
-        self.graph.col, self.graph.values = columns[order], values[order]
+        order, device = torch.argsort(rows * len(degrees) + columns), self.graph.values.device
+        self.graph.crow = torch.cat([degrees.new_zeros(1), degrees.cumsum(0)]).to(device)
+        self.graph.col, self.graph.values = columns[order].to(device), values[order].to(device)
 
     def initial(self) -> Tensor:
         """E_0, users before items, [U + I, D]."""
@@ -158,7 +158,7 @@ class LightGCN(VectorModel):
         with torch.autocast(e0.device.type, enabled=False):  # sparse products have no bfloat16
             found = _Propagated.apply(self.graph, self.cfg.layers, rows, e0)
         user, pos, neg = F.embedding(at, found).split([len(place) for place in places])
-        return user, pos, neg.view(*pairs.neg.shape, -1)
+        return user, pos, neg.view(*pairs.neg.shape, found.shape[1])
 
     def decayed(self, pairs: Pairs, vectors: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
         return super().of_pairs(pairs)

@@ -92,6 +92,7 @@ class MultiVAE(RankingModel):
     train_defaults: ClassVar[dict[str, Any]] = {
         **RankingModel.train_defaults, "batch_size": 500, "epochs": 200}
     learns_lists = True
+    fixed_shapes = False  # what the lists of a batch hold
     folds = True
     steps: Tensor
 

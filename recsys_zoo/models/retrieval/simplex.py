@@ -13,7 +13,7 @@ from ...card import Card, Published
 from ...config import Search
 from ...itemlists import ItemLists
 from ...losses import ranking
-from ...nn.embedding import Embedding, EmbeddingConfig
+from ...nn.embedding import EmbeddingConfig
 from ...nn.lists import distinct, products_of_lists, sums_of_lists
 from ...nn.sparse import HeldLists
 from ...registry import register
@@ -123,13 +123,19 @@ class SimpleX(VectorModel):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         if cfg.own < 1 and cfg.history_vectors == "own":
-            tables = self.tables_of(cfg)
-            self.history_table = Embedding(schema.of_side("item"), tables, columns=(schema.item,))
+            self.history_table = self.table_of(cfg, "item")
         self.histories = HeldLists(self.num_users)
 
     def prepare(self, train: ItemLists) -> None:
-        """The histories."""
+        """The histories; of those that are longer than `history`, the items of most users come first."""
         super().prepare(train)
+        user, item = train.pairs()
+        long = (train.counts > self.cfg.history)[user]
+        if bool(long.any()):
+            users_of = torch.bincount(item, minlength=self.num_items)[item]
+            order = torch.argsort(torch.where(long, -users_of, 0), stable=True)
+            order = order[torch.argsort(user[order], stable=True)]
+            train = ItemLists(train.offsets, item[order])
         self.histories.hold(train)
 
     def history_rows(self, items: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from recsys_zoo import cli, load_ranker
+from recsys_zoo import cli, cli_rank, load_ranker
 from recsys_zoo.data.encode import Encoder
 from recsys_zoo.data.store import Prepared
 
@@ -162,3 +163,8 @@ def test_a_reader_who_leaves_is_no_error(trained, monkeypatch):
             cli.main()
         print("what Python still flushes at its end goes nowhere", flush=True)
     assert stop.value.code == 0
+
+
+@pytest.mark.parametrize(("items", "k"), [(7, 7), (20, 20), (500, 20)])
+def test_where_nothing_is_said_a_list_has_twenty_items_or_all(items, k):
+    assert cli_rank._default(SimpleNamespace(model=SimpleNamespace(num_items=items))) == k

@@ -63,7 +63,9 @@ def test_polars_pandas_dicts_and_files_are_encoded_alike(encoder: Encoder, rows:
     pandas = pd.DataFrame(records)
     as_list = {name: [record[name] for record in records] for name in frame.columns}
     other_types = pandas.astype({"user": "category", "count": "float64"})
-    for same in (pandas, pandas.convert_dtypes(), other_types, as_list,
+    arrays = {name: pandas.convert_dtypes()[name].array for name in pandas}
+    indices = {name: pd.Index(pandas[name]) for name in pandas}
+    for same in (pandas, pandas.convert_dtypes(), other_types, as_list, arrays, indices,
                  {name: np.array(values, object) for name, values in as_list.items()},
                  read_frame(tmp_path / "new.csv"), pandas.set_index("user", drop=False)):
         assert _equal(encoder.encode(same), expected)

@@ -68,3 +68,17 @@ def test_what_was_clicked_was_looked_at_and_the_density_is_one_of_two():
         a = exposures(p, q, TRAIN, torch.full((1, ITEMS), 0.2), ExpoMFConfig(density=density)).numpy()
         assert (a[Y == 1] == 1).all()
         assert a[Y == 0] == pytest.approx(factor * 0.2 / (factor * 0.2 + 0.8), rel=1e-6)
+
+
+def test_few_items_and_a_small_ridge_give_the_solution_of_double_precision():
+    """60 items and 200 dimensions: the ridge alone makes the systems regular."""
+    g = torch.Generator().manual_seed(0)
+    p, q = (0.01 * torch.randn(n, 200, generator=g) for n in (50, 60))
+    lists, mu = toys.random_lists(50, 60, 0.2), torch.full((1, 60), 0.01)
+    cfg = ExpoMFConfig(l2=1e-5)
+    found = expomf.regressed(p, q, lists, mu, cfg)
+    a, own = exposures(p, q, lists, mu, cfg).double(), q.double()
+    left = torch.einsum("ui,id,ie->ude", a, own, own) + cfg.l2 / cfg.precision * torch.eye(200).double()
+    right = toys.matrix(lists, 60).double() @ own
+    expected = torch.linalg.solve(left, right)
+    torch.testing.assert_close((found.double() @ own.T), expected @ own.T, rtol=1e-4, atol=1e-5)

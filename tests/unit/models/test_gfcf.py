@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from recsys_zoo import create
+from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models.retrieval import gfcf
 from recsys_zoo.models.retrieval.gfcf import _right_singular_vectors
 from recsys_zoo.nn.sparse import scipy_csr
@@ -79,3 +81,19 @@ def test_vectors_of_singular_values_of_zero_are_left_out():
     same = scipy_csr(toys.lists([[1, 1, 0], [1, 1, 0], [1, 1, 0]]), 3)
     v = _right_singular_vectors(same, 3)
     assert abs(v.ravel()).tolist() == pytest.approx([0.5**0.5, 0.5**0.5, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 9), (9, 40)])
+def test_singular_vectors_by_the_smaller_side_are_those_of_the_whole(monkeypatch, shape):
+    """Up to their signs, which no score depends on."""
+    matrix = scipy_csr(toys.random_lists(*shape, 0.4), shape[1])
+    whole = _right_singular_vectors(matrix, 9)
+    monkeypatch.setattr(gfcf, "_DENSE", 0)
+    found = _right_singular_vectors(matrix, 9)
+    assert found.shape == whole.shape
+    np.testing.assert_allclose(abs((found * whole).sum(0)), 1, atol=1e-4)
+
+
+def test_nothing_learnt_from_scores_nothing():
+    """With more users and items than vectors."""
+    assert not scores(ItemLists.of(*torch.zeros((2, 0), dtype=torch.int64), 300, 320), 300, 320).any()

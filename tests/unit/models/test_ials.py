@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recsys_zoo import create
+from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models.retrieval import ials
 from recsys_zoo.models.retrieval.ials import IALSConfig, half_step
@@ -130,3 +131,20 @@ def test_others_are_folded_in_by_the_dense_solution():
         matrix = own.T @ own + cfg.alpha0 * q.T @ q + ridge * torch.eye(6, dtype=torch.float64)
         expected.append(q @ torch.linalg.solve(matrix, own.sum(0)))
     torch.testing.assert_close(model.score_lists(lists).double(), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("l2", [1e-4, 1e-6])
+def test_a_ridge_that_single_precision_loses_gives_the_solution_of_double_precision(l2):
+    """More dimensions than rows of q: the ridge alone makes the systems regular."""
+    cfg = IALSConfig(dim=64, block=64, l2=l2, nu=0.0)
+    p, q = factors(64, torch.float32)
+    exact = p.double()
+    half_step(exact, q.double(), TRAIN, cfg)
+    half_step(p, q, TRAIN, cfg)
+    torch.testing.assert_close((p @ q.T).double(), exact @ q.double().T, rtol=2e-3, atol=2e-3)
+
+
+def test_a_ridge_of_nothing_is_told_in_one_sentence():
+    model = create("ials", toys.ranking(USERS, ITEMS), dim=64, nu=0.0, l2=1e-30)
+    with pytest.raises(InputError, match=r"model\.l2: too small to make the regressions"):
+        model.fit(TRAIN)

@@ -112,3 +112,21 @@ def test_the_l2_term_is_that_of_the_tables():
     e0 = own(model)
     squares = e0[[0, 3]].square().sum() + e0[[USERS + 1, USERS + 2, USERS + 4, USERS + 5]].square().sum()
     torch.testing.assert_close(model.losses(batch)["l2"], 0.25 * squares / 2)
+
+
+@pytest.mark.parametrize("loss", ["in_batch_softmax", "alignment_uniformity"])
+def test_losses_without_negatives_are_those_of_the_vectors_of_all(loss):
+    """The batch's own rows, against rows of whole tables."""
+    model = made(toys.random_lists(USERS, ITEMS, 0.4), loss=loss, similarity="cosine", l2=0.0)
+    pairs = Pairs(torch.tensor([0, 2, 5]), torch.tensor([1, 3, 4]), torch.zeros(3, 0, dtype=torch.int64),
+                  torch.ones(3))
+    users, items = model.vectors()
+    whole = model.terms(pairs, (users[pairs.user], items[pairs.pos], items[pairs.neg]))
+    for name, value in model.losses(pairs).items():
+        torch.testing.assert_close(value, whole[name])
+
+
+def test_a_graph_is_where_the_model_is():
+    model = made(toys.random_lists(USERS, ITEMS, 0.4)).to("meta")
+    model.prepare(toys.random_lists(USERS, ITEMS, 0.4))
+    assert {part.device.type for part in (model.graph.crow, model.graph.col, model.graph.values)} == {"meta"}

@@ -144,3 +144,29 @@ def test_the_hard_sampler_learns_from_the_best_scored_candidate(name):
 def test_a_loss_without_negatives_has_no_sampler():
     with pytest.raises(InputError, match="draws no negatives"):
         create("mf.in_batch", toys.ranking(2, 3), sampler="hard")
+
+
+@pytest.mark.parametrize("name", ["mf", "lightgcn", "cml", "simplex", "neumf", "ultragcn"])
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_one_side_can_be_frozen(name, side):
+    model = create(name, toys.ranking(4, 6), embedding={"dim": 4, "frozen": [side]})
+    own = {"user": model.user_table, "item": model.item_table}
+    for column, table in own.items():
+        assert [t.weight.requires_grad for t in table.tables()] == [column != side]
+
+
+def test_frozen_vectors_stay_out_of_the_ball_of_cml():
+    model = create("cml", toys.ranking(4, 6), embedding={"dim": 4, "frozen": ["item"]})
+    model.item_table.load_rows("item", torch.full((8, 4), 3.0))
+    model.user_table.load_rows("user", torch.full((6, 4), 3.0))
+    model.after_step()
+    users, items = model.vectors()
+    assert float(items.norm(dim=1).min()) == 6
+    assert float(users.detach().norm(dim=1).max()) == pytest.approx(1)
+
+
+def test_columns_without_vectors_are_named():
+    with pytest.raises(InputError, match="no column with vectors here named 'year'"):
+        create("mf", toys.ranking(4, 6), embedding={"frozen": ["year"]})
+    with pytest.raises(InputError, match="users and items have vectors of one width"):
+        create("mf", toys.ranking(4, 6), embedding={"widths": {"user": 8}})

@@ -70,7 +70,18 @@ def test_vectors_of_users_are_those_of_loops(pooling, more):
     torch.testing.assert_close(items, model.item_rows(torch.arange(ITEMS)))
     for user in range(USERS):
         history = train.of_users(torch.tensor([user]))[1].tolist()
+        if len(history) > model.cfg.history:  # the items of most users, then those of lower numbers
+            history.sort(key=lambda item: -int((train.items == item).sum()))
         torch.testing.assert_close(users[user], by_loop(model, user, history), rtol=1e-5, atol=1e-6)
+
+
+def test_of_a_long_history_the_items_of_most_users_are_kept():
+    """Whatever their numbers: item 4 has all users, item 0 one."""
+    train = toys.lists([[1, 0, 1, 0, 1, 0, 0, 0], [0, 0, 1, 0, 1, 0, 0, 0], *[[0, 0, 0, 0, 1, 0, 0, 0]] * 4])
+    model = made(train, pooling="mean", own=0.3, history=1)
+    torch.testing.assert_close(model.vectors()[0][0], by_loop(model, 0, [4]), rtol=1e-5, atol=1e-6)
+    without = model.of_users(torch.tensor([0]), torch.tensor([4]))[0]
+    torch.testing.assert_close(without, by_loop(model, 0, [2]), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -248,3 +248,15 @@ def test_learning_from_two_splits_masks_both():
     relevant, seen = (set(zip(*(t.tolist() for t in lists.pairs()), strict=True)) for lists in
                       (both.valid.relevant, both.valid.seen))
     assert not relevant & seen
+
+
+def test_without_a_pair_that_lacks_an_item_there_is_nothing_to_learn():
+    """Negatives by popularity: only items with a training pair can be drawn, and every user has them all."""
+    held = data()
+    ids = np.array([[2, 2], [2, 3], [3, 2], [3, 3]])
+    splits = {name: held.split(name) for name in held.names} | {
+        "train": Split(held.schema, ids, None, np.zeros((4, 0)))}
+    weight = torch.zeros(ITEMS)
+    weight[:2] = 1
+    with pytest.raises(InputError, match="blocks: no training pair is left, since no user lacks an item"):
+        RankingTask(Prepared.in_memory(held.schema, splits), 1, weight)
