@@ -147,6 +147,8 @@ class RankingRun:
                                          heldout.KS if held_out else KS)
         elif cold.is_cold(self.data):
             further = slices.by_ties(found.found.ranks, KS[0])
+        else:
+            further = judged.JudgedRanking(found.found, found.users).by_ties()
         return model, metrics | _named("test", found.means | further), found
 
     def kept(self, test: Measured, replicates: int) -> tuple[str, dict[str, float], Draws | None]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..itemlists import ItemLists
-from ..metrics.ranking import average_precision, dcg, hits, ndcg, precision_sum, recall
+from ..metrics.ranking import Ties, average_precision, dcg, hits, ndcg, precision_sum, recall
 from .full_rank import FullRanking, Scorer, full_ranking
 
 KS = (1, 3, 5)
@@ -30,19 +30,26 @@ class JudgedRanking:
     found: FullRanking
     users: Tensor
 
-    def metrics(self, ks: Sequence[int] = KS) -> dict[str, Tensor]:
+    def metrics(self, ks: Sequence[int] = KS, ties: Ties = "expected") -> dict[str, Tensor]:
         """Of each of the users, 0 for those without a relevant item: {"dcg@5": [U], ...}, float64.
 
         dcg as in metrics/ranking.py, rank 2 not discounted. hits and precision_sum are recall and map without
         their divisors |T| and min(k, |T|), as the figures of Saito et al. have them.
         """
-        place = torch.searchsorted(self.users, self.found.users)
+        place, ranks = torch.searchsorted(self.users, self.found.users), self.found.ranks.resolved(ties)
         values = {}
         for k in ks:
             for name, metric in METRICS.items():
                 values[f"{name}@{k}"] = torch.zeros(len(self.users), dtype=torch.float64)
-                values[f"{name}@{k}"][place] = metric(self.found.ranks, k)
+                values[f"{name}@{k}"][place] = metric(ranks, k)
         return values
+
+    def by_ties(self, k: int = KS[-1]) -> dict[str, float]:
+        """Means with equal scores in the order that is worst for each user, and in the best one, as of a full
+        ranking (slices.py)."""
+        orders: tuple[tuple[str, Ties], ...] = (("worst", "pessimistic"), ("best", "optimistic"))
+        return {f"{metric}|ties={name}": float(values.mean())
+                for name, ties in orders for metric, values in self.metrics((k,), ties).items()}
 
 
 def judged_ranking(score: Scorer, relevant: ItemLists, judged: ItemLists, items: int) -> JudgedRanking:

@@ -67,6 +67,7 @@ def test_the_test_ranks_judged_items_and_rare_ones_apart(tmp_path):
     expected = judged_ranking(score, relevant, shown, ITEMS).metrics()
     for name, values in expected.items():
         assert row.metrics[f"test.{name}"] == pytest.approx(float(values.mean()), abs=1e-12)
+    assert row.metrics["test.dcg@5|ties=worst"] == pytest.approx(row.metrics["test.dcg@5"])  # none is equal
     rare = rare_items(held.lists("train", "valid"), ITEMS)
     few = judged_ranking(score, relevant.among(rare), shown.among(rare), ITEMS).metrics()
     assert row.metrics["test.rare_dcg@5"] == pytest.approx(float(few["dcg@5"].mean()), abs=1e-12)

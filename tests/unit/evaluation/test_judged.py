@@ -97,3 +97,18 @@ def test_nothing_relevant_is_said():
     empty = toys.lists([[0, 0, 0]])
     with pytest.raises(InputError, match="nothing to rank"):
         judged_ranking(lambda users: torch.zeros(len(users), 3), empty, toys.lists([[1, 1, 0]]), 3)
+
+
+def test_equal_scores_in_the_worst_and_the_best_order_are_those_of_a_loop():
+    relevant, shown = judged()
+    scores = torch.randint(0, 3, (USERS, ITEMS), generator=torch.Generator().manual_seed(1)).float()
+    found = judged_ranking(lambda users: scores[users].clone(), relevant, shown, ITEMS)
+    ends = found.by_ties(3)
+    for name, sign in (("worst", 1), ("best", -1)):
+        values = []
+        for user in found.users.tolist():
+            good = of(relevant, user)
+            order = sorted(of(shown, user), key=lambda i: (-float(scores[user, i]), sign * (i in good)))
+            values.append(sum((item in good) / max(math.log2(r), 1) for r, item in enumerate(order[:3], 1)))
+        assert ends[f"dcg@3|ties={name}"] == pytest.approx(sum(values) / len(values))
+    assert ends["dcg@3|ties=worst"] < float(found.metrics((3,))["dcg@3"].mean()) < ends["dcg@3|ties=best"]
