@@ -278,7 +278,7 @@ def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare
 def _of_pairs(model: Any, task: RankingTask, found: FullRanking, main: Tensor) -> dict[str, float]:
     """What is measured of new items beside their places; main [U]: the main metric of the ranked users."""
     examples, chances = task.valid, hasattr(model, "logits")
-    tiers = cold.by_tier(found, {MAIN: main}, examples.seen)
+    tiers = cold.by_tier(found, {MAIN: main, "user_auc": cold.auc_of(found.ranks)}, examples.seen)
     with scores_of(model) as score:
         score = model.logits() if chances else score
         return tiers | cold.pair_metrics(score, examples.relevant, examples.seen, examples.new, task.items,

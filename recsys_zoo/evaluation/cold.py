@@ -140,14 +140,14 @@ def pairs_auc(scores: Tensor, user: Tensor, item: Tensor) -> float:
 
 def by_tier(found: FullRanking, values: dict[str, Tensor], before: ItemLists) -> dict[str, float]:
     """Means of metrics [U] over thirds of the ranked users, by how many items they had before; users of one
-    number stay together. Only tiers with a user."""
+    number stay together. Only tiers with a user who has the metric (a NaN is none)."""
     counts = before.counts.cpu()[found.users]
     order = counts.sort().values
     cuts = order[[len(order) // 3, 2 * len(order) // 3]]
     tier = torch.bucketize(counts, cuts, right=True)
-    return {f"{name}_{metric}": float(value[tier == place].mean())
-            for place, name in enumerate(TIERS) if bool((tier == place).any())
-            for metric, value in values.items()}
+    return {f"{name}_{metric}": _mean(value[own])
+            for place, name in enumerate(TIERS)
+            for metric, value in values.items() if bool((own := (tier == place) & ~value.isnan()).any())}
 
 
 def _among(relevant: ItemLists, new: Tensor, items: int) -> ItemLists:

@@ -124,6 +124,11 @@ def test_tiers_hold_every_ranked_user_once():
     assert sum(int(part.sum()) for part in parts.values()) == len(found.users)
     assert tiers == {f"{name}_recall@3": pytest.approx(float(value[part].mean()))
                      for name, part in parts.items() if bool(part.any())}
+    value[parts["light"]], value[found.users == found.users[parts["heavy"]][0]] = math.nan, math.nan
+    tiers = cold.by_tier(found, {"recall@3": value}, BEFORE)
+    heavy = value[parts["heavy"]][1:]
+    assert "light_recall@3" not in tiers
+    assert tiers["heavy_recall@3"] == pytest.approx(float(heavy.mean()))
 
 
 def test_blocks_do_not_change_anything(monkeypatch):
