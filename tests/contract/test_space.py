@@ -9,7 +9,7 @@ from recsys_zoo import create
 from recsys_zoo.nn.embedding import Embedding
 from recsys_zoo.runs import RunConfig
 from recsys_zoo.space import Space, space_of
-from recsys_zoo.zoo import resolve
+from recsys_zoo.zoo import model_class, resolve
 from tests import toys
 from tests.dice import Dice
 
@@ -55,10 +55,14 @@ def test_draws_are_models_that_rank(name):
 
 @pytest.mark.parametrize("name", CTR + TUNED)
 def test_declared_ranges_hold_the_defaults(name):
-    """As they are declared, before a space is widened to hold a recipe's own values."""
+    """As they are declared, before a space is widened to hold a recipe's own values, as those of a preset's
+    training."""
     found = space(name)
+    own = getattr(model_class(name.partition(".")[0]), "preset_training", {}).get(name.partition(".")[2], {})
     declared = {**resolve(name)[1].searches("model."), **found.base.train.searches("train.")}
     for setting, value in found.own_values().items():
+        if setting.removeprefix("train.") in own:
+            continue
         search = declared[setting]
         if search.choices:
             assert value in search.choices, setting
