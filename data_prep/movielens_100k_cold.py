@@ -7,17 +7,16 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_zoo.data.interactions import InteractionSpec
-from recsys_zoo.data.spec import ColumnSpec, DataSpec, SplitSpec, TableSpec
+from recsys_zoo.data.spec import ColumnSpec
 
-from .movielens_1m_cold import title_words
+from .movielens_1m_cold import MOVIES, cold_spec, title_words
 from .movielens_rankings import RECIPES, folder_100k, gather_100k, read_100k
 from .recipe import Expected, Raw, Recipe, Say, read_table
 
 if TYPE_CHECKING:
     import polars as pl
 
-_USERS, _MOVIES = ("age", "gender", "occupation"), ("year", "genres", "words")
+_USERS = ("age", "gender", "occupation")
 _GENRES = ("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
            "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller",
            "War", "Western")  # in the order of the flags in u.item
@@ -25,18 +24,9 @@ _ITEM = ("item", "title", "released", "video", "url", *_GENRES)
 BY_HAND = ("get ml-100k.zip from https://grouplens.org/datasets/movielens/100k and unpack u.data, u.item and "
            "u.user into a folder")
 
-SPEC = DataSpec(
-    dataset="movielens_100k_cold", user="user", item="item",
-    interactions=InteractionSpec(rating="rating", above=3, time="timestamp"),
-    columns=(ColumnSpec(name="user", side="user"), ColumnSpec(name="item", side="item"),
-             ColumnSpec(name="age", side="user", rule="quantile", bins=7),
-             *(ColumnSpec(name=name, side="user") for name in _USERS[1:]),
-             ColumnSpec(name="year", side="item"), ColumnSpec(name="genres", kind="bag", side="item"),
-             ColumnSpec(name="words", kind="bag", side="item", min_count=3)),
-    split=SplitSpec(method="hash", keys=("item",), salt="movielens_100k_cold",
-                    fractions={"train": 0.8, "valid": 0.1, "test": 0.1}),
-    tables=(TableSpec(files=("users.parquet",), key="user", columns=_USERS),
-            TableSpec(files=("movies.parquet",), key="item", columns=_MOVIES)))
+SPEC = cold_spec("movielens_100k_cold", "timestamp", (
+    ColumnSpec(name="age", side="user", rule="quantile", bins=7),
+    *(ColumnSpec(name=name, side="user") for name in _USERS[1:])))
 
 
 def gather(raw: Path, scratch: Path, say: Say) -> Raw:
@@ -61,7 +51,7 @@ def gather(raw: Path, scratch: Path, say: Say) -> Raw:
     year = pl.col("title").str.extract(r"\((\d{4})\)(?:\s*\(V\))?\s*$").alias("year")
     movies = movies.with_columns(year, title_words(r"\s*\((?:\d{4}|unkonwn)\)(?:\s*\(V\))?\s*$"))
     users.select("user", *_USERS).write_parquet(scratch / "users.parquet")
-    movies.select("item", *_MOVIES).write_parquet(scratch / "movies.parquet")
+    movies.select("item", *MOVIES).write_parquet(scratch / "movies.parquet")
     return dataclasses.replace(pairs, tables_from=scratch)
 
 

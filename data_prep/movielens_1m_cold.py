@@ -16,19 +16,25 @@ from .recipe import Expected, Raw, Recipe, Say
 if TYPE_CHECKING:
     import polars as pl
 
-_USERS, _MOVIES = ("gender", "age", "occupation"), ("year", "genres", "words")
+_USERS = ("gender", "age", "occupation")
+MOVIES = ("year", "genres", "words")
 
-SPEC = DataSpec(
-    dataset="movielens_1m_cold", user="user", item="item",
-    interactions=InteractionSpec(rating="rating", above=3, time="place"),
-    columns=(ColumnSpec(name="user", side="user"), ColumnSpec(name="item", side="item"),
-             *(ColumnSpec(name=name, side="user") for name in _USERS),
-             ColumnSpec(name="year", side="item"), ColumnSpec(name="genres", kind="bag", side="item"),
-             ColumnSpec(name="words", kind="bag", side="item", min_count=3)),
-    split=SplitSpec(method="hash", keys=("item",), salt="movielens_1m_cold",
-                    fractions={"train": 0.8, "valid": 0.1, "test": 0.1}),
-    tables=(TableSpec(files=("users.parquet",), key="user", columns=_USERS),
-            TableSpec(files=("movies.parquet",), key="item", columns=_MOVIES)))
+
+def cold_spec(dataset: str, time: str, users: tuple[ColumnSpec, ...]) -> DataSpec:
+    """Of ratings, users.parquet and movies.parquet; a tenth of the movies is valid's, another test's."""
+    return DataSpec(
+        dataset=dataset, user="user", item="item",
+        interactions=InteractionSpec(rating="rating", above=3, time=time),
+        columns=(ColumnSpec(name="user", side="user"), ColumnSpec(name="item", side="item"), *users,
+                 ColumnSpec(name="year", side="item"), ColumnSpec(name="genres", kind="bag", side="item"),
+                 ColumnSpec(name="words", kind="bag", side="item", min_count=3)),
+        split=SplitSpec(method="hash", keys=("item",), salt=dataset,
+                        fractions={"train": 0.8, "valid": 0.1, "test": 0.1}),
+        tables=(TableSpec(files=("users.parquet",), key="user", columns=tuple(c.name for c in users)),
+                TableSpec(files=("movies.parquet",), key="item", columns=MOVIES)))
+
+
+SPEC = cold_spec("movielens_1m_cold", "place", tuple(ColumnSpec(name=n, side="user") for n in _USERS))
 
 
 def gather(raw: Path, scratch: Path, say: Say) -> Raw:
@@ -43,7 +49,7 @@ def gather(raw: Path, scratch: Path, say: Say) -> Raw:
     ratings = tables["ratings"].sort(number).select("user", "item", pl.col("rating").cast(pl.Int64), "place")
     ratings.write_parquet(scratch / "pairs.parquet")
     tables["users"].select("user", *_USERS).write_parquet(scratch / "users.parquet")
-    movies = tables["movies"].with_columns(title_words(r"\s*\(\d{4}\)\s*$")).select("item", *_MOVIES)
+    movies = tables["movies"].with_columns(title_words(r"\s*\(\d{4}\)\s*$")).select("item", *MOVIES)
     movies.write_parquet(scratch / "movies.parquet")
     return Raw(files=(scratch / "pairs.parquet",), tables_from=scratch)
 
