@@ -128,7 +128,7 @@ def tested(ablation: Ablation, data: Prepared, seed: int, epochs: int) -> dict[s
         if ablation.theta is not None:
             model.use_propensities(ablation.theta)
         task = RankingTask(data, model.negatives, train=splits, valid="" if rates else "valid",
-                           drawn_from="users", snips=(5,))
+                           drawn_from="users", snips=("snips_dcg@5",))
         return Trainer(task, cfg, schedule=rates).fit(model)
 
     model = made()

@@ -34,7 +34,7 @@ from .evaluation.full_rank import FullRanking
 from .files import locked, write_whole
 from .itemlists import ItemLists
 from .metrics.bootstrap import interval_of
-from .metrics.ranking import METRICS, evaluate_ranking
+from .metrics.ranking import METRICS, SNIPS, evaluate_ranking
 from .models.base import RankingModel, Scorer
 from .nn import kernels
 from .nn.embedding import load_vectors
@@ -187,8 +187,7 @@ def _prepare(model: RankingModel, task: RankingTask, train: tuple[str, ...]) -> 
 
 def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: tuple[str, ...],
           valid: str) -> RankingTask:
-    monitor, _, k = cfg.train.monitor.partition("@")
-    snips = (int(k),) if monitor == "snips_dcg" else ()
+    snips = (cfg.train.monitor,) if cfg.train.monitor.partition("@")[0] in SNIPS else ()
     if isinstance(model, Scorer) or model.learns_lists:
         return RankingTask(data, 0, train=train, valid=valid, snips=snips,
                            lists=not isinstance(model, Scorer))
@@ -302,7 +301,7 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
                          f"users who are held out of training, by lists of their items; choose one of {able}")
     if isinstance(model, RankingModel):
         monitors = [f"{metric}@{k}" for metric in METRICS for k in (heldout.KS if held_out else KS)]
-        monitors += [] if held_out else [f"snips_dcg@{k}" for k in judged.KS]
+        monitors += [] if held_out else [f"{metric}@{k}" for metric in SNIPS for k in judged.KS]
         if cfg.train.monitor not in monitors:
             raise InputError(f"train.monitor={cfg.train.monitor!r}: rankings are watched by one of "
                              f"{monitors}")

@@ -191,7 +191,8 @@ def worded_metric(metric: str) -> str:
     """ "test.auc" as "test AUC"."""
     words = {"auc": "AUC", "gauc": "gAUC", "avg_auc": "avg AUC", "auc_unseen_pairs": "AUC on unseen pairs",
              "ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "dcg": "DCG", "rare_dcg": "DCG of rare items",
-             "snips_dcg": "SNIPS DCG", "user_auc": "AUC per user", "item_auc": "AUC per item",
+             "snips_dcg": "SNIPS DCG", "snips_recall": "SNIPS recall",
+             "user_auc": "AUC per user", "item_auc": "AUC per item",
              "frequency_auc": "AUC of the users' frequency alone"}
     split, _, name = metric.rpartition(".")
     name, at, k = name.partition("@")

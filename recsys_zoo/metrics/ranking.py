@@ -167,8 +167,12 @@ def snips_dcg(ranks: Ranks, k: int, propensity: Tensor) -> Tensor:
     Each counts by 1 / propensity, over the sum of these: self-normalised inverse propensity scores
     (Swaminathan & Joachims, NIPS 2015). Equal propensities give dcg / |T|.
     """
-    weight = 1 / propensity.double()
-    return _by_user(ranks, weight * _gains(ranks, k)) / _by_user(ranks, weight)
+    return _self_normalised(ranks, _gains(ranks, k), propensity)
+
+
+def snips_recall(ranks: Ranks, k: int, propensity: Tensor) -> Tensor:
+    """The same of recall; equal propensities give `recall`."""
+    return _self_normalised(ranks, _in_list(ranks, k), propensity)
 
 
 METRICS: dict[str, Callable[[Ranks, int], Tensor]] = {
@@ -180,6 +184,8 @@ METRICS: dict[str, Callable[[Ranks, int], Tensor]] = {
     "mrr": mrr,
     "recall_capped": recall_capped,
 }
+SNIPS: dict[str, Callable[[Ranks, int, Tensor], Tensor]] = {
+    "snips_dcg": snips_dcg, "snips_recall": snips_recall}
 
 
 def evaluate_ranking(ranks: Ranks, ks: Sequence[int], ties: Ties = "expected") -> dict[str, Tensor]:
@@ -198,8 +204,18 @@ def _span(ranks: Ranks, k: int) -> tuple[Tensor, Tensor]:
 
 def hits(ranks: Ranks, k: int) -> Tensor:
     """Relevant items in the list."""
+    return _by_user(ranks, _in_list(ranks, k))
+
+
+def _in_list(ranks: Ranks, k: int) -> Tensor:
+    """The chance of each item to be in the list: [N]."""
     lo, hi = _span(ranks, k)
-    return _by_user(ranks, (hi - lo).double() / ranks.tied)
+    return (hi - lo).double() / ranks.tied
+
+
+def _self_normalised(ranks: Ranks, values: Tensor, propensity: Tensor) -> Tensor:
+    weight = 1 / propensity.double()
+    return _by_user(ranks, weight * values) / _by_user(ranks, weight)
 
 
 def _gains(ranks: Ranks, k: int) -> Tensor:

@@ -21,7 +21,7 @@ from ..evaluation.full_rank import FullRanking, NotFinite, Scorer, full_ranking,
 from ..evaluation.judged import JudgedRanking, judged_ranking
 from ..itemlists import ItemLists
 from ..losses.propensity import popularity_propensities
-from ..metrics.ranking import evaluate_ranking, snips_dcg
+from ..metrics.ranking import SNIPS, evaluate_ranking
 from ..nn.table import take_rows
 from ..parallel import processes
 from .base import Evaluation, Loss
@@ -216,8 +216,8 @@ class RankingTask:
     user has not among the items that were in release at the moment of the pair, for so long a `window` after
     the first pair of each (0: for ever), all alike. lists: an example is a user with all items, not a pair.
     ks: cut-offs of the metrics; none: those of the protocol. learnt: the lists that models are fitted on.
-    snips: cut-offs of snips_dcg, by propensities (n_i / max n)^0.5 of n_i training pairs, not below
-    `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here are all).
+    snips: such metrics besides ("snips_dcg@5"), by propensities (n_i / max n)^0.5 of n_i training pairs, not
+    below `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here are all).
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class RankingTask:
         valid: str = "valid",
         ks: Sequence[int] = (),
         drawn_from: DrawnFrom = "user",
-        snips: Sequence[int] = (),
+        snips: Sequence[str] = (),
         lists: bool = False,
         window: float = 0.0,
     ) -> None:
@@ -291,7 +291,8 @@ class RankingTask:
         if self.snips:
             counts = torch.bincount(examples.seen.items.cpu(), minlength=self.items)
             theta = popularity_propensities(counts).clamp(min=PROPENSITY_CLIP)[found.items]
-            metrics |= {f"snips_dcg@{k}": snips_dcg(found.ranks, k, theta) for k in self.snips}
+            for metric, _, k in (name.partition("@") for name in self.snips):
+                metrics[f"{metric}@{k}"] = SNIPS[metric](found.ranks, int(k), theta)
         return Evaluation({name: float(values.mean()) for name, values in metrics.items()}, None)
 
 

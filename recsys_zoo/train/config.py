@@ -12,7 +12,7 @@ from ..config import Frozen, Search
 from ..stage import Stage
 
 MONITORS = ("auc", "gauc", "logloss", "auc-logloss", "auc+gauc")
-_OF_A_LIST = re.compile(r"(recall|recall_capped|snips_dcg|precision|hit_rate|ndcg|mrr|map)@[1-9]\d*")
+_OF_A_LIST = re.compile(r"((snips_)?recall|recall_capped|snips_dcg|precision|hit_rate|ndcg|mrr|map)@[1-9]\d*")
 
 
 def _monitor(name: str) -> str:

@@ -126,21 +126,24 @@ def test_the_snips_metric_of_valid_is_that_of_a_loop(monkeypatch, clip):
     monkeypatch.setattr(ranking, "PROPENSITY_CLIP", clip)
     held = judged()
     model = create("wmf", held.schema, seed=3, embedding={"dim": 4, "init_std": 0.3})
-    task = RankingTask(held, 0, snips=(5,))
-    found = task.evaluate(model, task.valid, 0).metrics["snips_dcg@5"]
+    task = RankingTask(held, 0, snips=("snips_dcg@5", "snips_recall@3"))
+    found = task.evaluate(model, task.valid, 0).metrics
     seen, valid = held.lists("train"), held.lists("valid")
     theta = popularity_propensities(torch.bincount(seen.items, minlength=ITEMS))
     assert bool((theta < 0.8).any())
     theta = theta.clamp(min=clip)
-    table, values = model.scoring()(torch.arange(USERS)).detach(), []
+    table, values, recalls = model.scoring()(torch.arange(USERS)).detach(), [], []
     for user in range(USERS):
         own, taken = (lists.of_users(torch.tensor([user]))[1].tolist() for lists in (valid, seen))
         if own:
             order = sorted(set(range(ITEMS)) - set(taken), key=lambda item: -float(table[user, item]))
             gains = [1, 1, 1 / 1.584962500721156, 0.5, 1 / 2.321928094887362]
             top = sum(g / float(theta[i]) for g, i in zip(gains, order, strict=False) if i in own)
-            values.append(top / sum(1 / float(theta[item]) for item in own))
-    assert found == pytest.approx(sum(values) / len(values))
+            whole = sum(1 / float(theta[item]) for item in own)
+            values.append(top / whole)
+            recalls.append(sum(1 / float(theta[item]) for item in order[:3] if item in own) / whole)
+    assert found["snips_dcg@5"] == pytest.approx(sum(values) / len(values))
+    assert found["snips_recall@3"] == pytest.approx(sum(recalls) / len(recalls))
     assert "snips_dcg@5" not in RankingTask(held, 0).evaluate(model, task.valid, 0).metrics
 
 
@@ -148,7 +151,9 @@ def test_the_snips_metric_of_valid_is_that_of_a_loop(monkeypatch, clip):
 def test_the_models_of_the_study_are_chosen_by_it(tmp_path, name):
     cfg = config(name).resolved()
     assert cfg.train.monitor == "snips_dcg@5"
-    assert 0 < run(tmp_path, cfg).metrics["valid.snips_dcg@5"] <= 1
+    assert 0 < run(tmp_path / "dcg", cfg).metrics["valid.snips_dcg@5"] <= 1
+    watched = cfg.model_copy(update={"train": cfg.train.model_copy(update={"monitor": "snips_recall@5"})})
+    assert 0 < run(tmp_path / "recall", watched).metrics["valid.snips_recall@5"] <= 1
 
 
 def test_a_chosen_setting_that_is_the_default_of_others_stays_chosen(tmp_path):

@@ -11,7 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_zoo.metrics.ranking import average_precision, dcg, hits, precision_sum, recall, snips_dcg
+from recsys_zoo.metrics.ranking import (
+    average_precision,
+    dcg,
+    hits,
+    precision_sum,
+    recall,
+    snips_dcg,
+    snips_recall,
+)
 from tests.unit.metrics.test_ranking import ranks_of
 
 LISTS = st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=5).filter(
@@ -22,7 +30,11 @@ def gain(rank: int, k: int) -> float:
     return 0.0 if rank > k else 1.0 if rank == 1 else 1 / math.log2(rank)
 
 
-def of_orders(scores: list[int], relevant: list[bool], k: int) -> dict[tuple[int, ...], float]:
+def listed(rank: int, k: int) -> float:
+    return float(rank <= k)
+
+
+def of_orders(scores: list[int], relevant: list[bool], k: int, gain=gain) -> dict[tuple[int, ...], float]:
     """What each relevant item gains in the mean over all orders of equal scores."""
     orders = [order for order in itertools.permutations(range(len(scores)))
               if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order))]
@@ -51,6 +63,11 @@ def test_equal_scores_count_by_the_mean_over_their_orders(rows, k):
     assert float(snips_dcg(ranks, k, theta)) == pytest.approx(expected)
     assert float(snips_dcg(ranks, k, torch.full_like(theta, 0.3))) == pytest.approx(
         float(dcg(ranks, k)) / len(order))
+    chances = of_orders(scores, relevant, k, listed)
+    expected = sum(weights[i] * chances[i] for i in order) / sum(weights.values())
+    assert float(snips_recall(ranks, k, theta)) == pytest.approx(expected)
+    alike = torch.full_like(theta, 0.3)
+    assert float(snips_recall(ranks, k, alike)) == pytest.approx(float(recall(ranks, k)))
 
 
 def test_hits_and_precisions_are_sums():
