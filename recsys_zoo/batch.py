@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 DrawnFrom = Literal["user", "items", "users", "released"]  # what negatives are drawn from, see `RankingTask`
+Positives = Literal["pairs", "users"]  # what positives are drawn by, see there
 
 
 class _Tensors:

@@ -196,7 +196,8 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
     if weight is None and cold.is_cold(data):  # new items are not there to be passed over
         weight = torch.bincount(learnt.items, minlength=model.num_items).clamp(max=1)
     return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
-                       drawn_from=model.negatives_from, window=getattr(model.cfg, "window", 0.0))
+                       drawn_from=model.negatives_from, window=getattr(model.cfg, "window", 0.0),
+                       positives=getattr(model.cfg, "positives", "pairs"))
 
 
 def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..batch import DrawnFrom, Pairs, PairsOfAll, UserLists
+from ..batch import DrawnFrom, Pairs, PairsOfAll, Positives, UserLists
 from ..data.content import releases
 from ..data.splitspec import given_of
 from ..data.store import Prepared
@@ -86,6 +86,37 @@ class PairExamples:
         """The first pairs."""
         part = copy.copy(self)
         part.pairs = self.pairs[:rows]
+        return part
+
+
+class UserPairExamples(PairExamples):
+    """As many examples as pairs, each of a user, all alike, and one of the items, drawn with replacement."""
+
+    def __init__(self, lists: ItemLists, negatives: Negatives | None, count: int) -> None:
+        super().__init__(lists, negatives, count)
+        self._index()
+
+    def _index(self) -> None:
+        _, self.counts = self.pairs[:, 0].unique_consecutive(return_counts=True)
+        self.starts = self.counts.cumsum(0) - self.counts
+
+    def batch(self, rows: Tensor) -> Pairs:
+        """As many pairs as there are numbers [B]."""
+        user = torch.randint(len(self.counts), rows.shape, device=self.device)
+        counts = self.counts[user]
+        place = (torch.rand(len(rows), dtype=torch.float64, device=self.device) * counts).long()
+        return super().batch(self.starts[user] + place.minimum(counts - 1))
+
+    def on(self, device: torch.device) -> UserPairExamples:
+        """The same on a device."""
+        there = super().on(device)
+        there._index()
+        return there
+
+    def first(self, rows: int) -> UserPairExamples:
+        """The first pairs."""
+        part = super().first(rows)
+        part._index()
         return part
 
 
@@ -214,7 +245,8 @@ class RankingTask:
     has not in the training splits (of a user who has everything there is none, and no pair either); "items",
     all items, the user's own too; "users", the unlabelled pairs of all users, all alike; "released", what the
     user has not among the items that were in release at the moment of the pair, for so long a `window` after
-    the first pair of each (0: for ever), all alike. lists: an example is a user with all items, not a pair.
+    the first pair of each (0: for ever), all alike. positives: every pair once an epoch, or as many draws of
+    users, all alike, with one of their pairs. lists: an example is a user with all items, not a pair.
     ks: cut-offs of the metrics; none: those of the protocol. learnt: the lists that models are fitted on.
     snips: such metrics besides ("snips_dcg@5"), by propensities (n_i / max n)^0.5 of n_i training pairs, not
     below `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here are all).
@@ -232,6 +264,7 @@ class RankingTask:
         snips: Sequence[str] = (),
         lists: bool = False,
         window: float = 0.0,
+        positives: Positives = "pairs",
     ) -> None:
         held_out = heldout.holds_out(data)
         self.data, self.snips, self.watched = data, tuple(snips), valid
@@ -250,7 +283,8 @@ class RankingTask:
             learnt = seen.shorter_than(drawable) if negatives else seen
             never = learnt if drawn_from == "user" else learnt.first(0)
             others = Negatives(never, self.items, weight) if negatives else None
-            self.train = PairExamples(learnt, others, negatives)
+            examples = PairExamples if positives == "pairs" else UserPairExamples
+            self.train = examples(learnt, others, negatives)
             if not len(self.train):
                 raise InputError(f"{data.schema.dataset}: no training pair is left, since no user lacks an "
                                  "item that could be drawn as a negative; give more items, or draw from all "

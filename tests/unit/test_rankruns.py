@@ -21,7 +21,7 @@ from recsys_zoo.metrics.ranking import Ranks, recall
 from recsys_zoo.rankfiles import RANKS, USERS
 from recsys_zoo.rankruns import begin
 from recsys_zoo.runs import RunConfig, evaluate, identity, is_row_of, train
-from recsys_zoo.tasks.ranking import KS, RankingTask, scores_of
+from recsys_zoo.tasks.ranking import KS, PairExamples, RankingTask, UserPairExamples, scores_of
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
 from recsys_zoo.train.config import TrainConfig
@@ -34,7 +34,7 @@ TRAIN = {"batch_size": 64, "lr": 0.05, "epochs": 12, "patience": 4, "plateau_fac
 
 def config(name: str = "mf", **more) -> RunConfig:
     model = {"name": name, **({"embedding": {"dim": 4}} if name == "mf" else {})}
-    return RunConfig.parse({"model": model, "train": TRAIN, **more}, "run")
+    return RunConfig.parse({"model": model, "train": TRAIN} | more, "run")
 
 
 def run(out: Path, cfg: RunConfig, **more) -> Row:
@@ -98,8 +98,15 @@ def test_the_popularity_sampler_of_a_run_draws_items_by_their_users(tmp_path):
     assert float(((drawn - allowed) ** 2 / allowed.clamp(min=1)).mean()) < 2
 
 
+@pytest.mark.parametrize(("said", "kind"), [({}, PairExamples), ({"positives": "users"}, UserPairExamples)])
+def test_the_positives_of_a_run_are_drawn_as_it_says(said, kind):
+    task, _ = begin(config(model={"name": "lightgcn", **said}).resolved(), data())
+    assert type(task.train) is kind
+
+
 def test_settings_younger_than_a_row_leave_its_identity_alone():
-    for name, newer in (("mf", ("sampler", "popularity_power", "candidates")), ("cml", ("rank_weight",))):
+    for name, newer in (("mf", ("sampler", "popularity_power", "candidates")), ("cml", ("rank_weight",)),
+                        ("lightgcn", ("sampler", "popularity_power", "candidates", "positives"))):
         cfg = RunConfig.parse({"model": {"name": name}}, "run").resolved()
         assert not {*newer} & {*identity(cfg, "d")["model"]}
         assert {*newer} <= {*cfg.model}

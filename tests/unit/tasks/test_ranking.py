@@ -103,6 +103,29 @@ def test_a_batch_holds_the_pairs_asked_for_and_negatives_that_are_none_of_the_us
     assert len(examples.first(7)) == 7
 
 
+def test_users_are_drawn_alike_and_their_items_too():
+    """Whatever the number of their items, each within five standard deviations; a part has its own users."""
+    held = data()
+    torch.manual_seed(5)
+    examples, lists = task(held, positives="users").train, held.lists("train")
+    assert len(lists.counts.unique()) > 1
+    assert len(examples) == len(held.split("train"))
+    batch = examples.batch(torch.zeros(200_000, dtype=torch.int64))
+    pairs = torch.stack([batch.user, batch.pos], 1).unique(dim=0, return_counts=True)
+    assert torch.equal(pairs[0], torch.stack(lists.pairs(), 1).unique(dim=0))
+    chance = 1 / (lists.counts > 0).sum() / lists.counts[pairs[0][:, 0]]
+    spread = (200_000 * chance * (1 - chance)).sqrt()
+    assert bool(((pairs[1] - 200_000 * chance).abs() < 5 * spread).all())
+    assert not {*map(tuple, pairs[0].tolist())} & set(zip(
+        batch.user.repeat_interleave(3).tolist(), batch.neg.flatten().tolist(), strict=True))
+    few = examples.first(int(lists.counts[0]) + 1).on(torch.device("cpu"))
+    drawn = few.batch(torch.zeros(1000, dtype=torch.int64))
+    first = [user for user in range(USERS) if lists.counts[user]][:2]
+    assert drawn.user.unique().tolist() == first
+    kept = lists.of_users(torch.tensor(first[1:]))[1][:1]
+    assert torch.equal(drawn.pos[drawn.user == first[1]].unique(), kept)
+
+
 def test_own_items_are_drawn_where_it_is_said():
     """All items alike, those of training among them, within five standard deviations."""
     held = data()
