@@ -25,7 +25,7 @@ from .board.draws import FILE, Draws, of_users, write_draws
 from .board.key import COLD, HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
 from .config import read_toml
-from .data.content import ages, check_times, item_tokens, item_vectors, tokens_of, unread
+from .data.content import ages, check_order, check_times, item_tokens, item_vectors, tokens_of, unread
 from .data.splitspec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
@@ -308,9 +308,11 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
                              f"{monitors}")
         check_stages(model, cfg.train)
         device_of(cfg.train)
-        if getattr(model, "negatives_from", "") == "released":
-            for names in {("train",), fitted_on(cfg, data)}:  # the second fit is an hour later
+        for names in {("train",), fitted_on(cfg, data)}:  # the second fit is an hour later
+            if getattr(model, "negatives_from", "") == "released":
                 check_times(data, *names)
+            if getattr(model.cfg, "past", False):
+                check_order(data, *names)
     if hasattr(model, "content"):
         if model.content.kind == "vectors":
             model.content.give_vectors(item_vectors(data))

@@ -83,6 +83,11 @@ def ages(data: Prepared, *names: str) -> Tensor | None:
     return torch.from_numpy(age[np.lexsort((item, user))])
 
 
+def check_order(data: Prepared, *names: str) -> None:
+    """InputError where these splits hold no times, moments or places in the order of each user."""
+    _need_times(data, names, "by which what came later is left out of a history")
+
+
 def check_times(data: Prepared, *names: str) -> None:
     """InputError where these splits hold no times by which items are in release."""
     _clocked(data, names)
@@ -107,9 +112,7 @@ def _clocked(data: Prepared, names: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     """`_moments`; InputError without times, and where these look like places in each user's own order: whole
     numbers, different for each of a user's rows, not many more of them than rows, and nearly all users begin
     together."""
-    if not _timed(data, names):
-        raise InputError(f"{data.schema.dataset}: holds no times, by which items are in release; prepare "
-                         "again with the column of times as `time` under [interactions]")
+    _need_times(data, names, "by which items are in release")
     user, _, moment = rows = _moments(data, names)
     counts = np.bincount(user, minlength=data.schema.size("user"))
     span = np.ptp(moment) if len(moment) else 0.0
@@ -124,6 +127,12 @@ def _clocked(data: Prepared, names: Sequence[str]) -> tuple[np.ndarray, np.ndarr
                          "is told by one clock for all: prepare again with moments as `time` under "
                          "[interactions]")
     return rows
+
+
+def _need_times(data: Prepared, names: Sequence[str], why: str) -> None:
+    if not _timed(data, names):
+        raise InputError(f"{data.schema.dataset}: holds no times, {why}; prepare again with the column of "
+                         "times as `time` under [interactions]")
 
 
 def _timed(data: Prepared, names: Sequence[str]) -> bool:

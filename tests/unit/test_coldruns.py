@@ -246,7 +246,25 @@ def test_without_times_nothing_is_in_release_and_no_folder_is_made(shop, tmp_pat
                        tables_from=shop.folder.parent)
     with pytest.raises(InputError, match="shop: holds no times, by which items are in release"):
         run(tmp_path / "run", config("", model={"name": "deepcml", "released": True}), timeless)
+    with pytest.raises(InputError, match="shop: holds no times, by which what came later is left out"):
+        run(tmp_path / "run", config("", model={"name": "deepcml", "past": True}), timeless)
     assert not (tmp_path / "run").exists()
+
+
+def test_histories_of_the_past_are_by_the_times_of_the_data(shop, tmp_path):
+    """The size of each pair's history is the number of the user's earlier rows, those of its moment as they
+    stand in the files."""
+    said = {"name": "deepcml", **WIDTHS["deepcml"], "negatives": 4, "past": True}
+    task, model = begin(config("", model=said), shop)
+    batch, moment = task.train.batch(torch.arange(len(task.train))), releases(shop, "train")[0]
+    pairs = list(zip(batch.user.tolist(), moment.tolist(), strict=True))
+    before, then = ([int(((batch.user == user) & earlier(moment, at)).sum()) for user, at in pairs]
+                    for earlier in (torch.lt, torch.le))
+    sizes = model.sizes(batch).tolist()
+    assert all(low <= size < high for low, size, high in zip(before, sizes, then, strict=True))
+    assert sum(size + 1 < high for size, high in zip(sizes, then, strict=True)) < len(sizes) / 5  # few ties
+    assert max(before) > 1
+    assert run(tmp_path, config("", model=said), shop).metrics["test.user_auc"] > 0.7
 
 
 def test_a_window_is_of_items_in_release():

@@ -29,11 +29,13 @@ from ..vectors import Placed
 class DeepCMLConfig(TowerConfig):
     """Settings of deep CML."""
 
-    newer: ClassVar[tuple[str, ...]] = ("released", "window")  # see `ModelConfig`
+    newer: ClassVar[tuple[str, ...]] = ("released", "window", "past")  # see `ModelConfig`
     pooling: Annotated[Literal["mean", "attention"], Search(choices=("mean", "attention"))] = Field(
         "mean", description="of the items of a history; attention: learnt weights that fall with their age"
     )
     history: int = Field(50, ge=1, description="attention: so many latest items, where there are times")
+    past: bool = Field(False, description=(
+        "the history of a training pair is what its user had before it, not all but its item; needs times"))
     negatives: Annotated[int, Search(choices=(5, 10, 20, 50))] = Field(
         20, ge=1, description="negative items a pair, W"
     )
@@ -76,14 +78,16 @@ class DeepCML(Towers):
         notes=(
             "Built from the abstract: the paper's network, text vectors and data are not public. Content is "
             "TF-IDF of the item's columns and a truncated SVD of it.",
-            "The item of a pair is left out of the history; users without history share a learnt vector.",
+            "The item of a pair is left out of the history; users without history share a learnt vector. "
+            "With past=true what came later is left out too, as it is where new items are asked for. A mean "
+            "is over all that is left, attention over the latest 50.",
             "Each pair has W negatives of its user, so chances are corrected by the rate at which others "
             "of that user are drawn: logit p = logit q + ln(n_u W / (I - n_u)), n_u >= 1/2.",
             "Negatives are drawn from all items of training, or with released=true from those in release at "
             "the moment of the purchase; an item's release is its first one. Then the correction of chances "
             "holds on average over items, not for each, and w is of the rank among all of them. Chances have "
-            "no term of the release. On MovieLens-100K, five seeds, no gain is seen "
-            "(benchmarks/results/README.md).",
+            "no term of the release. On MovieLens-100K, items held out at random, five seeds, no gain is "
+            "seen (benchmarks/results/README.md).",
             "Of the paper's basics of customers there is their number of purchases alone.",
             "No number of the paper is known to us.",
         ),
@@ -104,7 +108,8 @@ class DeepCML(Towers):
             self.query = nn.Parameter(torch.empty(cfg.dim, 1))
             nn.init.xavier_normal_(self.query)
             self.decay = nn.Parameter(torch.zeros(()))
-            self.ages = HeldLists(self.num_users)
+        if cfg.pooling == "attention" or cfg.past:
+            self.ages = HeldLists(self.num_users, persistent=cfg.pooling == "attention")
         self.known = self.num_items
 
     def prepare(self, train: ItemLists) -> None:
@@ -116,7 +121,7 @@ class DeepCML(Towers):
 
     def use_ages(self, ages: Tensor) -> None:
         """How many items of the same user are later, for each item of the histories [n]."""
-        if self.cfg.pooling == "attention":
+        if hasattr(self, "ages"):
             self.ages.hold(ItemLists(self.histories.offsets, ages))
 
     @property
@@ -136,35 +141,61 @@ class DeepCML(Towers):
         ids, slot = distinct(wanted, self.num_items)
         item, pos, neg = slot[wanted].split([len(batch.item), len(pairs), pairs.neg.numel()])
         vectors = self.items_of(self.content.vectors[ids])
-        if self.cfg.pooling == "mean":
+        if self.cfg.pooling == "mean" and not self.cfg.past:
             user = batch.means(vectors, item, pos)
+            user = torch.where(batch.counts[:, None] > 0, user, in_ball(self.unknown))
         else:
-            user = self.attended(pairs.user, vectors, self.asked(vectors), slot, pairs.pos)
-        user = torch.where(batch.counts[:, None] > 0, user, in_ball(self.unknown))
+            user = self.pooled(pairs.user, vectors, self.asked(vectors), slot, pairs.pos)
         return user, vectors, pos, neg.view(pairs.neg.shape)
 
-    def asked(self, vectors: Tensor) -> Tensor:
-        """Logits [n] of vectors of items in every history, before their age."""
+    def asked(self, vectors: Tensor) -> Tensor | None:
+        """Logits [n] of vectors of items in every history, before their age; None for a mean."""
+        if self.cfg.pooling == "mean":
+            return None
         return (torch.tanh(self.key(vectors)) @ self.query).squeeze(1).float()
 
-    def attended(self, users: Tensor, vectors: Tensor, asked: Tensor, slot: Tensor,
-                 without: Tensor | None = None) -> Tensor:
-        """Weighted means [B, d] over the latest items of histories, without an item [B] of each.
+    def pooled(self, users: Tensor, vectors: Tensor, asked: Tensor | None, slot: Tensor,
+               without: Tensor | None = None) -> Tensor:
+        """Means [B, d] over histories, by attention weighted and of their latest items alone; g_0 where
+        nothing is left.
 
-        vectors [n, d], asked [n]: those of item i in row slot[i].
+        vectors [n, d], asked [n]: those of item i in row slot[i]. without [B]: an item of each history that
+        is left out, and with past=true what came after it.
         """
         row, item = self.histories.of_users(users)
-        age = self.ages.of_users(users)[1]
-        kept = age < self.cfg.history
+        age = self.ages.of_users(users)[1] if hasattr(self, "ages") else torch.zeros_like(item)
         if without is not None:
-            kept &= item != without[row]
-        row, age, place = row[kept], age[kept], slot[item[kept]]
-        weight = asked[place] - F.softplus(self.decay) * age.to(asked.dtype).log1p()
-        top = weight.new_full((len(users),), -torch.inf).scatter_reduce(0, row, weight.detach(), "amax")
-        weight = (weight - top[row]).exp()
-        total = weight.new_zeros(len(users)).index_add(0, row, weight).clamp(min=1e-30)
-        sums = sums_of_lists(vectors, place, torch.bincount(row, minlength=len(users)), weight)
-        return sums / total[:, None]
+            own = item == without[row]
+            then = self._age_of(own, row, age, len(users))[row]
+            kept = age > then if self.cfg.past else ~own
+            row, item = row[kept], item[kept]
+            age = (age - (age > then) * (then + 1 if self.cfg.past else 1))[kept]
+        if asked is not None:
+            kept = age < self.cfg.history
+            row, item, age = row[kept], item[kept], age[kept]
+        place, sizes = slot[item], torch.bincount(row, minlength=len(users))
+        if asked is None:
+            found = sums_of_lists(vectors, place, sizes) / sizes.clamp(min=1)[:, None]
+        else:
+            weight = asked[place] - F.softplus(self.decay) * age.to(asked.dtype).log1p()
+            top = weight.new_full((len(users),), -torch.inf).scatter_reduce(0, row, weight.detach(), "amax")
+            weight = (weight - top[row]).exp()
+            total = weight.new_zeros(len(users)).index_add(0, row, weight).clamp(min=1e-30)
+            found = sums_of_lists(vectors, place, sizes, weight) / total[:, None]
+        return torch.where(sizes[:, None] > 0, found, in_ball(self.unknown))
+
+    @staticmethod
+    def _age_of(own: Tensor, row: Tensor, age: Tensor, users: int) -> Tensor:
+        """Age [B] of the one item of each history that is marked (own [m])."""
+        return age.new_zeros(users).index_add(0, row, torch.where(own, age, 0))
+
+    def sizes(self, pairs: Pairs) -> Tensor:
+        """Items [B] that the users had beside those of the pairs, or before them."""
+        later = 0
+        if self.cfg.past:
+            row, item = self.histories.of_users(pairs.user)
+            later = self._age_of(item == pairs.pos[row], row, self.ages.of_users(pairs.user)[1], len(pairs))
+        return (self.histories.counts[pairs.user] - 1 - later).clamp(min=0)
 
     def logit(self, distance: Tensor, counts: Tensor) -> Tensor:
         """Of the chance among the pairs that training sees, of distances and sizes of histories."""
@@ -173,7 +204,7 @@ class DeepCML(Towers):
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
         """Means over the pairs of the weighted hinge and of the cross-entropy; the hinge of nobody known."""
         user, vectors, pos, neg = self.gathered(pairs)
-        counts = (self.histories.counts[pairs.user] - 1).clamp(min=0).to(user.dtype)
+        counts = self.sizes(pairs).to(user.dtype)
         good = (user - vectors[pos]).square().sum(1)
         bad = chosen_distances(user, vectors, neg)
         nobody = (vectors - in_ball(self.unknown)).square().sum(1)
@@ -191,17 +222,9 @@ class DeepCML(Towers):
         """g of all users [U, d] and v of all items [I, d], those without a training row among them."""
         items = self.items_of(self.content.vectors)
         numbers = torch.arange(self.num_users, device=items.device)
-        asked = None if self.cfg.pooling == "mean" else self.asked(items)
-        return torch.cat([self._users(part, items, asked) for part in numbers.split(AT_ONCE)]), items
-
-    def _users(self, users: Tensor, items: Tensor, asked: Tensor | None) -> Tensor:
-        counts = self.histories.counts[users]
-        if asked is None:
-            own = sums_of_lists(items, self.histories.of_users(users)[1], counts)
-            own = own / counts.clamp(min=1)[:, None]
-        else:
-            own = self.attended(users, items, asked, torch.arange(len(items), device=items.device))
-        return torch.where(counts[:, None] > 0, own, in_ball(self.unknown))
+        asked, slot = self.asked(items), torch.arange(len(items), device=items.device)
+        users = [self.pooled(part, items, asked, slot) for part in numbers.split(AT_ONCE)]
+        return torch.cat(users), items
 
     @torch.no_grad()
     def placed(self) -> Placed:

@@ -51,12 +51,21 @@ def test_items_that_say_the_same_have_equal_chances():
     assert not torch.equal(logits[:, 3], logits[:, 4])
 
 
+def latest_first(train: ItemLists) -> torch.Tensor:
+    """Ages, by which a larger item is younger."""
+    return torch.cat([torch.arange(int(count)).flip(0) for count in train.counts])
+
+
 def test_the_order_of_a_history_is_nothing_to_a_mean_and_the_ages_are_something_to_attention():
-    ages = torch.arange(len(TRAIN.items)) % 5
+    """Lists the other way round, and ages of them."""
+    back = torch.cat([TRAIN.of_users(torch.tensor([user]))[1].flip(0) for user in range(USERS)])
     for pooling, same in (("mean", True), ("attention", False)):
-        model, other = made(pooling=pooling), made(pooling=pooling)
-        other.use_ages(ages)
-        assert torch.equal(model.scoring()(EVERYBODY), other.scoring()(EVERYBODY)) is same
+        model, other, aged = (made(pooling=pooling) for _ in range(3))
+        other.histories.hold(ItemLists(TRAIN.offsets, back))
+        aged.use_ages(latest_first(TRAIN))
+        logits = model.logits()(EVERYBODY)
+        torch.testing.assert_close(other.logits()(EVERYBODY), logits)
+        assert torch.equal(aged.logits()(EVERYBODY), logits) is same
 
 
 def test_a_chance_falls_with_the_distance():
@@ -101,21 +110,28 @@ def test_users_without_history_share_a_finite_vector(pooling):
     assert all(bool(term.isfinite()) for term in terms.values())
 
 
-@pytest.mark.parametrize("pooling", ["mean", "attention"])
-def test_the_item_of_a_pair_is_left_out_of_the_history(pooling):
-    """The users of a batch are those of lists without that item, one pair at a time."""
-    model = made(pooling=pooling)
-    ages = torch.arange(len(TRAIN.items)) % 7
-    model.use_ages(ages)
+@pytest.mark.parametrize(("pooling", "history"), [("mean", 50), ("attention", 50), ("attention", 2),
+                                                  ("attention", 1)])
+@pytest.mark.parametrize("past", [False, True])
+def test_the_item_of_a_pair_is_left_out_of_the_history(pooling, history, past):
+    """The users of a batch are those of lists without that item, or what came after it too, one pair at a
+    time; where nothing is left, of whom nothing is known."""
+    settings = {"pooling": pooling, "history": history, "past": past}
+    model = made(**settings)
+    model.use_ages(latest_first(TRAIN))
     pairs = batch(model)
-    found = model.gathered(pairs)[0]
+    found, sizes = model.gathered(pairs)[0], model.sizes(pairs)
     user, item = TRAIN.pairs()
-    for row in range(0, len(pairs), 5):
-        kept = (user != pairs.user[row]) | (item != pairs.pos[row])
-        other = made(pooling=pooling)
-        other.histories.hold(ItemLists.of(user[kept], item[kept], USERS, ITEMS))
-        other.use_ages(ages[kept])
+    for row in range(0, len(pairs), 3):
+        own = user == pairs.user[row]
+        kept = ~own | (item < pairs.pos[row] if past else item != pairs.pos[row])
+        rest = ItemLists.of(user[kept], item[kept], USERS, ITEMS)
+        assert int(sizes[row]) == int((own & kept).sum())
+        other = made(**settings)
+        other.histories.hold(rest)
+        other.use_ages(latest_first(rest))
         torch.testing.assert_close(found[row], other.vectors()[0][pairs.user[row]], rtol=1e-4, atol=1e-5)
+    assert bool((sizes == 0).any()) or not past
 
 
 def test_attention_by_a_loop():
