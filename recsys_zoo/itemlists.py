@@ -19,8 +19,11 @@ class ItemLists:
 
     @classmethod
     def of(cls, user: Tensor, item: Tensor, users: int, items: int) -> ItemLists:
-        """From pairs in any order, repeated or not; InputError for numbers outside 0..users-1, 0..items-1."""
+        """From pairs in any order, repeated or not; InputError for numbers outside 0..users-1, 0..items-1,
+        and for what is no whole number."""
         for what, given, count in (("user", user, users), ("item", item, items)):
+            if len(given) and (given.is_floating_point() or given.dtype == torch.bool):
+                raise InputError(f"{what} numbers are of type {given.dtype}: give whole numbers, of int64")
             if len(given) and not 0 <= int(given.min()) <= int(given.max()) < count:
                 found = f"{int(given.min())} to {int(given.max())}"
                 raise InputError(f"{what} numbers {found} are not all among 0 to {count - 1}")

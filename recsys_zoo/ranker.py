@@ -141,8 +141,8 @@ class Ranker:
 
     def worth(self, index: VectorIndex, k: int) -> Worth:
         """Recall and speed of an index beside exact search, on users drawn from a fixed seed; the best of
-        several rounds, which take turns. A user who has had every item counts for nothing; InputError where
-        all have."""
+        several rounds, which take turns. An item with the exact score of the last one counts as that. A user
+        who has had every item counts for nothing; InputError where all have."""
         known = self._known().counts.nonzero().squeeze(1)
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(_SEED))
         numbers = known[order[:_SAMPLE]]
@@ -153,13 +153,14 @@ class Ranker:
             began = time.perf_counter()
             found[exact] = self._best(numbers, k, seen, None if exact else index)[0]
             seconds[exact].append(time.perf_counter() - began)
-        first = torch.arange(len(numbers))[:, None] * (self.model.num_items + 1)  # -1 is none of another user
         wanted = found[True] >= 0
-        hits = torch.isin(found[True] + first, found[False] + first) & wanted
         asked = wanted.any(1)
         if not bool(asked.any()):
             raise InputError(f"{self.folder}: its users have had every item; there is nothing to search for")
-        recall = hits[asked].sum(1).double() / wanted[asked].sum(1)
+        parts = torch.arange(len(numbers)).split(max(1, _SCORES // self.model.num_items))
+        hits = torch.cat([_hits(self._scoring(numbers[part].to(self._device)).cpu(), found[True][part],
+                                found[False][part]) for part in parts])
+        recall = hits[asked].double() / wanted[asked].sum(1)
         speed, exact_speed = (len(numbers) / min(seconds[exact]) for exact in (False, True))
         return Worth(recall=float(recall.mean()), k=k, users=int(asked.sum()), seed=_SEED, users_per_s=speed,
                      exact_users_per_s=exact_speed, threads=torch.get_num_threads())
@@ -288,6 +289,16 @@ def load_ranker(folder: Path | str, index: Path | str | None = None, device: str
     """A trained model that ranks, from a run or checkpoint folder, searched through an index where one is
     given; InputError when one of them is damaged or does not fit."""
     return Ranker(load(folder, device), None if index is None else Path(index))
+
+
+def _hits(scores: Tensor, exact: Tensor, found: Tensor) -> Tensor:
+    """How many of the exact items [U, k] were found [U, k], by their scores [U, I]: those of the score of the
+    last are worth the same, as many as there are among the exact ones; -1 is no item."""
+    best, got = (scores.gather(1, items.clamp(min=0)).masked_fill(items < 0, -torch.inf)
+                 for items in (exact, found))
+    last = best.masked_fill(exact < 0, torch.inf).amin(1, keepdim=True)
+    ends = torch.minimum((got == last).sum(1), (best == last).sum(1))
+    return (got > last).sum(1) + ends
 
 
 def _refuse(ids: pl.Series, bad: Tensor, what: str, way_out: str) -> None:

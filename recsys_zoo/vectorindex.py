@@ -93,7 +93,9 @@ class VectorIndex:
         """The k best items for each query [B, D] that are not in its list of `seen`: int64 [B, k], and their
         scores; -1 and -inf for want of items, of which ivf may find fewer than there are.
 
-        k + |seen| candidates are searched: no more than |seen| of them go. On the CPU.
+        k + |seen| candidates are searched, of which no more than |seen| go, and more while what is cut off
+        may have the score of the last that is kept: of equal scores the smaller item number comes first,
+        whoever else is asked for. On the CPU.
         """
         check_places(k, self.items)
         items = torch.full((len(queries), k), -1)
@@ -101,15 +103,25 @@ class VectorIndex:
         seen = seen.to("cpu")
         for rows in torch.argsort(seen.counts, stable=True).split(_QUERIES):
             count = min(k + int(seen.counts[rows].max()), self.items)
-            item, score = self._search(queries[rows.to(queries.device)], count)
-            user, own = seen.of_users(rows)
-            first = torch.arange(len(rows))[:, None] * self.items
-            gone = (item < 0) | torch.isin(item + first, user * self.items + own)
-            kept = gone.byte().argsort(dim=1, stable=True)[:, :k]
-            gone = gone.gather(1, kept)
-            items[rows] = item.gather(1, kept).masked_fill(gone, -1)
-            scores[rows] = score.gather(1, kept).masked_fill(gone, -torch.inf)
+            while len(rows):
+                item, score = self._ordered(queries[rows.to(queries.device)], count)
+                user, own = seen.of_users(rows)
+                first = torch.arange(len(rows))[:, None] * self.items
+                gone = (item < 0) | torch.isin(item + first, user * self.items + own)
+                kept = gone.byte().argsort(dim=1, stable=True)[:, :k]
+                gone = gone.gather(1, kept)
+                items[rows] = item.gather(1, kept).masked_fill(gone, -1)
+                scores[rows] = score.gather(1, kept).masked_fill(gone, -torch.inf)
+                cut = (item[:, -1] >= 0) & (score[:, -1] == scores[rows, -1]) & (count < self.items)
+                rows, count = rows[cut], min(2 * count, self.items)
         return items, scores
+
+    def _ordered(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """What is nearest, equal scores by their item numbers."""
+        item, score = self._search(queries, count)
+        item, order = item.sort(1)
+        score, again = score.gather(1, order).sort(dim=1, descending=True, stable=True)
+        return item.gather(1, again), score
 
     def save(self, folder: Path, weights_sha256: str, worth: Worth) -> None:
         """Write the folder whole; one that holds anything but an index is not replaced (InputError)."""

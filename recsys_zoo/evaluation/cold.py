@@ -43,9 +43,8 @@ def is_cold(data: Prepared) -> bool:
 def cold_ranking(score: Scorer, relevant: ItemLists, new: Tensor, items: int) -> FullRanking:
     """Rank the items `new` [C] for every user who has one of them; `score` as in `full_ranking`."""
     among = _among(relevant, new, items)
-    mib = max(1, BLOCK_MIB * len(new) // items)  # so that a block has as many users as one of all items
     found = full_ranking(lambda users: score(users)[:, new.to(users.device)], among, among.first(0), len(new),
-                         mib)
+                         made=items)
     return FullRanking(found.users, found.ranks, new.cpu()[found.items])
 
 
@@ -79,7 +78,8 @@ def pair_metrics(score: Scorer, relevant: ItemLists, before: ItemLists, new: Ten
     auc: over all pairs. user_auc, item_auc: means over users and items that have one. item_recall@1%: mean
     over items of the share of its users among the best 1 % of all. frequency_auc, frequency_item_auc: of a
     scorer that gives a user's number of items before for every item. Of probabilities also logloss,
-    calibration_error, and base_logloss: that of the share of pairs before, for every pair.
+    calibration_error, and base_logloss: that of the share of pairs before, for every pair. What is not
+    defined is left out: the AUC of users who have all of the items.
     """
     among = _among(relevant, new, items)
     numbers = torch.arange(len(relevant), device=new.device)
@@ -110,7 +110,7 @@ def pair_metrics(score: Scorer, relevant: ItemLists, before: ItemLists, new: Ten
         base = len(before.items) / (len(before) * max(1, len(torch.unique(before.items))))
         mass = torch.tensor([len(p) - len(user), len(user)], dtype=torch.float64)
         found["base_logloss"] = logloss(torch.full((2,), base), torch.arange(2), mass)
-    return found
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _auc_of_counts(counts: Tensor, user: Tensor, item: Tensor) -> Tensor:
@@ -140,9 +140,12 @@ def pairs_auc(scores: Tensor, user: Tensor, item: Tensor) -> float:
 
 def by_tier(found: FullRanking, values: dict[str, Tensor], before: ItemLists) -> dict[str, float]:
     """Means of metrics [U] over thirds of the ranked users, by how many items they had before; users of one
-    number stay together. Only tiers with a user who has the metric (a NaN is none)."""
+    number stay together. Only tiers with a user who has the metric (a NaN is none); none at all where every
+    user had as many."""
     counts = before.counts.cpu()[found.users]
     order = counts.sort().values
+    if order[0] == order[-1]:
+        return {}
     cuts = order[[len(order) // 3, 2 * len(order) // 3]]
     tier = torch.bucketize(counts, cuts, right=True)
     return {f"{name}_{metric}": _mean(value[own])

@@ -83,15 +83,20 @@ def shared_ranking(rank: Callable[[ItemLists], FullRanking], relevant: ItemLists
 
 def full_ranking(
     score: Scorer, relevant: ItemLists, seen: ItemLists, items: int, block_mib: int = BLOCK_MIB,
-    only: ItemLists | None = None,
+    only: ItemLists | None = None, made: int = 0,
 ) -> FullRanking:
     """Rank all `items` for every user who has relevant ones; what the user has seen is no candidate.
 
     score: users [B] -> scores [B, items], called for one block of users after the other, of block_mib MiB of
     scores in fp32 (one user at least); memory beside the model's is a small multiple of that. The scores are
     changed. Those of `Products` are ranked without being kept, where its kernel does that. only: the
-    candidates of each user, where these are not all items. InputError for scores that are NaN or infinite.
+    candidates of each user, where these are not all items. made: scores that `score` makes of a user before
+    it returns, where these are more than `items`. InputError for scores that are NaN or infinite or whole
+    numbers, and for lists of other users than those of the relevant items.
     """
+    if len(seen) != len(relevant):
+        raise InputError(f"lists of {len(relevant)} users with relevant items and of {len(seen)} with seen "
+                         "ones: give each user both, an empty one where there is none")
     wanted = relevant.without(seen)
     users = wanted.counts.nonzero().squeeze(1)
     if len(users) == 0:
@@ -100,7 +105,7 @@ def full_ranking(
     places = None
     if isinstance(score, Products) and only is None and len(score.items) == items:
         places = score.places(users, seen, wanted)
-    above, tied = places or _places(score, users, wanted, seen, items, block_mib, only)
+    above, tied = places or _places(score, users, wanted, seen, items, block_mib, only, made)
     order = torch.argsort(user * (items + 1) + above, stable=True)  # that of `Ranks.of`
     candidates = (items - seen.counts if only is None else only.without(seen).counts)[users]
     ranks = Ranks.of(*(t[order] for t in (user, above, tied)), candidates.cpu())
@@ -109,12 +114,12 @@ def full_ranking(
 
 def _places(
     score: Scorer, users: Tensor, wanted: ItemLists, seen: ItemLists, items: int, block_mib: int,
-    only: ItemLists | None,
+    only: ItemLists | None, made: int,
 ) -> tuple[Tensor, Tensor]:
     """Of each wanted item of the users, one after the other: candidates with a larger score, and with the
     same."""
     found: list[tuple[Tensor, Tensor]] = []
-    for _, block in _blocks(users, items, block_mib):
+    for _, block in _blocks(users, max(items, made), block_mib):
         scores = _masked(score(block), block, seen, items)
         if only is not None:
             scores = _alone(scores, block, only)
@@ -157,6 +162,8 @@ def _masked(scores: Tensor, users: Tensor, seen: ItemLists, items: int) -> Tenso
     """Scores with those of seen items at -inf, in place."""
     if scores.shape != (len(users), items):
         raise InputError(f"scores of {len(users)} users and {items} items have the shape {[*scores.shape]}")
+    if not scores.is_floating_point():
+        raise InputError(f"scores are of type {scores.dtype}: give fractions, scores.float() for example")
     if not all(map(math.isfinite, map(float, torch.aminmax(scores)))):
         raise NotFinite(_BROKEN)
     scores[tuple(t.to(scores.device) for t in seen.of_users(users))] = -torch.inf

@@ -51,6 +51,11 @@ def test_lists_less_others(values, others):
     assert len(left) == USERS
 
 
+def test_fractions_are_no_numbers():
+    with pytest.raises(InputError, match="item numbers are of type torch.float32: give whole numbers"):
+        ItemLists.of(torch.tensor([0]), torch.tensor([1.0]), 1, 2)
+
+
 @pytest.mark.parametrize(("user", "item", "said"), [(5, 0, "user numbers 5 to 5"), (0, 7, "item numbers 7"),
                                                     (0, -1, "item numbers -1")])
 def test_numbers_beyond_are_refused(user, item, said):

@@ -19,7 +19,7 @@ from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
 from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
-from recsys_zoo.ranker import Ranker
+from recsys_zoo.ranker import Ranker, _hits
 from recsys_zoo.rankfiles import RANKS, USERS
 from recsys_zoo.runs import RunConfig, read_row, train
 from recsys_zoo.train.callbacks import Callback
@@ -174,6 +174,15 @@ def test_the_run_is_enough(runs, tmp_path):
     shutil.copytree(runs / "itemknn" / "checkpoint", tmp_path / "moved")
     found = load_ranker(tmp_path / "moved").recommend(["3"])
     assert found[0].tolist() == expected[0].tolist()
+
+
+def test_items_of_the_score_of_the_last_one_are_worth_as_much():
+    """The best and one of three equal ones are asked for: two of these are one hit, nothing is none."""
+    scores = torch.tensor([[5.0, 3.0, 3.0, 3.0, 1.0]]).repeat(5, 1)
+    exact = torch.tensor([[0, 1]] * 5)
+    found = torch.tensor([[0, 3], [2, 3], [4, 0], [4, -1], [0, 1]])
+    assert _hits(scores, exact, found).tolist() == [2, 1, 1, 0, 2]
+    assert _hits(scores[:1], torch.tensor([[0, -1]]), torch.tensor([[0, -1]])).tolist() == [1]
 
 
 def test_a_user_who_has_had_everything_does_not_count_in_the_worth_of_an_index(runs, tmp_path):

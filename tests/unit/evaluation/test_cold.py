@@ -131,6 +131,35 @@ def test_tiers_hold_every_ranked_user_once():
     assert tiers["heavy_recall@3"] == pytest.approx(float(heavy.mean()))
 
 
+@pytest.mark.parametrize("new", [1, 3])
+def test_a_few_new_ones_of_many_items_are_ranked_in_blocks_of_all(new):
+    """Scores are made of all items before those of the new ones are taken."""
+    users, items, sizes = 60, 1 << 18, []
+
+    def watched(block: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(block))
+        return torch.rand(len(block), 1).expand(-1, items)
+
+    everybody = torch.arange(users)
+    relevant = ItemLists.of(everybody, items - 1 - everybody % new, users, items)
+    found = cold.cold_ranking(watched, relevant, torch.arange(items - new, items), items)
+    assert sizes == [32, 28]
+    assert sizes[0] * items * 4 == cold.BLOCK_MIB << 20
+    assert found.ranks.candidates.tolist() == [new] * users
+
+
+def test_what_no_user_has_is_left_out():
+    """Every user has the only new item, and as many before."""
+    everybody = torch.arange(6)
+    relevant = ItemLists.of(everybody, torch.full((6,), 4), 6, 5)
+    before = ItemLists.of(everybody, everybody % 4, 6, 5)
+    score = lambda users: torch.rand(len(users), 5)  # noqa: E731
+    found = cold.pair_metrics(score, relevant, before, torch.tensor([4]), 5)
+    assert found == {"item_recall@1%": pytest.approx(1 / 6), "item_recall@5%": pytest.approx(1 / 6)}
+    ranked = cold.cold_ranking(score, relevant, torch.tensor([4]), 5)
+    assert cold.by_tier(ranked, {"recall@1": recall(ranked.ranks, 1)}, before) == {}
+
+
 def test_blocks_do_not_change_anything(monkeypatch):
     whole = metrics(probabilities=True)
     monkeypatch.setattr(binary, "_BLOCK", 11)
