@@ -32,6 +32,7 @@ Lists = tuple[Tensor, Tensor]  # items [B, k], scores [B, k]
 _POPULAR = "leave them out, or give them what is popular: --unknown popular"
 _USERS = 4096  # whose lists are held at once
 _SCORES = 1 << 23  # logits held at once: 32 MiB
+_ROUNDING = 1e-5  # of scores in fp32, by which an index and exact search may differ
 _SAMPLE, _ROUNDS, _SEED = 1000, 3, 1  # users that an index is measured on, and how often
 
 
@@ -141,8 +142,8 @@ class Ranker:
 
     def worth(self, index: VectorIndex, k: int) -> Worth:
         """Recall and speed of an index beside exact search, on users drawn from a fixed seed; the best of
-        several rounds, which take turns. An item with the exact score of the last one counts as that. A user
-        who has had every item counts for nothing; InputError where all have."""
+        several rounds, which take turns. An item of the exact score of the last one, but for rounding,
+        counts as that. A user who has had every item counts for nothing; InputError where all have."""
         known = self._known().counts.nonzero().squeeze(1)
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(_SEED))
         numbers = known[order[:_SAMPLE]]
@@ -292,13 +293,14 @@ def load_ranker(folder: Path | str, index: Path | str | None = None, device: str
 
 
 def _hits(scores: Tensor, exact: Tensor, found: Tensor) -> Tensor:
-    """How many of the exact items [U, k] were found [U, k], by their scores [U, I]: those of the score of the
-    last are worth the same, as many as there are among the exact ones; -1 is no item."""
+    """How many of the exact items [U, k] were found [U, k], by their scores [U, I]: those that have the score
+    of the last but for rounding are worth the same, as many as are among the exact ones; -1 is no item."""
     best, got = (scores.gather(1, items.clamp(min=0)).masked_fill(items < 0, -torch.inf)
                  for items in (exact, found))
     last = best.masked_fill(exact < 0, torch.inf).amin(1, keepdim=True)
-    ends = torch.minimum((got == last).sum(1), (best == last).sum(1))
-    return (got > last).sum(1) + ends
+    near = _ROUNDING * last.abs().clamp(min=1)
+    ends, of_all = ((part - last).abs() <= near for part in (got, best))
+    return (got > last + near).sum(1) + torch.minimum(ends.sum(1), of_all.sum(1))
 
 
 def _refuse(ids: pl.Series, bad: Tensor, what: str, way_out: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .config import Frozen
 from .errors import InputError, unknown_name
-from .evaluation.full_rank import BLOCK_MIB, check_places
+from .evaluation.full_rank import check_places, top_items
 from .files import restore, sha256_file, whole_folder, write_whole
 from .itemlists import ItemLists
 from .models.base import Model
@@ -64,9 +64,7 @@ class VectorIndex:
     def __init__(self, held: Any, kind: Kind, metric: Metric, lists: int = 0, probes: int = 0) -> None:
         """Use `build` or `open`; held: the vectors [I, D] or faiss's index."""
         self.held, self.kind, self.metric, self.lists, self.probes = held, kind, metric, lists, probes
-        torch_like = isinstance(held, Tensor)
-        self.items, self.dim = held.shape if torch_like else (held.ntotal, held.d)
-        self._search = self._by_torch if torch_like else self._by_faiss
+        self.items, self.dim = held.shape if isinstance(held, Tensor) else (held.ntotal, held.d)
 
     @classmethod
     def build(cls, placed: Placed, kind: Kind = "torch", lists: int = 0, probes: int = 0) -> VectorIndex:
@@ -93,18 +91,23 @@ class VectorIndex:
         """The k best items for each query [B, D] that are not in its list of `seen`: int64 [B, k], and their
         scores; -1 and -inf for want of items, of which ivf may find fewer than there are.
 
-        k + |seen| candidates are searched, of which no more than |seen| go, and more while what is cut off
-        may have the score of the last that is kept: of equal scores the smaller item number comes first,
-        whoever else is asked for. On the CPU.
+        Of equal scores the smaller item number comes first, whoever else is asked for. faiss searches
+        k + |seen| candidates, of which no more than |seen| go, and more while what is cut off may have the
+        score of the last that is kept. On the CPU.
         """
         check_places(k, self.items)
+        if isinstance(self.held, Tensor):
+            score = Placed(queries.to(self.held.device), self.held, self.metric).scorer()
+            rows = torch.arange(len(queries), device=self.held.device)
+            found = top_items(score, rows, seen.to(rows.device), self.items, k)
+            return tuple(part.cpu() for part in found)
         items = torch.full((len(queries), k), -1)
         scores = torch.full((len(queries), k), -torch.inf)
         seen = seen.to("cpu")
         for rows in torch.argsort(seen.counts, stable=True).split(_QUERIES):
             count = min(k + int(seen.counts[rows].max()), self.items)
             while len(rows):
-                item, score = self._ordered(queries[rows.to(queries.device)], count)
+                item, score = self._search(queries[rows.to(queries.device)], count)
                 user, own = seen.of_users(rows)
                 first = torch.arange(len(rows))[:, None] * self.items
                 gone = (item < 0) | torch.isin(item + first, user * self.items + own)
@@ -116,9 +119,11 @@ class VectorIndex:
                 rows, count = rows[cut], min(2 * count, self.items)
         return items, scores
 
-    def _ordered(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """What is nearest, equal scores by their item numbers."""
-        item, score = self._search(queries, count)
+    def _search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """What faiss finds, equal scores by their item numbers."""
+        _faiss().omp_set_num_threads(torch.get_num_threads())
+        score, item = map(torch.from_numpy, self.held.search(queries.cpu().contiguous().numpy(), count))
+        score = score if self.metric == "dot" else -score
         item, order = item.sort(1)
         score, again = score.gather(1, order).sort(dim=1, descending=True, stable=True)
         return item.gather(1, again), score
@@ -155,17 +160,6 @@ class VectorIndex:
                 raise InputError(f"{path}: missing or damaged (SHA-256 differs); make the index again")
             held = _faiss().read_index(str(path))
         return cls(held, record.kind, record.metric, record.lists, record.probes)
-
-    def _by_torch(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        rows = max(1, (BLOCK_MIB << 20) // (4 * self.items))
-        blocks = queries.to(self.held.device).split(rows)
-        found = [torch.topk(compare(block, self.held, self.metric), count) for block in blocks]
-        return torch.cat([f.indices for f in found]).cpu(), torch.cat([f.values for f in found]).cpu()
-
-    def _by_faiss(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        _faiss().omp_set_num_threads(torch.get_num_threads())
-        score, item = map(torch.from_numpy, self.held.search(queries.cpu().contiguous().numpy(), count))
-        return item, score if self.metric == "dot" else -score
 
 
 def check_folder(folder: Path) -> None:
