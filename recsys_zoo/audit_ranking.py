@@ -33,6 +33,7 @@ def audit(data: Prepared, floors: Sequence[Row] = ()) -> dict[str, Any]:
     """
     data.split("train")
     pairs = {name: _pairs(data, name) for name in data.names}
+    reasons: list[str] = []
     splits = {name: _rows(data, pairs, name) for name in data.names}
     record: dict[str, Any] = {
         "kind": "ranking",
@@ -44,16 +45,19 @@ def audit(data: Prepared, floors: Sequence[Row] = ()) -> dict[str, Any]:
         "items": _sides(pairs, 1, data.schema.size("item")),
         "popularity": _popularity(data),
         "order": _order(data, pairs),
-        "floors": {row.label: _plain(row.metrics) for row in floors or _floors(data)},
+        "floors": {row.label: _plain(row.metrics) for row in floors or _floors(data, reasons)},
+        "no_floors": reasons,
     }
     record["warnings"] = list(_warnings(record))
     return record
 
 
-def _floors(data: Prepared) -> list[Row]:
+def _floors(data: Prepared, reasons: list[str]) -> list[Row]:
+    """Floors of these data, and in a sentence each why others are not there."""
     if not {"train", "valid", "test"} <= set(data.names):
+        reasons.append("no floors: they take train, valid and test")
         return []
-    return references.floors(data, "audit", replicates=0)
+    return references.ranking_floors(data, "audit", replicates=0, say=reasons.append)
 
 
 def _plain(metrics: dict[str, float]) -> dict[str, float]:
@@ -139,7 +143,8 @@ def _order(data: Prepared, pairs: dict[str, np.ndarray]) -> dict[str, Any]:
     times = {name: data.split(name).time for name in data.names}
     if any(time is None for time in times.values()):
         return facts
-    facts["older_than_the_latest_fitted"], facts["older_than_own_fitted"] = {}, {}
+    reach = ("older_than_the_latest_fitted", "older_than_own_fitted", "of_the_moment_of_own_fitted")
+    facts |= {kind: {} for kind in reach}
     for name in data.names:
         if name == "train" or name.endswith(GIVEN):
             continue
@@ -151,6 +156,7 @@ def _order(data: Prepared, pairs: dict[str, np.ndarray]) -> dict[str, Any]:
         own = times[name]
         facts["older_than_the_latest_fitted"][name] = float((own < moments.max()).mean())
         facts["older_than_own_fitted"][name] = float((own < latest[pairs[name][:, 0]]).mean())
+        facts["of_the_moment_of_own_fitted"][name] = float((own == latest[pairs[name][:, 0]]).mean())
     return facts
 
 
@@ -167,6 +173,10 @@ def _warnings(record: dict[str, Any]) -> Iterator[str]:
         if share > 0.001:
             yield (f"{share:.1%} of the {name} rows are older than a row of the same user that models are "
                    "fitted on: they know the user's later days")
+    for name, share in order.get("of_the_moment_of_own_fitted", {}).items():
+        if share > 0.01 and order["split_method"] == "user" and not order["random"]:
+            yield (f"{share:.1%} of the {name} rows have the moment of the user's latest row before: which "
+                   "of them was held out, the order of the files decided")
     for name, share in order.get("older_than_the_latest_fitted", {}).items():
         if share > 0.001:
             yield (f"{share:.1%} of the {name} rows are older than the latest row that models are fitted on: "

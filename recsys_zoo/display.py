@@ -139,10 +139,9 @@ def _show_ranking_audit(record: dict[str, Any]) -> None:
     print(f"\npopularity of items in train: Gini {popularity['gini']:.3f}; the most popular tenth has "
           f"{popularity['popular_share']:.1%} of the rows; {popularity['tied_pairs']:.1%} of the pairs of "
           "items are equally popular")
+    print("\n" + "\n".join([*record["no_floors"], *["floors (without training)"] * bool(record["floors"])]))
     if not record["floors"]:
-        print("\nno floors: they take train, valid and test")
         return
-    print("\nfloors (without training)")
     metrics = [f"{split}.{m}@20" for split in ("valid", "test") for m in ("recall", "ndcg")]
     metrics += ["test.dcg@5", "test.coverage@20"]
     held = [name for name in metrics if any(name in floor for floor in record["floors"].values())]

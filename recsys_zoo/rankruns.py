@@ -30,7 +30,7 @@ from .data.splitspec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
 from .evaluation import cold, heldout, judged, slices
-from .evaluation.full_rank import FullRanking
+from .evaluation.full_rank import FullRanking, NotFinite
 from .files import locked, write_whole
 from .itemlists import ItemLists
 from .metrics.bootstrap import interval_of
@@ -90,13 +90,21 @@ class RankingRun:
         fitted = self._scorer if isinstance(model, Scorer) else self._trained
         return fitted(model)
 
-    def _scorer(self, model: Scorer) -> tuple[Scorer, dict[str, float], Measured]:
+    def _dead(self, model: Any, metrics: dict[str, float], split: str) -> tuple[Any, dict[str, float], None]:
+        """What is left of a run whose scores are NaN or infinite."""
+        reason = f"{model.name}: its scores on {split} are NaN or infinite; choose milder settings"
+        self.fit = replace(self.fit, status="dead", reason=reason)
+        return model, metrics, None
+
+    def _scorer(self, model: Scorer) -> tuple[Scorer, dict[str, float], Measured | None]:
         metrics: dict[str, float] = {}
         began = time.perf_counter()
         if not self.published:
             task = self._task(model, ("train",), "valid")
             model.fit(task.learnt)
             metrics = _named("valid", task.evaluate(model, task.valid, 0).metrics)
+            if not metrics:
+                return self._dead(model, metrics, "valid")
         if self.published or self.both != ("train",):
             model.fit(self.data.lists(*self.both))
         self.seconds = time.perf_counter() - began
@@ -108,6 +116,8 @@ class RankingRun:
             self.fit = self._train(model, task, self.both, "state", "log.jsonl")
             return self._tested(model, {}) if self.fit.valid else (model, {}, None)
         task = self._task(model, ("train",), "valid")
+        if warning := task.unwatchable(self.cfg.train.monitor):
+            self.say(warning)
         self.fit = self._train(model, task, ("train",), "state", "log.jsonl")
         if self.fit.status != "done":
             return model, _named("valid", self.fit.valid), None
@@ -135,8 +145,11 @@ class RankingRun:
         self.seconds += fit.seconds
         return fit
 
-    def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], Measured]:
-        found = measured(model, self.data, self.both, "test", self.cfg.rare)
+    def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], Measured | None]:
+        try:
+            found = measured(model, self.data, self.both, "test", self.cfg.rare)
+        except NotFinite:
+            return self._dead(model, metrics, "test")
         further: dict[str, float] = {}
         held_out, items = heldout.holds_out(self.data), self.data.schema.size("item")
         if held_out or protocol_of(self.cfg, self.data) in RANKING.values():
@@ -216,9 +229,8 @@ def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
     if rejected_of("test") in data.names and cfg.protocol == "published":
         raise InputError(f"{data.schema.dataset}: a test of judged items never picks the epoch; set "
                          "protocol=honest")
-    if cold.is_cold(data) and cfg.protocol == "published":
-        raise InputError(f"{data.schema.dataset}: a test of new items never picks the epoch; set "
-                         "protocol=honest")
+    if rejected_of("test") not in data.names:
+        cold.check(data, cfg.protocol == "published")
     if len(cfg.train.stages) > 1:
         raise InputError("train.stages: a ranking is fitted again by the rates of one stage; leave one")
     if held_out:

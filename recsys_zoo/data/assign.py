@@ -12,7 +12,7 @@ import polars as pl
 from ..errors import InputError, unknown_name
 from .split import by_fractions, by_time, by_user, by_users, cut_times, hash_unit
 from .splitspec import SplitSpec, check_split_name, given_of
-from .values import Chunk, as_text, as_times
+from .values import Chunk, as_text, as_times, is_missing
 
 
 class DenseCodes:
@@ -146,12 +146,12 @@ class Assigner:
 
 
 def needed_text(chunk: Chunk, column: str, purpose: str, empty: str | None = None) -> pl.Series:
-    """A column as text; missing values become `empty`, or are refused when it is None."""
+    """A column as text; missing values become `empty`, or are refused when it is None, blanks too."""
     text = as_text(chunk.column(column), chunk.where)
-    if text.null_count():
-        if empty is None:
-            raise chunk.error(column, text.is_null().to_numpy(), f"no value, which is needed to {purpose}")
-        text = text.fill_null(empty)
+    if empty is not None:
+        return text.fill_null(empty)
+    if (missing := is_missing(text)).any():
+        raise chunk.error(column, missing, f"no value, which is needed to {purpose}")
     return text
 
 

@@ -37,6 +37,7 @@ class Selection:
     def __init__(self, spec: DataSpec) -> None:
         self.spec, self.rule = spec, spec.interactions or InteractionSpec(repeats="keep")
         self.needed = self.rule.repeats != "keep" or max(self.rule.user_core, self.rule.item_core) > 1
+        self._time = self.rule.time or spec.split.order  # of two rows of a pair, which is the first
         self._codes = {side: DenseCodes() for side in SIDES}
         self._rows: dict[str, list[np.ndarray]] = {"user": [], "item": [], "time": []}
         self.few = np.empty(0, bool)  # after settle: rows that would go as those of too few, not as repeats
@@ -46,8 +47,8 @@ class Selection:
         for side, codes in self._codes.items():
             text = needed_text(chunk, self.spec.raw_id(side), f"know the {side}")
             self._rows[side].append(codes.encode(text))
-        if self.rule.time:
-            self._rows["time"].append(as_times(chunk, self.rule.time))
+        if self._time:
+            self._rows["time"].append(as_times(chunk, self._time))
 
     def settle(self) -> np.ndarray:
         """After the last chunk, the rows that stay: bool [rows]."""

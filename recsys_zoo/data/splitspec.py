@@ -98,6 +98,11 @@ class SplitSpec(Frozen):
                 "user": by_user, "users": by_user}[self.method]
 
     @property
+    def order(self) -> str:
+        """The column by whose moments the rows are ordered, "" where none orders them."""
+        return "" if self.random or self.method not in ("time", "user", "users") else self.column
+
+    @property
     def words(self) -> str:
         """The rule in a few words."""
         shares = ", ".join(f"{name} {share:g}" for name, share in self.fractions.items())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data.store import Prepared
+from ..errors import InputError
 from ..itemlists import ItemLists
 from ..metrics.binary import auc, calibration_error, logloss
 from ..metrics.ranking import Ranks, recall
@@ -32,12 +33,38 @@ def new_items(relevant: ItemLists, before: ItemLists) -> Tensor | None:
     return None if not len(found) or bool(torch.isin(found, before.items).any()) else found
 
 
-def is_cold(data: Prepared) -> bool:
-    """Whether no test item is in a split before it, for users of training."""
-    if "test" not in data.names or holds_out(data):
+def is_cold(data: Prepared, split: str = "test") -> bool:
+    """Whether no item of the split is in one before it, for users of training."""
+    if split not in data.names or holds_out(data):
         return False
-    before = [name for name in ("train", "valid") if name in data.names]
-    return new_items(data.lists("test"), data.lists(*before)) is not None
+    return new_items(data.lists(split), _before(data, split)) is not None
+
+
+def check(data: Prepared, published: bool) -> None:
+    """InputError where new items would pick the epoch of their own test, and where valid asks about new items
+    and test does not, or the other way round."""
+    test = is_cold(data)
+    if published and test:
+        raise InputError(f"{data.schema.dataset}: a test of new items never picks the epoch; set "
+                         "protocol=honest")
+    if not published and "valid" in data.names and test != is_cold(data, "valid"):
+        new, old = ("test", "valid") if test else ("valid", "test")
+        raise InputError(f"{data.schema.dataset}: {new} asks about items that are in no training row, {old} "
+                         "about those of training too, and what is chosen on the one is no choice for the "
+                         "other; prepare again with a rule that gives both, such as method = \"hash\" by the "
+                         "column of items for new ones")
+
+
+def share_new(data: Prepared) -> float:
+    """Share of the test pairs whose item is in no split before."""
+    test = data.lists("test").items
+    return float((~torch.isin(test, _before(data, "test").items)).double().mean())
+
+
+def _before(data: Prepared, split: str) -> ItemLists:
+    """What models know that are asked about a split."""
+    names = ("train", "valid") if split == "test" else ("train",)
+    return data.lists(*(name for name in names if name in data.names))
 
 
 def cold_ranking(score: Scorer, relevant: ItemLists, new: Tensor, items: int) -> FullRanking:

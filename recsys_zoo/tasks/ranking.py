@@ -308,6 +308,17 @@ class RankingTask:
 
             return rank(examples.relevant) if processes() == 1 else shared_ranking(rank, examples.relevant)
 
+    def unwatchable(self, monitor: str) -> str:
+        """A sentence where a metric says nothing on valid, whose users have so few candidates that all are in
+        the list; else ""."""
+        metric, _, k = monitor.partition("@")
+        seen = self.valid.seen.counts[self.valid.relevant.counts > 0]
+        most = self.items - int(seen.min()) if self.valid.new is None else len(self.valid.new)
+        if metric in ("ndcg", "mrr", "map", "snips_dcg") or most > int(k):
+            return ""
+        return (f"{monitor} on valid is the same whatever the scores are, since no user has more than {most} "
+                f"candidates; watch another metric, by --set train.monitor=ndcg@{k}")
+
     def judged(self, model: Any, relevant: ItemLists, judged: ItemLists) -> JudgedRanking:
         """Places of the relevant items among those that were judged for the user."""
         with scores_of(model) as score:

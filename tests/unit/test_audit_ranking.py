@@ -155,6 +155,21 @@ def test_a_random_division_and_a_core_are_warned_of(tmp_path):
     assert "users with fewer than 2 and items with fewer than 3 pairs were left out" in found
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_rows_of_one_moment_of_which_the_files_chose_are_warned_of(tmp_path, late):
+    rows = [f"u{user},i{item},{min(item, 5) if user < 3 and late else item}"
+            for user in range(12) for item in range(8)]
+    (tmp_path / "rows.csv").write_text("\n".join(["user,item,at", *rows]))
+    spec = {"dataset": "toy", "user": "user", "item": "item",
+            "columns": [{"name": "user", "side": "user"}, {"name": "item", "side": "item"}],
+            "split": {"method": "user", "user": "user", "column": "at", "last": {"valid": 1, "test": 1}},
+            "interactions": {"time": "at"}}
+    data = prepare([tmp_path / "rows.csv"], DataSpec.parse(spec, "spec"), tmp_path / "out")
+    said = [warning for warning in audit(data)["warnings"] if "the order of the files decided" in warning]
+    assert [warning[:58] for warning in said] == late * [
+        f"25.0% of the {name} rows have the moment of the user's latest"[:58] for name in ("valid", "test")]
+
+
 def test_floors_are_those_of_runs_and_mark_what_does_not_clear_them(tmp_path):
     """The metrics of a run of the same model; an entry below the best one is marked."""
     data = made(clean())
@@ -191,7 +206,10 @@ def test_published_floors_are_fitted_on_both_and_a_floor_that_cannot_be_is_named
     assert not any(name.startswith("valid.") for name in row.metrics)
     assert row.selection == "test"
     parts = clean()
-    assert floors(made({name: parts[name] for name in ("train", "test")}), "toy") == []
+    few = made({name: parts[name] for name in ("train", "test")})
+    assert audit(few)["no_floors"] == ["no floors: they take train, valid and test"]
+    assert audit(made(parts))["no_floors"] == []
+    assert floors(few, "toy") == []
     assert "no floor popularity: toy: there is no split valid" in capsys.readouterr().out
 
 

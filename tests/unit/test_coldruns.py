@@ -26,6 +26,7 @@ from recsys_zoo.metrics.ranking import recall
 from recsys_zoo.rankruns import begin, evaluate, fitted_on
 from recsys_zoo.references import floors
 from recsys_zoo.runs import RunConfig, train
+from recsys_zoo.tasks.ranking import RankingTask
 from recsys_zoo.train.callbacks import Callback
 from recsys_zoo.train.checkpoint import load_weights, read_config
 from tests.unit.tasks.test_ranking import data as warm
@@ -270,6 +271,42 @@ def test_histories_of_the_past_are_by_the_times_of_the_data(shop, tmp_path):
 def test_a_window_is_of_items_in_release():
     with pytest.raises(InputError, match="window=3 is of items in release: set released=true too"):
         config("", model={"name": "deepcml", "window": 3})
+
+
+@pytest.mark.parametrize(("part", "said"), [
+    ("test", "valid asks about items that are in no training row, test about those of training too"),
+    ("valid", "test asks about items that are in no training row, valid about those of training too")])
+def test_a_split_of_new_items_and_one_of_old_ones_make_no_run(shop, tmp_path, part, said):
+    """One row of an item of training is enough."""
+    rows = pl.read_parquet(shop.folder.parent / "rows.parquet")
+    user = rows.filter(pl.col("part") == part)["user"][0]
+    own = rows.filter(pl.col("user") == user)["item"]
+    old = rows.filter((pl.col("part") == "train") & ~pl.col("item").is_in(own.implode())).row(0, named=True)
+    more = pl.DataFrame([{**old, "user": user, "part": part}])
+    pl.concat([rows, more]).write_parquet(tmp_path / "rows.parquet")
+    spec = {**shop.record["spec"], "tables": [], "columns": shop.record["spec"]["columns"][:2]}
+    data = prepare([tmp_path / "rows.parquet"], DataSpec.model_validate(spec), tmp_path / "out")
+    with pytest.raises(InputError, match=f"shop: {said}"):
+        run(tmp_path / "run", config("popularity", model={"name": "popularity"}), data)
+    assert not (tmp_path / "run").exists()
+    told = audit(data)["no_floors"]
+    assert len(told) == (1 if part == "valid" else 2)
+    assert all("no floor" in line and said in line for line in told)
+
+
+def test_a_metric_that_says_nothing_of_few_candidates_is_named(shop, tmp_path):
+    task, lines = begin(config("deepcml"), shop)[0], []
+    assert len(task.valid.new) == 40
+    assert [task.unwatchable(name) for name in ("recall@39", "ndcg@50", "map@50")] == ["", "", ""]
+    cfg = config("deepcml", train={**TRAIN, "epochs": 1, "monitor": "recall@50"})
+    train(cfg, shop, tmp_path, say=lines.append, callbacks=[Callback()])
+    assert lines.count("recall@50 on valid is the same whatever the scores are, since no user has more than "
+                       "40 candidates; watch another metric, by --set train.monitor=ndcg@50") == 1
+    held = warm()
+    seen = RankingTask(held).valid.seen.counts[held.lists("valid").counts > 0]
+    most = held.schema.size("item") - int(seen.min())
+    assert RankingTask(held).unwatchable(f"recall@{most - 1}") == ""
+    assert f"more than {most} candidates" in RankingTask(held).unwatchable(f"hit_rate@{most}")
 
 
 def test_models_of_ids_and_epochs_by_the_test_are_refused(tmp_path, shop):

@@ -52,7 +52,7 @@ def test_lists_less_others(values, others):
 
 
 def test_fractions_are_no_numbers():
-    with pytest.raises(InputError, match="item numbers are of type torch.float32: give whole numbers"):
+    with pytest.raises(InputError, match=r"item numbers are of type torch\.float32: give whole numbers"):
         ItemLists.of(torch.tensor([0]), torch.tensor([1.0]), 1, 2)
 
 

@@ -98,6 +98,16 @@ def test_the_popularity_sampler_of_a_run_draws_items_by_their_users(tmp_path):
     assert float(((drawn - allowed) ** 2 / allowed.clamp(min=1)).mean()) < 2
 
 
+@pytest.mark.parametrize(("protocol", "split"), [("honest", "valid"), ("published", "test")])
+def test_a_model_whose_scores_are_no_numbers_has_a_row_that_says_so(tmp_path, protocol, split):
+    """A vector that is sharpened without bound; nothing is measured of it."""
+    settings = {"name": "bspm", "sharpen_time": 1e38, "vectors": 3, "sharpen_steps": 4}
+    row = run(tmp_path, config(model=settings, protocol=protocol))
+    assert (row.status, row.metrics) == ("dead", {})
+    assert row.reason == f"bspm: its scores on {split} are NaN or infinite; choose milder settings"
+    assert json.loads((tmp_path / "row.json").read_text())["status"] == "dead"
+
+
 @pytest.mark.parametrize(("said", "kind"), [({}, PairExamples), ({"positives": "users"}, UserPairExamples)])
 def test_the_positives_of_a_run_are_drawn_as_it_says(said, kind):
     task, _ = begin(config(model={"name": "lightgcn", **said}).resolved(), data())

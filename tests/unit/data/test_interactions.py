@@ -91,6 +91,22 @@ def test_the_rows_that_stay(tmp_path, repeats, user_core, item_core, above):
     data.verify()
 
 
+@pytest.mark.parametrize("split", [{"method": "user", "user": "user", "column": "at", "last": {"test": 1}},
+                                   {"method": "time", "column": "at", "cuts": {"test": 45}}])
+@pytest.mark.parametrize("repeats", ["first", "last"])
+def test_of_repeated_pairs_the_one_stays_that_is_first_by_the_times_of_the_split(tmp_path, split, repeats):
+    """Where `time` says nothing else."""
+    (tmp_path / "timed").mkdir()
+    rules = {"rating": "stars", "above": 0, "repeats": repeats}
+    told = made(drawn(), tmp_path / "timed", spec(split, time="at", **rules))
+    data = made(drawn(), tmp_path, spec(split, **rules))
+    for part in ("train", "test"):
+        assert pairs(data, part) == pairs(told, part)
+        assert data.split(part).time is None
+    assert sorted(pairs(data, "train") + pairs(data, "test")) == sorted(
+        pair(row) for row in kept_by_loops(drawn(), repeats, 0, 0, 0))
+
+
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), unique=True, max_size=40), st.integers(0, 4),
        st.integers(0, 4))
 def test_a_core_is_what_is_left_when_nobody_has_too_few(given_pairs, user_core, item_core):
@@ -285,6 +301,7 @@ def test_contradictions_are_refused(changes, said):
 @pytest.mark.parametrize(
     ("row", "said"),
     [({"user": None}, "row 3: no value, which is needed to know the user"), ({"item": ""}, "know the item"),
+     ({"user": " "}, "column 'user', row 3: no value"),
      ({"stars": None}, "row 3: no rating"), ({"at": None}, "row 3: None is neither a number nor")],
 )
 def test_missing_values_are_named(tmp_path, row, said):

@@ -90,7 +90,7 @@ def test_scores_of_another_shape_are_refused(table):
 
 
 def test_whole_numbers_and_lists_of_other_users_are_refused(table):
-    with pytest.raises(InputError, match="scores are of type torch.int64: give fractions"):
+    with pytest.raises(InputError, match=r"scores are of type torch\.int64: give fractions"):
         full_ranking(lambda users: table[users].long(), lists(0.5, 1), lists(0.0, 1), ITEMS)
     few = lists(0.0, 1).rows(torch.arange(3))
     with pytest.raises(InputError, match=f"lists of {USERS} users with relevant items and of 3 with seen"):
