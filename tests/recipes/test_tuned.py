@@ -14,7 +14,6 @@ from recsys_zoo.trials import Trial, best_of
 from tests.recipes.test_settings import RESULTS
 
 FOUND = sorted(path.parent.name for path in RESULTS.glob("tuned/*/champion.json"))
-UNTESTED = {"yelp18_m1": {"cml", "lightgcn_cpu", "simplex", "ultragcn_cpu"}}  # results/README.md says so
 BOARDS = pytest.mark.parametrize("board", FOUND)
 
 
@@ -59,4 +58,4 @@ def test_rows_are_of_choices_after_the_champion_and_of_seeds_that_no_trial_had(b
             update={"train": cfg.train.model_copy(update={"seed": row.seed})}), row.data_digest)]
         assert len(own) == 1, (row.label, row.seed)
         used.update(own)
-    assert used == set(chosen) - UNTESTED.get(board, set())
+    assert used == set(chosen)
