@@ -206,8 +206,9 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
                            lists=not isinstance(model, Scorer))
     learnt = data.lists(*train)
     weight = model.negatives_by(learnt)
-    if weight is None and cold.is_cold(data):  # new items are not there to be passed over
-        weight = torch.bincount(learnt.items, minlength=model.num_items).clamp(max=1)
+    if weight is None and cfg.protocol == "honest":  # what held-out rows alone have was not passed over
+        known = torch.bincount(learnt.items, minlength=model.num_items).clamp(max=1)
+        weight = None if bool(known.all()) else known
     return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
                        drawn_from=model.negatives_from, window=getattr(model.cfg, "window", 0.0),
                        positives=getattr(model.cfg, "positives", "pairs"))

@@ -23,8 +23,9 @@ from recsys_zoo.data.store import Prepared
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models.base import Scorer
 from recsys_zoo.runs import RunConfig
+from recsys_zoo.tasks.ranking import FreePairExamples, PairExamples
 from recsys_zoo.train.trainer import Trainer
-from recsys_zoo.zoo import resolve
+from recsys_zoo.zoo import model_class, resolve
 from tests import toys
 from tests.contract import harness
 
@@ -39,7 +40,6 @@ SPEC = {
     "tables": [{"files": ["users.parquet"], "key": "user", "columns": ["age"]},
                {"files": ["items.parquet"], "key": "item", "columns": ["tags", "price"]}],
     "split": {"method": "column", "column": "split"},
-    "interactions": {"catalogue": "table"},
 }
 ALL = [(f"u{u}", f"i{i}") for u in range(USERS) for i in range(ITEMS)]
 TRAIN = [pair for n, pair in enumerate(ALL) if (n // ITEMS + 2 * n) % 3 and (n * n) % 7 < 4]
@@ -56,6 +56,7 @@ NEW_TEST = [(f"u{u}", MARKER[1 + u % 2]) for u in range(USERS)]
 OTHER_NEW = [(f"u{u}", MARKER[2 - u % 2]) for u in range(1, USERS, 3)]
 
 each = pytest.mark.parametrize("name", harness.RETRIEVAL)
+FOLDING = [name for name in harness.RETRIEVAL if model_class(name).folds]
 READERS = [name for name in harness.RETRIEVAL if hasattr(create(name, toys.ranking(3, 3)), "content")]
 
 
@@ -67,9 +68,14 @@ def items(tag: str) -> pl.DataFrame:
     return pl.DataFrame({"item": names, "tags": tags, "price": prices})
 
 
-def made(folder: Path, valid: list[Pair], test: list[Pair], tag: str = TAG) -> Prepared:
+def made(folder: Path, valid: list[Pair], test: list[Pair], tag: str = TAG, catalogue: str = "table"
+         ) -> Prepared:
+    return of_splits(folder, {"train": TRAIN, "valid": valid, "test": test}, tag, catalogue)
+
+
+def of_splits(folder: Path, splits: dict[str, list[Pair]], tag: str = TAG, catalogue: str = "table"
+              ) -> Prepared:
     folder.mkdir()
-    splits = {"train": TRAIN, "valid": valid, "test": test}
     rows = [{"user": user, "item": item, "split": name} for name, pairs in splits.items()
             for user, item in pairs]
     pl.DataFrame(rows).write_parquet(folder / "rows.parquet")
@@ -77,7 +83,8 @@ def made(folder: Path, valid: list[Pair], test: list[Pair], tag: str = TAG) -> P
     pl.DataFrame({"user": users, "age": [f"a{len(u) % 2}" for u in users]}).write_parquet(
         folder / "users.parquet")
     items(tag).write_parquet(folder / "items.parquet")
-    spec = DataSpec.parse(SPEC, "spec")
+    rule = {**SPEC["split"], "names": {name: name for name in splits}}
+    spec = DataSpec.parse({**SPEC, "split": rule, "interactions": {"catalogue": catalogue}}, "spec")
     return prepare([folder / "rows.parquet"], spec, folder / "out", tables_from=folder)
 
 
@@ -95,13 +102,13 @@ def sets(tmp_path_factory) -> dict[str, Prepared]:
 
 
 class Leaking(Prepared):
-    """Half of the users' test pairs are among those of train."""
+    """Half of the users' valid and test pairs are among those of train."""
 
     def lists(self, *names: str) -> ItemLists:
         right = super().lists(*names)
         if "train" not in names:
             return right
-        parts = (right, super().lists("test").first(USERS // 2))
+        parts = (right, super().lists("valid", "test").first(USERS // 2))
         user, item = (torch.cat(column) for column in zip(*(part.pairs() for part in parts), strict=True))
         return ItemLists.of(user, item, len(right), self.schema.size("item"))
 
@@ -180,6 +187,62 @@ def test_of_new_items_too(name, sets, tmp_path):
     assert torch.equal(found, expected)
     assert metrics["valid.recall@20"] == others["valid.recall@20"]
     assert not torch.equal(of_run(name, leaking(sets["new"]), tmp_path / "leak")[0], expected)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory) -> dict[str, Prepared]:
+    """The same for users who are held out: what is given of them and what is asked."""
+    def of(users: range, items: tuple[str, ...]) -> list[Pair]:
+        return [(f"u{user}", item) for user in users for item in items]
+
+    base, known = tmp_path_factory.mktemp("asked"), [pair for pair in TRAIN if int(pair[0][1:]) < 10]
+    valid = {"valid_given": of(range(10, 13), ("i1", "i2")), "valid": of(range(10, 13), ("i5", MARKER[0]))}
+    other = {"valid_given": of(range(11, 13), ("i4",)), "valid": of(range(11, 13), ("i6", MARKER[2]))}
+    test = {"test_given": of(range(13, 16), ("i3", "i4")), "test": of(range(13, 16), ("i7", MARKER[1]))}
+    change = {"test_given": of(range(13, 15), ("i9",)), "test": of(range(13, 15), ("i3", MARKER[0]))}
+    parts = {"there": {**valid, **test}, "test changed": {**valid, **change}, "changed": {**other, **change},
+             "leak": {**valid, **test}}
+    leak = {"leak": [*known, *of(range(9), ("i7",))]}
+    return {name: of_splits(base / name.replace(" ", "_"), {"train": leak.get(name, known), **part})
+            for name, part in parts.items()}
+
+
+@pytest.mark.parametrize("name", FOLDING)
+def test_of_users_who_are_held_out_too(name, asked, tmp_path):
+    """By the scores of a list that none of them has."""
+    lists, metrics = toys.random_lists(3, asked["there"].schema.size("item"), 0.3), {}
+    cfg, found = config(name), {}
+    cfg = cfg.model_copy(update={"train": cfg.train.model_copy(update={"monitor": "ndcg@100"})})
+    for kind, data in asked.items():
+        run = rankruns.RankingRun(cfg, data, tmp_path / kind, False, lambda line: None, [])
+        model, metrics[kind], _ = run.run()
+        with torch.no_grad():
+            found[kind] = model.eval().score_lists(lists)
+    assert torch.equal(found["there"], found["test changed"])
+    assert torch.equal(found["there"], found["changed"])
+    assert not torch.equal(found["there"], found["leak"])
+    valid = {kind: {k: v for k, v in m.items() if k[:6] == "valid."} for kind, m in metrics.items()}
+    assert valid["there"] == valid["test changed"] != valid["changed"]
+    assert metrics["there"] != metrics["test changed"]
+
+
+def test_items_of_held_out_rows_alone_are_never_drawn(sets, tmp_path):
+    """Where the catalogue is that of the rows too; docs/numbers.md tells of models that learn of all pairs
+    of users and items, those of no row among them."""
+    data, drawing = made(tmp_path / "rows", VALID, TEST, catalogue="rows"), []
+    known = torch.bincount(data.lists("train").items, minlength=data.schema.size("item")) > 0
+    assert int((~known).sum()) == len(MARKER)
+    for name in harness.RETRIEVAL:
+        task, _ = rankruns.begin(config(name), data)
+        if not isinstance(task.train, PairExamples) or not task.train.count:
+            continue
+        neg = task.train.batch(torch.arange(len(task.train)).repeat(30)).neg
+        assert bool(known[neg].all()) != isinstance(task.train, FreePairExamples), name
+        drawing.append(name)
+    assert {"mf", "mf.ccl", "neumf", "lightgcn", "ultragcn", "cml", "simplex", "wmf", "relmf"} <= {*drawing}
+    cfg = config("mf").model_copy(update={"protocol": "published"})
+    neg = rankruns.begin(cfg, data)[0].train.batch(torch.arange(60).repeat(30)).neg
+    assert neg.unique().tolist() == list(range(len(known)))  # from all items, as published runs draw
 
 
 def test_vocabularies_and_numbers_are_those_of_training_rows(sets):
