@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from . import rankgiven
 from .board.draws import FILE, Draws, of_users, write_draws
 from .board.key import COLD, HELD_OUT, JUDGED, RANKING
 from .board.rows import Row
 from .config import read_toml
-from .data.content import ages, check_order, check_times, item_tokens, item_vectors, tokens_of, unread
 from .data.splitspec import given_of, rejected_of
 from .data.store import Prepared
 from .errors import InputError
@@ -37,7 +37,6 @@ from .metrics.bootstrap import interval_of
 from .metrics.ranking import METRICS, SNIPS, evaluate_ranking
 from .models.base import RankingModel, Scorer
 from .nn import kernels
-from .nn.embedding import load_vectors
 from .rankfiles import RANKS, USERS, write_ranks, write_users
 from .tasks.ranking import KS, RankingTask, scores_of
 from .train.backend import device_of, set_matmul
@@ -138,7 +137,7 @@ class RankingRun:
 
     def _train(self, model: RankingModel, task: RankingTask, train: tuple[str, ...], state: str, log: str,
                schedule: tuple[float, ...] | None = None) -> Fit:
-        _prepare(model, task, train)
+        rankgiven.prepare(model, task, train)
         watchers = [JsonLines(self.out / log), TensorBoard(self.out / f"tb/{state}"), *self.callbacks]
         trainer = Trainer(task, self.cfg.train, self.out / state, watchers, self.say, schedule)
         fit = trainer.fit(model, resume=self.resume)
@@ -187,15 +186,8 @@ def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, Scorer | Ranking
     train, valid = (train, "test") if cfg.protocol == "published" else (("train",), "valid")
     task = _task(cfg, data, model, train, valid)
     if isinstance(model, RankingModel):
-        _prepare(model, task, train)
+        rankgiven.prepare(model, task, train)
     return task, model
-
-
-def _prepare(model: RankingModel, task: RankingTask, train: tuple[str, ...]) -> None:
-    """Let the model take what it needs of the splits it learns from."""
-    model.prepare(task.learnt)
-    if hasattr(model, "use_ages") and (found := ages(task.data, *train)) is not None:
-        model.use_ages(found)
 
 
 def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: tuple[str, ...],
@@ -211,7 +203,8 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
         weight = None if bool(known.all()) else known
     return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
                        drawn_from=model.negatives_from, window=getattr(model.cfg, "window", 0.0),
-                       positives=getattr(model.cfg, "positives", "pairs"))
+                       positives=getattr(model.cfg, "positives", "pairs"),
+                       propensity=getattr(model, "own_propensities", None))
 
 
 def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
@@ -321,30 +314,8 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
                              f"{monitors}")
         check_stages(model, cfg.train)
         device_of(cfg.train)
-        for names in {("train",), fitted_on(cfg, data)}:  # the second fit is an hour later
-            if getattr(model, "negatives_from", "") == "released":
-                check_times(data, *names)
-            if getattr(model.cfg, "past", False):
-                check_order(data, *names)
-    if hasattr(model, "content"):
-        if model.content.kind == "vectors":
-            model.content.give_vectors(item_vectors(data))
-        else:
-            model.content.give(*item_tokens(data))
-            if left := unread(data, "item"):
-                say(f"model {name}: reads no number of an item{left}")
-        if hasattr(model, "told"):
-            model.told.hold(tokens_of(data, "user")[0])
-    elif cold.is_cold(data):
-        raise InputError(f"{name}: no test item of {data.schema.dataset} is in training, and this model "
-                         "knows items by their ids alone, so that its scores of them are chance; choose one "
-                         "that reads their columns, such as contentknn")
-    for column, rows in data.vectors().items():
-        if hasattr(model, "content") and model.content.kind == "vectors" and column == data.schema.item:
-            say(f"column {column}: the content of items is made of the data's vectors")
-            continue
-        layers = load_vectors(model, column, torch.from_numpy(rows))
-        say(f"column {column}: {layers or 'no'} table of this model starts from the data's vectors")
+        rankgiven.check_fits(model, data, {("train",), fitted_on(cfg, data)})  # the second is an hour later
+    rankgiven.tell(model, data, say)
     return model
 
 

@@ -48,6 +48,16 @@ def item_vectors(data: Prepared) -> np.ndarray:
     return found[FIRST:]
 
 
+def item_numbers(data: Prepared, column: str) -> np.ndarray:
+    """A numeric column of items, float32 [I]; InputError where they have none of this name."""
+    names = [found.name for found in data.schema.of("numeric", side="item")]
+    if column not in names:
+        raise InputError(f"{data.schema.dataset}: items have no numeric column {column!r}" + (
+            f"; choose one of {names}" if names else ", nor any other; name one in the schema file with "
+            'side = "item" and kind = "numeric", from a [[tables]] entry, and prepare again'))
+    return np.array(data.side("item").numeric[FIRST:, names.index(column)], np.float32)
+
+
 def tokens_of(data: Prepared, side: Side) -> tuple[ItemLists, int]:
     """The values that the columns of each user or item hold, lists of them, and how many values there are.
 

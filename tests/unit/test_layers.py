@@ -21,8 +21,8 @@ LAYERS = [
     {"zoo", "predictor", "vectorindex", "ranker", "board"},
     {"importers"},
     {"runs", "references", "audit", "audit_ranking", "catalog", "launch", "suite", "display", "demo", "cli",
-     "cli_board", "cli_rank", "cli_tune", "rankruns", "rankfiles", "space", "trials", "tuning", "reproduce",
-     "check", "estimator", "__main__"},
+     "cli_board", "cli_rank", "cli_tune", "rankruns", "rankfiles", "rankgiven", "space", "trials", "tuning",
+     "reproduce", "check", "estimator", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"sklearn", "tensorboard", "matplotlib", "jinja2", "pandas", "rich", "onnx", "optuna"}

@@ -71,9 +71,11 @@ class CML(VectorModel):
         "+ features sum_i |q_i - f(x_i)|^2, f(x) = s MLP(x) cut to the ball",
         notes=(
             "The loss is a sum over the batch: with Adam its scale hardly matters, with clipping it does.",
-            "Preset official: the authors' script, with its Adagrad, rate and batches, and no gradient cut. "
-            "Preset paper: the hinge summed over all negatives, and the covariance term.",
-            "Their Adagrad is TensorFlow's, whose sums of squares begin at 0.1; here they begin at 0.",
+            "Preset official: the authors' script. Preset paper: the hinge summed over all negatives, and "
+            "the covariance term. All three presets have the script's Adagrad, rate and batches, and no "
+            "gradient cut; CML without one is trained by Adam, its gradients cut at norm 10 at most steps.",
+            "Their Adagrad is TensorFlow's, whose sums of squares begin at 0.1; here they begin at 0. They "
+            "drop the last batch of an epoch where it is not full; here it is kept.",
             "The rows of BARS are means over 1,000 users drawn once, not over all test users.",
             "With features (preset features: the authors' values) q starts as f(x), the sum is over all "
             "items with a training row at every step, and q moves by its gradient, f by that of its mean; "
@@ -103,7 +105,8 @@ class CML(VectorModel):
         "features": {"features": 0.1, "margin": 2.0, "ball": 1.1},
     }
     preset_training: ClassVar[dict[str, dict[str, Any]]] = {
-        "official": {"optimizer": "adagrad", "lr": 0.1, "batch_size": 50_000, "clip_norm": 1e9}}
+        name: {"optimizer": "adagrad", "lr": 0.1, "batch_size": 50_000, "clip_norm": 1e9}
+        for name in ("official", "paper", "features")}
 
     def __init__(self, cfg: CMLConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)

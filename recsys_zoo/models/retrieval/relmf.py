@@ -22,6 +22,7 @@ from .wmf import WMF, WMFConfig
 class RelMFConfig(WMFConfig):
     """Settings of Rel-MF."""
 
+    newer: ClassVar[tuple[str, ...]] = (*WMFConfig.newer, "propensity")
     embedding: EmbeddingConfig = EmbeddingConfig(dim=200, init_std=0.1)
     unlabelled_weight: float = Field(1.0, ge=0, description="w, weight of (1 - Y / theta) p^2; authors: 1")
     clip: Annotated[float, Search(low=1e-3, high=1.0, log=True)] = Field(
@@ -29,6 +30,9 @@ class RelMFConfig(WMFConfig):
     )
     power: Annotated[float, Search(choices=(0.25, 0.5, 1.0))] = Field(
         0.5, ge=0, description="eta: propensity (n_i / max n)^eta; 0: all 1"
+    )
+    propensity: str = Field(
+        "", description="numeric column of items that holds theirs, in (0, 1]; none: by power"
     )
     non_negative: bool = Field(
         False, description="cut 1 - Y / theta at 0: bounded below, but not unbiased; not of the paper"
@@ -50,8 +54,12 @@ class RelMF(WMF):
         "theta_i = max((n_i / max n)^eta, M), over clicks and as many unlabelled pairs; L2 over both tables",
         notes=(
             "Preset naive: M = 1, MF with clicks as labels; rmf: M = 0, the unbiased estimator. Defaults: "
-            "the clipped one as it was tuned for Yahoo! R3.",
-            "The loss of a click with theta < 1 has no lower bound; p is a probability, so it stays finite.",
+            "the clipped one as it was tuned for Yahoo! R3; yahoo: trained as there too, in batches of 2^14 "
+            "clicks and as many unlabelled pairs, 301 of them.",
+            "The term of a click with theta < 1 is negative for large p: down to 1 - 1/theta by the squared "
+            "error, without a bound by error=log, whose scores then grow for ever; clip, or non_negative.",
+            "Own propensities: propensity names a column of items, by which valid is weighed too; those of "
+            "pairs from Python (use_propensities).",
             "Where a click is drawn a times as often, against an unlabelled pair, as both stand among all "
             "pairs, the minimum is at p = a gamma / (1 + (a - 1) theta gamma), the relevance gamma only for "
             "a = 1: a batch of as many of both favours rarely shown items. negatives = unlabelled pairs a "
@@ -64,20 +72,28 @@ class RelMF(WMF):
         faithful="code",
     )
     Config = RelMFConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"rmf": {"clip": 0.0}, "naive": {"clip": 1.0}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"rmf": {"clip": 0.0}, "naive": {"clip": 1.0}, "yahoo": {}}
 
     def __init__(self, cfg: RelMFConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
         self.register_buffer("theta", torch.ones(self.num_items), persistent=False)
+        self.given = False  # whether theta is the user's own
+
+    @classmethod
+    def idle(cls, cfg: RelMFConfig) -> tuple[str, ...]:
+        return (*super().idle(cfg), *["model.power"] * bool(cfg.propensity))
 
     def prepare(self, train: ItemLists) -> None:
-        """The propensities of the items."""
+        """The propensities of the items, unless the user's own were given."""
         super().prepare(train)
+        if self.given:
+            return
         counts = torch.bincount(train.items, minlength=self.num_items)
         self.theta = popularity_propensities(counts, self.cfg.power).to(self.theta)
 
     def use_propensities(self, theta: Tensor) -> None:
-        """Take the user's own ones, of items [I] or of pairs [U, I], in place of those of `prepare`.
+        """Take the user's own ones, of items [I] or of pairs [U, I], in place of those of `prepare`, before
+        it or after.
 
         InputError for another shape and for numbers outside (0, 1].
         """
@@ -85,7 +101,12 @@ class RelMF(WMF):
             raise InputError(f"{self.name}: propensities of the shape {[*theta.shape]}; give one for each of "
                              f"{self.num_items} items, or for each pair with {self.num_users} users")
         check_propensities(theta)
-        self.theta = theta.to(self.theta)
+        self.theta, self.given = theta.to(self.theta), True
+
+    @property
+    def own_propensities(self) -> Tensor | None:
+        """Those of items [I] that were given."""
+        return self.theta if self.given and self.theta.dim() == 1 else None
 
     def propensity(self, users: Tensor, items: Tensor) -> Tensor:
         """Chances of exposure of pairs [B]."""

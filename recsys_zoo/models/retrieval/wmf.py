@@ -51,12 +51,17 @@ class WMF(VectorModel):
             "that grows with the tables; table_update=\"rows\" decays the rows of the batch alone.",
             "Vectors are drawn from N(0, 0.1^2); the code has Glorot's uniform ones, whose width depends on "
             "the number of users.",
+            "Preset yahoo: as those authors tuned and trained it for Yahoo! R3, for 301 batches there.",
             "No published number is of a board of this zoo.",
         ),
         faithful="code",
     )
     Config = WMFConfig
     bare = True
+    # Rel-MF's authors on Yahoo! R3: batches of 2^15, half of them clicks
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "yahoo": {"embedding": {"dim": 30}, "unlabelled_weight": 0.97725}}
+    preset_training: ClassVar[dict[str, dict[str, Any]]] = {"yahoo": {"batch_size": 1 << 14}}
     negatives_from: ClassVar[DrawnFrom] = "users"
     train_defaults: ClassVar[dict[str, Any]] = {
         **VectorModel.train_defaults, "monitor": "snips_dcg@5", "lr": 5e-3, "table_l2": 1e-4}

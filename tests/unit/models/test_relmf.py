@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 import torch
 
 from recsys_zoo import create
 from recsys_zoo.batch import Pairs, PairsOfAll
+from recsys_zoo.data.prepare import prepare
+from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.errors import InputError
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.losses.propensity import inverse_propensity_loss
+from recsys_zoo.metrics.ranking import snips_dcg
+from recsys_zoo.rankruns import begin
+from recsys_zoo.runs import RunConfig, identity, train
 from recsys_zoo.tasks.ranking import RankingTask
+from recsys_zoo.train.callbacks import Callback
 from tests import toys
 from tests.unit.tasks.test_ranking import data
 
@@ -105,6 +112,61 @@ def test_own_propensities_of_items_and_of_pairs():
     for wrong, said in ((table[:, :2], "propensities of the shape"), (table * 0, "above 0 and at most 1")):
         with pytest.raises(InputError, match=said):
             made.use_propensities(wrong)
+
+
+def test_own_propensities_outlast_a_fit():
+    made = model("relmf")
+    theta = 0.1 + 0.05 * torch.arange(ITEMS)
+    assert made.own_propensities is None
+    made.use_propensities(theta)
+    made.prepare(toys.random_lists(USERS, ITEMS, 0.5))
+    assert torch.equal(made.own_propensities, made.theta)
+    torch.testing.assert_close(made.theta, theta)
+
+
+def test_a_column_of_items_holds_propensities(tmp_path):
+    """Of a run, by its settings; valid is weighed by them too."""
+    draw = torch.Generator().manual_seed(3)
+    rows = [f"u{u},i{i},{'train' if (u + i) % 3 else 'valid' if i % 2 else 'test'}" for u in range(20)
+            for i in range(12) if float(torch.rand(1, generator=draw)) < 0.6]
+    (tmp_path / "rows.csv").write_text("\n".join(["user,item,part", *rows]))
+    thetas = [(i + 1) / 20 for i in range(12)]
+    (tmp_path / "items.csv").write_text("\n".join(
+        ["item,theta,over", *(f"i{i},{theta},{theta + 0.9}" for i, theta in enumerate(thetas))]))
+    numbers = [{"name": name, "side": "item", "kind": "numeric"} for name in ("theta", "over")]
+    spec = {"dataset": "seen", "user": "user", "item": "item", "interactions": {},
+            "columns": [{"name": "user", "side": "user"}, {"name": "item", "side": "item"}, *numbers],
+            "tables": [{"files": ["items.csv"], "key": "item", "columns": ["theta", "over"]}],
+            "split": {"method": "column", "column": "part"}}
+    parsed = DataSpec.parse(spec, "spec")
+    held = prepare([tmp_path / "rows.csv"], parsed, tmp_path / "out", tables_from=tmp_path)
+
+    def config(column: str) -> RunConfig:
+        said = {"name": "relmf", "embedding": {"dim": 4}, "propensity": column}
+        trained = {"epochs": 2, "device": "cpu"}
+        return RunConfig.parse({"model": said, "data": "x", "train": trained}, "run").resolved()
+
+    task, made = begin(config("theta"), held)
+    names = pl.read_parquet(held.folder / "encoding/item.parquet").sort("id")["value"].to_list()
+    right = torch.tensor([thetas[int(name[1:])] for name in names])
+    torch.testing.assert_close(made.theta, right)
+    plain, other = begin(config(""), held)
+    assert other.own_propensities is None
+    with torch.no_grad():
+        other.load_state_dict(made.state_dict())
+    found, usual = (t.evaluate(made, t.valid, 0).metrics["snips_dcg@5"] for t in (task, plain))
+    ranks = task.ranking(made, task.valid)
+    assert found == pytest.approx(float(snips_dcg(ranks.ranks, 5, right[ranks.items]).mean()))
+    assert found != usual
+    row = train(config("theta"), held, tmp_path / "run", say=lambda line: None, callbacks=[Callback()])
+    assert row.status == "done"
+    assert "propensity" not in identity(config(""), "d")["model"]
+    assert identity(config("theta"), "d")["model"]["propensity"] == "theta"
+    for column, said in (("over", "propensities from 0.95 to 1.5: they are chances"),
+                         ("theme", r"no numeric column 'theme'; choose one of \['theta', 'over'\]")):
+        with pytest.raises(InputError, match=said):
+            train(config(column), held, tmp_path / column, say=lambda line: None, callbacks=[Callback()])
+        assert not (tmp_path / column).exists()
 
 
 def test_batches_hold_clicks_with_replacement_and_unlabelled_pairs_of_all_users():
