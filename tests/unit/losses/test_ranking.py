@@ -45,6 +45,17 @@ def test_cosine_contrastive_by_hand():
     assert float(ranking.cosine_contrastive(above, neg, 0.8, 3.0)) == pytest.approx(0.325)
 
 
+def test_with_one_negative_cosine_contrastive_is_the_loss_of_two_pairs():
+    """torch's, of a pair that is alike and one that is not, however heavy the latter."""
+    user, pos, neg = (torch.randn(20, 3, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
+    scores = [F.cosine_similarity(user, other) for other in (pos, neg)]
+    for weight in (1.0, 1000.0):
+        alike, other = (F.cosine_embedding_loss(user, item, torch.full((20,), sign), margin=0.3)
+                        for item, sign in ((pos, 1), (neg, -1)))
+        found = ranking.cosine_contrastive(scores[0], scores[1][:, None], 0.3, weight)
+        torch.testing.assert_close(found, alike + weight * other)
+
+
 def test_warp_by_hand():
     """margin 1, pos 2, negatives 2.5, 5, 1: two are nearer than 3, one by 2: ln(1 + 30 2/3) 2."""
     pos, neg = torch.tensor([2.0, 0.0]), torch.tensor([[2.5, 5.0, 1.0], [9.0, 9.0, 9.0]])
