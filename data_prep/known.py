@@ -40,7 +40,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     adult.RECIPE, *criteo_x4.RECIPES, *avazu_x4.RECIPES, kkbox_x1.RECIPE,
     *amazonelectronics_x1.RECIPES, *taobaoad_x1.RECIPES, *kuaivideo_x1.RECIPES, *microvideo17m_x1.RECIPES,
     *item_lists.RECIPES, *citeulike.RECIPES, movielens_1m_cold.RECIPE, movielens_1m_users.RECIPE,
-    movielens_100k_cold.RECIPE, *movielens_rankings.RECIPES, lastfm.RECIPE, *coat.RECIPES)}
+    *movielens_100k_cold.COLD, *movielens_rankings.RECIPES, lastfm.RECIPE, *coat.RECIPES)}
 
 
 def run(name: str, *, raw: Path | None, out: Path, downloads: Path | None = None) -> Prepared:

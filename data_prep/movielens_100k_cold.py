@@ -1,5 +1,6 @@
 """MovieLens-100K with new movies, and with real moments: ratings above 3 are interactions; a tenth of the
-movies is held out for validation and another one for test. Movies are described as in MovieLens-1M's."""
+movies is held out for validation and another one for test, drawn by a hash or the last ones that somebody
+rated. Movies are described as in MovieLens-1M's."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_zoo.data.spec import ColumnSpec
+from recsys_zoo.data.spec import ColumnSpec, SplitSpec
 
 from .movielens_1m_cold import MOVIES, cold_spec, title_words
 from .movielens_rankings import RECIPES, folder_100k, gather_100k, read_100k
@@ -27,6 +28,8 @@ BY_HAND = ("get ml-100k.zip from https://grouplens.org/datasets/movielens/100k a
 SPEC = cold_spec("movielens_100k_cold", "timestamp", (
     ColumnSpec(name="age", side="user", rule="quantile", bins=7),
     *(ColumnSpec(name=name, side="user") for name in _USERS[1:])))
+RELEASE = SPEC.model_copy(update={"dataset": "movielens_100k_release", "split": SplitSpec(
+    method="release", keys=("item",), column="timestamp", fractions=SPEC.split.fractions)})
 
 
 def gather(raw: Path, scratch: Path, say: Say) -> Raw:
@@ -63,9 +66,10 @@ def _named() -> pl.Expr:
     return pl.concat_list(flags).list.drop_nulls().list.join("|")
 
 
-RECIPE = Recipe(
-    name="movielens_100k_cold", title="MovieLens-100K: ratings above 3; held out: movies in no training row",
-    terms=RECIPES[0].terms, by_hand=BY_HAND, spec=SPEC, gather=gather,
-    sources=tuple(dataclasses.replace(source, members=("u.data", "u.item", "u.user"))
-                  for source in RECIPES[0].sources),
+_SOURCES = tuple(dataclasses.replace(source, members=("u.data", "u.item", "u.user"))
+                 for source in RECIPES[0].sources)
+COLD = tuple(Recipe(
+    name=spec.dataset, title=f"MovieLens-100K: ratings above 3; held out: {what}", terms=RECIPES[0].terms,
+    by_hand=BY_HAND, spec=spec, gather=gather, sources=_SOURCES,
     expected=Expected(rows={"train+valid+test": 55_375}, positives={}))
+    for spec, what in ((SPEC, "movies in no training row"), (RELEASE, "the movies that were rated last")))

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import InputError, unknown_name
-from .split import by_fractions, by_time, by_user, by_users, cut_times, hash_unit
+from .split import by_fractions, by_release, by_time, by_user, by_users, cut_times, hash_unit
 from .splitspec import SplitSpec, check_split_name, given_of
 from .values import Chunk, as_text, as_times, is_missing
 
@@ -56,16 +56,18 @@ class DenseCodes:
 class Assigner:
     """Gives each row the number of its split in `names`.
 
-    Rules that need all rows first (time by fractions, user) are shown every chunk with `observe`, then
-    `settle`. They hold 8 (time) or 16 (user) bytes a row in memory, for a moment 24 or 80; the other rules
-    hold nothing.
+    Rules that need all rows first (time by fractions, user, users, release) are shown every chunk with
+    `observe`, then `settle`. They hold 8 (time) or 16 bytes a row in memory, for a moment 24 or 80; the other
+    rules hold nothing.
     """
 
     def __init__(self, spec: SplitSpec, names: tuple[str, ...]) -> None:
         self.spec, self.names = spec, names
-        self.looks_ahead = spec.method in ("user", "users") or (spec.method == "time" and not spec.cuts)
+        owners = {"user": spec.user, "users": spec.user, "release": "".join(spec.keys)}
+        self._owner = owners.get(spec.method, "")  # the column whose values' rows are decided about together
+        self.looks_ahead = bool(self._owner) or (spec.method == "time" and not spec.cuts)
         self._times: list[np.ndarray] = []
-        self._users: list[np.ndarray] = []
+        self._owners: list[np.ndarray] = []  # of the rows: users, or items
         self._codes = DenseCodes()
         self._cuts: list[float] = []
         self._decided = np.empty(0, np.uint8)
@@ -80,31 +82,34 @@ class Assigner:
             self._times.append(self._hashed(chunk))
         elif self.spec.column:
             self._times.append(as_times(chunk, self.spec.column))
-        if self.spec.method in ("user", "users"):
-            self._users.append(self._codes.encode(needed_text(chunk, self.spec.user, "split by user")))
+        if self._owner:
+            purpose = f"split by {self.spec.method}"
+            self._owners.append(self._codes.encode(needed_text(chunk, self._owner, purpose)))
 
     def settle(self, kept: np.ndarray | None = None) -> None:
         """Decide, after the last chunk, from the rows that are kept (all without a mask)."""
-        if self.spec.method in ("user", "users"):
-            users = np.concatenate(self._users) if self._users else np.empty(0, np.int64)
-            times = np.concatenate(self._times) if self._times else np.zeros(len(users))
-            stays = np.ones(len(users), bool) if kept is None else kept
-            self._decided = np.zeros(len(users), np.uint8)
-            self._decided[stays] = self._by_user(users[stays], times[stays])
+        if self._owner:
+            owners = np.concatenate(self._owners) if self._owners else np.empty(0, np.int64)
+            times = np.concatenate(self._times) if self._times else np.zeros(len(owners))
+            stays = np.ones(len(owners), bool) if kept is None else kept
+            self._decided = np.zeros(len(owners), np.uint8)
+            self._decided[stays] = self._by_owner(owners[stays], times[stays])
         elif self._times and sum(map(len, self._times)):
             times = np.concatenate(self._times)
             self._cuts = cut_times(times if kept is None else times[kept], self.spec.fractions)
-        self._times, self._users = [], []
+        self._times, self._owners = [], []
 
-    def _by_user(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def _by_owner(self, owners: np.ndarray, times: np.ndarray) -> np.ndarray:
+        if self.spec.method == "release":
+            return by_release(np.unique(owners, return_inverse=True)[1], times, self.spec.fractions)
         if self.spec.method == "user":
-            return by_user(users, times, list(self.spec.last.values()))
+            return by_user(owners, times, list(self.spec.last.values()))
         unit = hash_unit([self._codes.values().to_numpy()], self.spec.salt)
         names = by_fractions(unit, self.spec.fractions)
         of_user = np.array([self.names.index(name) for name in names], np.int64)
         given = np.array([self.names.index(given_of(n)) if given_of(n) in self.names else 0
                           for n in self.names], np.int64)
-        return by_users(users, times, of_user, given, self.spec.given)
+        return by_users(owners, times, of_user, given, self.spec.given)
 
     def _hashed(self, chunk: Chunk) -> np.ndarray:
         keys = [needed_text(chunk, key, "split by hash", empty="").to_numpy() for key in self.spec.keys]
@@ -122,7 +127,7 @@ class Assigner:
             return self._by_column(chunk)
         if rule.method == "time":
             return by_time(as_times(chunk, rule.column), self._cuts).astype(np.uint8)
-        if rule.method in ("user", "users"):
+        if self._owner:
             return self._decided[first:first + len(chunk)]
         keys = [needed_text(chunk, key, "split by hash", empty="").to_numpy() for key in rule.keys]
         unit = hash_unit(keys or [(before + chunk.rows - 1).astype(np.str_)], rule.salt)
@@ -189,5 +194,6 @@ def split_of_files(files: list[Path], split_files: dict[str, list[Path]] | None,
         raise InputError("no file is given")
     if spec.method == "files":
         raise InputError("split.method='files' needs the files of each split (train, valid, test); name "
-                         "them, or choose another split.method: column, time, hash, user or users")
+                         "them, or choose another split.method: column, time, hash, user, users or "
+                         "release")
     return [("", Path(path)) for path in files]

@@ -74,6 +74,15 @@ def by_time(times: np.ndarray, cuts: Sequence[float]) -> np.ndarray:
     return np.searchsorted(np.asarray(cuts, np.float64), times, side="right")
 
 
+def by_release(items: np.ndarray, times: np.ndarray, fractions: dict[str, float]) -> np.ndarray:
+    """Number of the split of each row, when all rows of an item belong to one: in the order of the first
+    moments of the items, the splits take these shares of them. Items of one moment stay together, as of
+    `cut_times`. items: codes from 0, each with a row."""
+    first = np.full(int(items.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(first, items, times)
+    return by_time(first, cut_times(first, fractions))[items]
+
+
 def by_user(users: np.ndarray, times: np.ndarray, last: Sequence[float]) -> np.ndarray:
     """Number of the split of each row: 0 for training, 1, 2, ... for the rows held out of each user.
 

@@ -11,6 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from ..config import Frozen
 from ..errors import InputError
 
+Method = Literal["files", "column", "time", "hash", "user", "users", "release"]
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -41,19 +42,22 @@ def without_defaults(values: dict[str, Any], spec: Frozen, names: tuple[str, ...
 class SplitSpec(Frozen):
     """How rows are divided into training, validation and test."""
 
-    method: Literal["files", "column", "time", "hash", "user", "users"] = Field("files", description=(
+    method: Method = Field("files", description=(
         "files: each split has its own files; column: a column names the split; time: earlier rows train; "
         "hash: a fixed hash of key columns (of the item: cold items); user: the last rows of each user are "
-        "held out; users: all rows of some users are held out, and the first of them given as their history"))
+        "held out; users: all rows of some users are held out, and the first of them given as their history; "
+        "release: all rows of an item go by the moment of its first one (the newest items are cold)"))
     column: str = Field("", description=(
-        "the split column (column) or the time column (time; user: empty means file order)"))
+        "the split column (column) or the time column (time, release; user: empty means file order)"))
     names: dict[str, str] = Field({}, description=(
         "column: value -> split; empty: the values are train, valid, test"))
     fractions: dict[str, float] = Field({"train": 0.8, "valid": 0.1, "test": 0.1}, description=(
-        "hash, time: share of the rows, for time in time order; users: share of the users"))
+        "hash, time: share of the rows, for time in time order; users: share of the users; release: of the "
+        "items, in the order of their first rows"))
     cuts: dict[str, float | str] = Field({}, description=(
         "time: first moment of each later split, a number or date: {valid = 2020-05-01, test = 2020-06-01}"))
-    keys: tuple[str, ...] = Field((), description="hash: columns hashed together; empty: row number from 0")
+    keys: tuple[str, ...] = Field((), description=(
+        "hash: columns hashed together; empty: row number from 0; release: the column of items"))
     salt: str = Field("", description="hash, users, random, cut_valid: another salt is another draw")
     user: str = Field("", description="user, users: the user column")
     last: dict[str, float] = Field({"valid": 1, "test": 1}, description=(
@@ -83,7 +87,8 @@ class SplitSpec(Frozen):
         unnamed = ("train", *["valid"] * (not self.cut_valid), "test")
         return {"files": (), "column": named or unnamed,
                 "time": ("train", *self.cuts) if self.cuts else tuple(self.fractions),
-                "hash": tuple(self.fractions), "user": ("train", *self.last),
+                "hash": tuple(self.fractions), "release": tuple(self.fractions),
+                "user": ("train", *self.last),
                 "users": tuple(n for name in self.fractions for n in self._parts(name))}[self.method]
 
     @staticmethod
@@ -95,12 +100,12 @@ class SplitSpec(Frozen):
         """The columns of the files that this rule reads."""
         by_user = (self.user, *self.keys) if self.random else (self.user, self.column)
         return {"files": (), "column": (self.column,), "time": (self.column,), "hash": self.keys,
-                "user": by_user, "users": by_user}[self.method]
+                "release": (*self.keys, self.column), "user": by_user, "users": by_user}[self.method]
 
     @property
     def order(self) -> str:
         """The column by whose moments the rows are ordered, "" where none orders them."""
-        return "" if self.random or self.method not in ("time", "user", "users") else self.column
+        return "" if self.random or self.method in ("files", "column", "hash") else self.column
 
     @property
     def words(self) -> str:
@@ -114,6 +119,8 @@ class SplitSpec(Frozen):
         return {"files": "given files", "column": f"as the column {self.column} says",
                 "time": f"by time ({self.column}): {cuts or shares}",
                 "hash": f"hash of {', '.join(self.keys) or 'the row number'} (salt {self.salt!r}): {shares}",
+                "release": f"all rows of an {''.join(self.keys)} by the first of them ({self.column}): "
+                           f"{shares}",
                 "user": f"last rows of each {self.user} by {order}: {last}",
                 "users": f"all rows of a {self.user}, by hash (salt {self.salt!r}): {shares}; the first "
                          f"{self.given:g} of a held-out one, by {order}, are given",
@@ -123,14 +130,17 @@ class SplitSpec(Frozen):
     def _consistent(self) -> SplitSpec:
         for name in (*self.names.values(), *self.fractions, *self.cuts, *self.last):
             check_split_name(name)
-        if self.method in ("column", "time") and not self.column:
-            raise ValueError(f"method={self.method!r} needs column, the name of the {self.method} column")
+        if self.method == "release" and len(self.keys) != 1:
+            raise ValueError("method='release' needs keys, the name of the column of items, and no other")
+        if self.method in ("column", "time", "release") and not self.column:
+            kind = "split" if self.method == "column" else "time"
+            raise ValueError(f"method={self.method!r} needs column, the name of the {kind} column")
         if self.method in ("user", "users") and not self.user:
             raise ValueError(f"method={self.method!r} needs user, the name of the user column")
         if self.random and (self.method not in ("user", "users") or not self.keys):
             raise ValueError("random belongs to the methods user and users and needs keys, the columns whose "
                              "hash orders the rows of a user, for example user and item")
-        uses_shares = self.method in ("hash", "users") or (self.method == "time" and not self.cuts)
+        uses_shares = self.method in ("hash", "users", "release") or (self.method == "time" and not self.cuts)
         shares = self.fractions.values()
         if uses_shares and (min(shares, default=0) <= 0 or abs(sum(shares) - 1) > 1e-9):
             raise ValueError(f"fractions={self.fractions} must be above 0 and sum to 1")
@@ -146,7 +156,7 @@ class SplitSpec(Frozen):
                              f"method={self.method!r} gives valid too; remove it there, or cut_valid")
         if self.method != "files" and "train" not in self.splits:
             raise ValueError(f"the splits {list(self.splits)} have no 'train'")
-        if self.method == "time" and self.splits[0] != "train":
+        if self.method in ("time", "release") and self.splits[0] != "train":
             raise ValueError(f"the splits {list(self.splits)} are in time order, 'train' must be the first")
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,12 @@ KINDS = {movie: [name for name in _GENRES if DRAW.random() < 0.2] or ["Drama"] f
 YEARS = {movie: str(1990 + movie % 4) for movie in TITLES}
 
 
-@pytest.fixture
-def small(monkeypatch) -> Recipe:
+@pytest.fixture(params=["movielens_100k_cold", "movielens_100k_release"])
+def small(monkeypatch, request) -> Recipe:
     for word, count in (("RATINGS", len(RATINGS)), ("USERS", USERS), ("MOVIES", MOVIES)):
         monkeypatch.setattr(movielens_rankings, word, count)
     rows = {"train+valid+test": sum(rating > 3 for *_, rating, _ in RATINGS)}
-    return dataclasses.replace(RECIPES["movielens_100k_cold"], expected=Expected(rows, {}))
+    return dataclasses.replace(RECIPES[request.param], expected=Expected(rows, {}))
 
 
 def title(movie: int) -> str:
@@ -107,6 +108,11 @@ def test_no_movie_is_in_two_splits_and_moments_are_those_of_the_ratings(small, t
     assert found == {(user, movie, time) for user, movie, rating, time in RATINGS if rating > 3}
     assert sum(map(len, seen)) == len(set().union(*seen))
     assert bool((releases(data, "train")[0] >= 874_000_000).all())
+    first = {movie: min(time for _, item, rating, time in RATINGS if item == movie and rating > 3)
+             for movie in {movie for _, movie, rating, _ in RATINGS if rating > 3}}
+    ranges = [sorted(first[int(items[i])] for i in own) for own in seen]
+    ordered = all(one[-1] < other[0] for one, other in itertools.pairwise(ranges))
+    assert ordered == (small.name == "movielens_100k_release")
 
 
 def test_a_short_row_and_a_missing_file_are_named(small, tmp_path):

@@ -21,6 +21,7 @@ from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.split import hash_unit
 from recsys_zoo.data.store import Prepared, record_digest
 from recsys_zoo.errors import InputError
+from recsys_zoo.evaluation.cold import is_cold
 from recsys_zoo.tasks.binary import BinaryTask
 
 Row = dict[str, Any]
@@ -203,6 +204,25 @@ def test_items_held_out_are_cold(tmp_path):
     assert train
     assert test
     assert not train & test
+
+
+def test_the_newest_items_are_cold(tmp_path):
+    """All rows of an item lie in the split of its first row that counts."""
+    rows = [row | {"item": f"i{number % 40}", "at": number} for number, row in enumerate(drawn())]
+    shares = {"train": 0.5, "valid": 0.25, "test": 0.25}
+    rule = {"method": "release", "keys": ["item"], "column": "at", "fractions": shares}
+    data = made(rows, tmp_path, spec(rule, rating="stars", above=2, time="at"))
+    first: dict[str, int] = {}
+    for row in rows:
+        if row["stars"] > 2:
+            first.setdefault(row["item"], row["at"])
+    newest = sorted(first, key=first.get)
+    cuts = [round(len(newest) * share) for share in (0.5, 0.75)]
+    parts = {"train": newest[: cuts[0]], "valid": newest[cuts[0] : cuts[1]], "test": newest[cuts[1] :]}
+    assert {name: {item for _, item in pairs(data, name)} for name in parts} == {
+        name: set(items) for name, items in parts.items()}
+    assert is_cold(data)
+    assert is_cold(data, "valid")
 
 
 def test_ids_follow_the_training_rows_alone(tmp_path):

@@ -101,6 +101,10 @@ def test_a_column_that_makes_no_sense_is_refused(column: dict, said: str):
     ({"method": "user", "user": "u", "last": {"test": 1.5}}, "whole counts"),
     ({"method": "column", "column": "c", "names": {"0": "encoding"}}, "split name 'encoding'"),
     ({"method": "column", "column": "c", "names": {"0": "../x"}}, "split name '../x'"),
+    ({"method": "release", "column": "at"}, "needs keys, the name of the column of items, and no other"),
+    ({"method": "release", "keys": ["i"]}, "method='release' needs column, the name of the time column"),
+    ({"method": "release", "keys": ["i"], "column": "at", "fractions": {"test": 0.5, "train": 0.5}},
+     "must be the first"),
     ({"methd": "hash"}, "did you mean ['split.method'"),
 ])
 def test_a_split_that_makes_no_sense_is_refused(split: dict, said: str):

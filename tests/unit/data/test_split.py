@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from recsys_zoo.data.assign import Assigner, DenseCodes
 from recsys_zoo.data.spec import SplitSpec
-from recsys_zoo.data.split import by_fractions, by_time, by_user, cut_times, hash_unit
+from recsys_zoo.data.split import by_fractions, by_release, by_time, by_user, cut_times, hash_unit
 from recsys_zoo.data.values import Chunk
 from recsys_zoo.errors import InputError
 
@@ -78,6 +79,41 @@ def test_time_shares_hold_but_for_ties(times: list[int]):
     largest_tie = max(times.count(t) for t in times)
     assert (split == 0).sum() <= np.ceil(0.5 * len(times))
     assert (split == 0).sum() > 0.5 * len(times) - largest_tie
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30)), min_size=1, max_size=60))
+def test_items_go_by_their_first_rows(rows: list[tuple[int, int]]):
+    """Against a loop over the items in the order of release: all rows of an item in one split, no item of a
+    later split released before one of an earlier, those of one moment together."""
+    codes = {item: code for code, item in enumerate(dict.fromkeys(item for item, _ in rows))}
+    items, times = (np.array(part) for part in zip(*((codes[i], t) for i, t in rows), strict=True))
+    split = by_release(items, times, {"train": 0.5, "valid": 0.25, "test": 0.25})
+    pairs = list(zip(items, times, strict=True))
+    released = {code: min(t for i, t in pairs if i == code) for code in codes.values()}
+    ordered = sorted(released.values())
+    right = {}
+    for code, moment in released.items():
+        before = sum(other < moment for other in ordered)
+        same = before + ordered.count(moment)
+        cut = [math.ceil(edge * len(ordered) - 1e-9) for edge in (0.5, 0.75)]
+        right[code] = sum(same > min(place, len(ordered) - 1) for place in cut)
+    assert split.tolist() == [right[code] for code in items]
+
+
+def test_newest_items_are_held_out_of_the_rows_that_are_kept():
+    """i3 begins at 4 once its first row is left out."""
+    chunk = _chunk(item=["i1", "i2", "i3", "i1", "i3", "i4"], at=[1, 2, 0, 9, 4, 3])
+    shares = {"train": 0.5, "valid": 0.25, "test": 0.25}
+    spec = SplitSpec(method="release", keys=["item"], column="at", fractions=shares)
+    for kept, right in ((None, [0, 1, 0, 0, 0, 2]), ([1, 1, 0, 1, 1, 1], [0, 0, 0, 0, 2, 1])):
+        assigner = Assigner(spec, spec.splits)
+        assert assigner.looks_ahead
+        assigner.observe(chunk)
+        assigner.settle(None if kept is None else np.array(kept, bool))
+        assert assigner.assign(chunk, 0, 0, "").tolist() == right
+    assert spec.words == "all rows of an item by the first of them (at): train 0.5, valid 0.25, test 0.25"
+    assert spec.reads == ("item", "at")
 
 
 def test_time_cuts_by_hand():
