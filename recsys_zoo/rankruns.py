@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -146,7 +147,7 @@ class RankingRun:
 
     def _tested(self, model: Any, metrics: dict[str, float]) -> tuple[Any, dict[str, float], Measured | None]:
         try:
-            found = measured(model, self.data, self.both, "test", self.cfg.rare)
+            found = measured(model, self.data, self.both, "test", self.cfg.rare, self.cfg.ks)
         except NotFinite:
             return self._dead(model, metrics, "test")
         further: dict[str, float] = {}
@@ -155,8 +156,7 @@ class RankingRun:
             learnt = heldout.learnt(self.data, *self.both)
             seen = self.data.lists(given_of("test")) if held_out else learnt
             with scores_of(model, seen if held_out else None) as score:
-                further = slices.further(score, found.found, seen, learnt, items,
-                                         heldout.KS if held_out else KS)
+                further = slices.further(score, found.found, seen, learnt, items, _ks(self.data, self.cfg.ks))
         elif cold.is_cold(self.data):
             further = slices.by_ties(found.found.ranks, KS[0])
         else:
@@ -194,7 +194,7 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
           valid: str) -> RankingTask:
     snips = (cfg.train.monitor,) if cfg.train.monitor.partition("@")[0] in SNIPS else ()
     if isinstance(model, Scorer) or model.learns_lists:
-        return RankingTask(data, 0, train=train, valid=valid, snips=snips,
+        return RankingTask(data, 0, train=train, valid=valid, snips=snips, ks=_ks(data, cfg.ks),
                            lists=not isinstance(model, Scorer))
     learnt = data.lists(*train)
     weight = model.negatives_by(learnt)
@@ -202,9 +202,15 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
         known = torch.bincount(learnt.items, minlength=model.num_items).clamp(max=1)
         weight = None if bool(known.all()) else known
     return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
-                       drawn_from=model.negatives_from, window=getattr(model.cfg, "window", 0.0),
+                       ks=_ks(data, cfg.ks), drawn_from=model.negatives_from,
+                       window=getattr(model.cfg, "window", 0.0),
                        positives=getattr(model.cfg, "positives", "pairs"),
                        propensity=getattr(model, "own_propensities", None))
+
+
+def _ks(data: Prepared, further: Sequence[int]) -> tuple[int, ...]:
+    """Lengths of the lists of full rankings, those of the protocol before others: slices are of the first."""
+    return tuple(dict.fromkeys((*(heldout.KS if heldout.holds_out(data) else KS), *further)))
 
 
 def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
@@ -256,15 +262,17 @@ def evaluate(run: Path, model: Any, data: Prepared, split: str) -> dict[str, flo
                          "one")
     data.split(split)
     settings = run / "config.toml"  # a checkpoint alone has none
-    rare = read_toml(settings).get("rare", 0) if settings.is_file() else 0
-    return measured(model, data, fitted, split, rare).means
+    said = read_toml(settings) if settings.is_file() else {}
+    return measured(model, data, fitted, split, said.get("rare", 0), said.get("ks", ())).means
 
 
-def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare: int = 0) -> Measured:
+def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare: int = 0,
+             ks: Sequence[int] = ()) -> Measured:
     """A fitted model on a split: among all items that are not in the splits `seen`, or among those that were
     judged, where the data know them; then also among the rare ones of these (`RunConfig.rare`), where some of
     them are relevant."""
-    task, rejected = RankingTask(data, 0, train=seen, valid=split), rejected_of(split)
+    task = RankingTask(data, 0, train=seen, valid=split, ks=_ks(data, ks))
+    rejected = rejected_of(split)
     if rejected not in data.names:
         found = task.ranking(model, task.valid)
         main = heldout.MAIN if heldout.holds_out(data) else MAIN
@@ -273,12 +281,13 @@ def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare
         return Measured(found, found.users, values, more, main)
     relevant, shown = data.lists(split), data.lists(split, rejected)
     test = task.judged(model, relevant, shown)
+    lengths = sorted({*judged.KS, *ks})
     kept = judged.rare_items(data.lists(*seen), task.items, rare)
     more: dict[str, float] = {}
     if len((few := relevant.among(kept)).items):
-        values = task.judged(model, few, shown.among(kept)).metrics()
+        values = task.judged(model, few, shown.among(kept)).metrics(lengths)
         more = {f"rare_{name}": float(value.mean()) for name, value in values.items()}
-    return Measured(test.found, test.users, test.metrics(), more, judged.MAIN)
+    return Measured(test.found, test.users, test.metrics(lengths), more, judged.MAIN)
 
 
 def _of_pairs(model: Any, task: RankingTask, found: FullRanking, main: Tensor) -> dict[str, float]:
@@ -307,7 +316,7 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
         raise InputError(f"model {name}: learns something of each user, and {data.schema.dataset} asks about "
                          f"users who are held out of training, by lists of their items; choose one of {able}")
     if isinstance(model, RankingModel):
-        monitors = [f"{metric}@{k}" for metric in METRICS for k in (heldout.KS if held_out else KS)]
+        monitors = [f"{metric}@{k}" for metric in METRICS for k in _ks(data, cfg.ks)]
         monitors += [] if held_out else [f"{metric}@{k}" for metric in SNIPS for k in judged.KS]
         if cfg.train.monitor not in monitors:
             raise InputError(f"train.monitor={cfg.train.monitor!r}: rankings are watched by one of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -51,22 +51,19 @@ class RunConfig(Frozen):
     label: str = Field("", description="which label, where there are several")
     model: dict[str, Any] = Field(description='{"name": registry name, and its settings}')
     train: TrainConfig = TrainConfig()
-    hparams: Literal["inherited", "valid", "default"] = Field(
-        "default",
-        description="where the settings come from: inherited from a published table (chosen partly on "
-        "test there), tuned on our valid split, or the model's defaults",
-    )
+    hparams: Literal["inherited", "valid", "default"] = Field("default", description=(
+        "where the settings come from: inherited from a published table (chosen partly on test there), tuned "
+        "on our valid split, or the model's defaults"))
     trials: int = Field(1, ge=1, description="trials behind settings tuned on valid")
-    minutes: float = Field(
-        0.0, ge=0, description="budget of that tuning, in minutes of training; 0: the number of trials was"
-    )
+    minutes: float = Field(0.0, ge=0, description=(
+        "budget of that tuning, in minutes of training; 0: the number of trials was"))
     choice: str = Field("", description="the rule by which settings tuned on valid were chosen")
     bootstrap: int = Field(200, ge=0, description="replicates of the test intervals; 0: none")
     note: str = Field("", description="stands beside every number of the run")
-    protocol: Literal["honest", "published"] = Field(
-        "honest",
-        description="of rankings: how the epoch is chosen, and what is fitted (see rankruns.py)",
-    )
+    protocol: Literal["honest", "published"] = Field("honest", description=(
+        "of rankings: how the epoch is chosen, and what is fitted (see rankruns.py)"))
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((), description=(
+        "of rankings: further lengths of lists that metrics are taken of, beside those of the protocol"))
     rare: int = Field(0, ge=0, description=(
         "of tests among judged items: items of at most so many training pairs are rare, and tested apart "
         "too; 0: of no more than the median item has"))
@@ -285,7 +282,7 @@ def valid_is_test(data: Prepared) -> bool:
 def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     """All that decides a run: resolved settings and the digest of the data."""
     settings = cfg.model_dump(mode="json")
-    for name in ("choice", "protocol", "rare", "minutes"):  # older rows and run folders have none of these
+    for name in ("choice", "protocol", "rare", "minutes", "ks"):  # older rows and runs have none of these
         if getattr(cfg, name) == RunConfig.model_fields[name].default:
             settings.pop(name)
     for name in ("optimizer", "plateau_from"):  # nor of these

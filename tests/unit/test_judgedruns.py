@@ -147,6 +147,14 @@ def test_the_snips_metric_of_valid_is_that_of_a_loop(monkeypatch, clip):
     assert "snips_dcg@5" not in RankingTask(held, 0).evaluate(model, task.valid, 0).metrics
 
 
+def test_further_lengths_of_lists_are_of_the_judged_items_too(tmp_path):
+    plain, asked = (run(tmp_path / str(len(ks)), config(ks=ks)) for ks in ([], [2]))
+    more = {"test.dcg@2", "test.recall@2", "test.map@2", "test.rare_dcg@2"}
+    assert more <= {*asked.metrics} - {*plain.metrics}
+    assert all(asked.metrics[name] == value for name, value in plain.metrics.items())
+    assert asked.metrics["test.dcg@1"] <= asked.metrics["test.dcg@2"] <= asked.metrics["test.dcg@3"]
+
+
 @pytest.mark.parametrize("name", ["relmf", "wmf", "expomf"])
 def test_the_models_of_the_study_are_chosen_by_it(tmp_path, name):
     cfg = config(name).resolved()

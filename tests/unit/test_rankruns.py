@@ -98,6 +98,30 @@ def test_the_popularity_sampler_of_a_run_draws_items_by_their_users(tmp_path):
     assert float(((drawn - allowed) ** 2 / allowed.clamp(min=1)).mean()) < 2
 
 
+@pytest.mark.parametrize("name", ["mf", "itemknn"])
+def test_further_lengths_of_lists_are_measured_and_change_nothing_else(tmp_path, name):
+    """Of test, of valid and of what is watched, and when the run is evaluated again; not where they are no
+    lengths."""
+    plain, asked = (run(tmp_path / str(len(ks)), config(name, ks=ks)) for ks in ([], [3, 20]))
+    found = recall(places(tmp_path / "2"), 3)
+    assert asked.metrics["test.recall@3"] == pytest.approx(float(found.mean()))
+    assert {"test.coverage@3", "valid.ndcg@3", "test.map@20"} <= {*asked.metrics}
+    more = {metric for metric in asked.metrics if metric.partition("|")[0].endswith("@3")}
+    assert {*asked.metrics} - more == {*plain.metrics}
+    assert all(asked.metrics[metric] == value for metric, value in plain.metrics.items())
+    cfg = config(name, ks=[3, 20]).resolved()
+    assert is_row_of(asked, cfg, asked.data_digest)
+    assert not is_row_of(plain, cfg, plain.data_digest)
+    assert "ks" not in identity(config(name).resolved(), "d")
+    if name == "mf":
+        watched = run(tmp_path / "watched", config(ks=[3], train={**TRAIN, "monitor": "ndcg@3"}))
+        assert watched.status == "done"
+        again = evaluate(tmp_path / "2", data(), "test")
+        assert again["recall@3"] == asked.metrics["test.recall@3"]
+    with pytest.raises(InputError, match=r"run: ks\.0 = 0: input should be greater"):
+        config(name, ks=[0])
+
+
 @pytest.mark.parametrize(("protocol", "split"), [("honest", "valid"), ("published", "test")])
 def test_a_model_whose_scores_are_no_numbers_has_a_row_that_says_so(tmp_path, protocol, split):
     """A vector that is sharpened without bound; nothing is measured of it."""
