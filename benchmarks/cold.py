@@ -36,7 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {  # where nothing is said, as the models' d
     "ridge to iALS": {"model": {"name": "contentridge", "content_dim": 256}},
     "CML, features": {"model": {"name": "cml.features", "embedding": {"dim": 64}, "hidden": [256],
                                 "content_dim": 256},
-                      "train": {"batch_size": 4096, "optimizer": "adam", "clip_norm": 10.0}},
+                      "train": {"batch_size": 4096, "optimizer": "adam", "lr": 1e-3, "clip_norm": 10.0}},
     "deep CML": {"model": {"name": "deepcml", "content_dim": 256}},
     "two towers": {"model": {"name": "twotower", "content_dim": 256}, "train": {"batch_size": 1024}},
 }

@@ -32,7 +32,7 @@ Lists = tuple[Tensor, Tensor]  # items [B, k], scores [B, k]
 _POPULAR = "leave them out, or give them what is popular: --unknown popular"
 _USERS = 4096  # whose lists are held at once
 _SCORES = 1 << 23  # logits held at once: 32 MiB
-_ROUNDING = 1e-5  # of scores in fp32, by which an index and exact search may differ
+_ROUNDING = 1e-5  # of a user's largest score, by which those of an index and of exact search may differ
 _SAMPLE, _ROUNDS, _SEED = 1000, 3, 1  # users that an index is measured on, and how often
 
 
@@ -298,7 +298,7 @@ def _hits(scores: Tensor, exact: Tensor, found: Tensor) -> Tensor:
     best, got = (scores.gather(1, items.clamp(min=0)).masked_fill(items < 0, -torch.inf)
                  for items in (exact, found))
     last = best.masked_fill(exact < 0, torch.inf).amin(1, keepdim=True)
-    near = _ROUNDING * last.abs().clamp(min=1)
+    near = _ROUNDING * scores.abs().amax(1, keepdim=True)
     ends, of_all = ((part - last).abs() <= near for part in (got, best))
     return (got > last + near).sum(1) + torch.minimum(ends.sum(1), of_all.sum(1))
 

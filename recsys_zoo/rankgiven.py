@@ -53,7 +53,11 @@ def tell(model: Any, data: Prepared, say: Callable[[str], None]) -> None:
     if hasattr(model, "told"):
         model.told.hold(tokens_of(data, "user")[0])
     if column := getattr(model.cfg, "propensity", ""):
-        model.use_propensities(torch.from_numpy(item_numbers(data, column)))
+        theta = torch.from_numpy(item_numbers(data, column))
+        if bad := int((~((theta > 0) & (theta <= 1))).sum()):
+            raise InputError(f"column {column}: {bad} of {len(theta)} items have no propensity above 0 and "
+                             "at most 1 there (a missing one counts as 0); mend them and prepare again")
+        model.use_propensities(theta)
         say(f"column {column}: the chances of items to be seen")
     for column, rows in data.vectors().items():
         if by_vectors and column == data.schema.item:

@@ -179,12 +179,15 @@ class RankingRun:
         return ends, draws
 
 
-def begin(cfg: RunConfig, data: Prepared) -> tuple[RankingTask, Scorer | RankingModel]:
+def begin(cfg: RunConfig, data: Prepared, say: Any = lambda line: None
+          ) -> tuple[RankingTask, Scorer | RankingModel]:
     """Task and unfitted model of the fit that chooses settings and epoch on valid."""
     train = fitted_on(cfg, data)
-    model = _create(cfg, data, lambda line: None)
+    model = _create(cfg, data, say)
     train, valid = (train, "test") if cfg.protocol == "published" else (("train",), "valid")
     task = _task(cfg, data, model, train, valid)
+    if warning := task.unwatchable(cfg.train.monitor):
+        say(warning)
     if isinstance(model, RankingModel):
         rankgiven.prepare(model, task, train)
     return task, model
@@ -204,8 +207,7 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
     return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
                        ks=_ks(data, cfg.ks), drawn_from=model.negatives_from,
                        window=getattr(model.cfg, "window", 0.0),
-                       positives=getattr(model.cfg, "positives", "pairs"),
-                       propensity=getattr(model, "own_propensities", None))
+                       positives=getattr(model.cfg, "positives", "pairs"))
 
 
 def _ks(data: Prepared, further: Sequence[int]) -> tuple[int, ...]:
@@ -317,7 +319,7 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
                          f"users who are held out of training, by lists of their items; choose one of {able}")
     if isinstance(model, RankingModel):
         monitors = [f"{metric}@{k}" for metric in METRICS for k in _ks(data, cfg.ks)]
-        monitors += [] if held_out else [f"{metric}@{k}" for metric in SNIPS for k in judged.KS]
+        monitors += [] if held_out else [f"{metric}@{k}" for metric in SNIPS for k in (*judged.KS, *cfg.ks)]
         if cfg.train.monitor not in monitors:
             raise InputError(f"train.monitor={cfg.train.monitor!r}: rankings are watched by one of "
                              f"{monitors}")

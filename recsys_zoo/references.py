@@ -69,10 +69,13 @@ def ranking_floors(
             board=board, model={"name": name}, bootstrap=replicates, protocol=protocol).resolved()
         since = time.perf_counter()
         try:
-            ranking = rankruns.RankingRun(cfg, data, Path(), False, say, [])
+            ranking = rankruns.RankingRun(cfg, data, Path(), False, lambda line: None, [])
             model, metrics, test = ranking.run()
         except InputError as error:
             say(f"no floor {name}: {error}")
+            continue
+        if test is None:
+            say(f"no floor {name}: {ranking.fit.reason}")
             continue
         metrics |= ranking.resampled(test, replicates)[0]
         facts = {**_NOTHING_LEARNT, "params": model.num_parameters(), "command": command, "device": "cpu",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from .board.draws import FILE as DRAWS
@@ -41,6 +41,9 @@ from .train.position import Fit
 from .train.trainer import Trainer, check_stages
 from .zoo import create, newer_settings, resolve
 
+_OF_RANKINGS = ("ks", "rare")  # settings that do nothing for labels
+_Lengths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(lambda ks: tuple(sorted({*ks})))]
+
 
 class RunConfig(Frozen):
     """One training run; a recipe file holds the same settings."""
@@ -62,7 +65,7 @@ class RunConfig(Frozen):
     note: str = Field("", description="stands beside every number of the run")
     protocol: Literal["honest", "published"] = Field("honest", description=(
         "of rankings: how the epoch is chosen, and what is fitted (see rankruns.py)"))
-    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((), description=(
+    ks: _Lengths = Field((), description=(
         "of rankings: further lengths of lists that metrics are taken of, beside those of the protocol"))
     rare: int = Field(0, ge=0, description=(
         "of tests among judged items: items of at most so many training pairs are rare, and tested apart "
@@ -129,14 +132,8 @@ def train(
         }
         row = _row(cfg, data, task, fit, scores, model, out, command)
         row = row.model_copy(update={"git": commit})
-        save_checkpoint(
-            out / "checkpoint",
-            model,
-            cfg.model["name"],
-            model_settings(cfg),
-            encoding,
-            {"data_digest": data.data_digest, "label": task.label, "precision": cfg.train.precision},
-        )
+        facts = {"data_digest": data.data_digest, "label": task.label, "precision": cfg.train.precision}
+        save_checkpoint(out / "checkpoint", model, cfg.model["name"], model_settings(cfg), encoding, facts)
         write_whole(out / "row.json", row.model_dump_json(indent=1))
     return row
 
@@ -146,7 +143,9 @@ def begin(cfg: RunConfig, data: Prepared, say: Any) -> tuple[BinaryTask | Rankin
     if data.schema.interactions:
         from . import rankruns
 
-        return rankruns.begin(cfg, data)
+        return rankruns.begin(cfg, data, say)
+    if given := [name for name in _OF_RANKINGS if getattr(cfg, name) != RunConfig.model_fields[name].default]:
+        raise InputError(f"{given[0]}: is of rankings, and {data.schema.dataset} holds labels; leave it out")
     task = BinaryTask(data, cfg.label)
     device_of(cfg.train)
     model = create(cfg.model["name"], data.schema, seed=cfg.train.seed, **model_settings(cfg))
@@ -279,13 +278,16 @@ def valid_is_test(data: Prepared) -> bool:
     return valid is not None and valid == test
 
 
+_LEFT_OUT = ("optimizer", "plateau_from")  # settings of a training that older rows have not
+
+
 def identity(cfg: RunConfig, data_digest: str) -> dict[str, Any]:
     """All that decides a run: resolved settings and the digest of the data."""
     settings = cfg.model_dump(mode="json")
     for name in ("choice", "protocol", "rare", "minutes", "ks"):  # older rows and runs have none of these
         if getattr(cfg, name) == RunConfig.model_fields[name].default:
             settings.pop(name)
-    for name in ("optimizer", "plateau_from"):  # nor of these
+    for name in _LEFT_OUT:
         if getattr(cfg.train, name) == TrainConfig.model_fields[name].default:
             del settings["train"][name]
     newer = newer_settings(cfg.model["name"]).items()
@@ -297,6 +299,8 @@ def settings_of(row: Row) -> RunConfig:
     """The resolved settings of a row; InputError when it has some that are gone. Of settings that are younger
     than the row it has the defaults, which stand for what was before them."""
     known = {key: value for key, value in row.config.items() if key in RunConfig.model_fields}
+    left_out = {name: TrainConfig.model_fields[name].default for name in _LEFT_OUT}  # a preset has others
+    known["train"] = left_out | known.get("train", {})
     return RunConfig.parse(known, row.label).resolved()
 
 

@@ -216,7 +216,7 @@ class Study:
         watch = _Watch(self, trial)
         try:
             cfg = with_label(self.space.configure(trial.settings), self.data)
-            task, model = begin(cfg, self.data, lambda line: None)
+            task, model = begin(cfg, self.data, (lambda line: None) if trial.number else self.say)
         except InputError as error:  # these settings do not go together
             return self._end(trial, "failed", _short(error))
         try:

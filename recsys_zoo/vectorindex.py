@@ -6,6 +6,7 @@ the index was measured to be worth. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +22,7 @@ from .files import restore, sha256_file, whole_folder, write_whole
 from .itemlists import ItemLists
 from .models.base import Model
 from .models.vectors import Metric, Placed
+from .nn.products import Products
 from .train.checkpoint import load_tensors, save_tensors
 
 Kind = Literal["torch", "flat", "ivf"]
@@ -29,7 +31,8 @@ _QUERIES = 128  # searched together: as many candidates each as the longest list
 
 
 class Worth(Frozen):
-    """An index beside exact search: recall is the share of the exact top k that it finds, mean over users."""
+    """An index beside exact search: recall is the share of the exact top k that it finds, or of items that
+    score as much but for rounding; mean over users."""
 
     recall: float
     k: int
@@ -91,13 +94,13 @@ class VectorIndex:
         """The k best items for each query [B, D] that are not in its list of `seen`: int64 [B, k], and their
         scores; -1 and -inf for want of items, of which ivf may find fewer than there are.
 
-        Of equal scores the smaller item number comes first, whoever else is asked for. faiss searches
+        Of equal scores the smaller item number comes first. faiss searches
         k + |seen| candidates, of which no more than |seen| go, and more while what is cut off may have the
         score of the last that is kept. On the CPU.
         """
         check_places(k, self.items)
         if isinstance(self.held, Tensor):
-            score = Placed(queries.to(self.held.device), self.held, self.metric).scorer()
+            score = self._products.of(queries.to(self.held.device))
             rows = torch.arange(len(queries), device=self.held.device)
             found = top_items(score, rows, seen.to(rows.device), self.items, k)
             return tuple(part.cpu() for part in found)
@@ -118,6 +121,10 @@ class VectorIndex:
                 cut = (item[:, -1] >= 0) & (score[:, -1] == scores[rows, -1]) & (count < self.items)
                 rows, count = rows[cut], min(2 * count, self.items)
         return items, scores
+
+    @functools.cached_property
+    def _products(self) -> Products:
+        return Placed(self.held[:0], self.held, self.metric).scorer()
 
     def _search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """What faiss finds, equal scores by their item numbers."""

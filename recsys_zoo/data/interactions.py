@@ -13,7 +13,9 @@ from ..config import Frozen
 class InteractionSpec(Frozen):
     """What counts as an interaction of a user with an item, and which users and items stay."""
 
-    time: str = Field("", description="column with its moment; empty: rows stand in time order")
+    time: str = Field("", description=(
+        "column with its moment; empty: rows are in the order of the split's moments, if it has some, or as "
+        "they stand"))
     rating: str = Field("", description="column with a rating, of which a threshold makes interactions")
     above: float | Literal["none"] = Field("none", description=(
         "rows whose rating is not above this are left out"))

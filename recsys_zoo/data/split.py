@@ -63,6 +63,8 @@ def cut_times(times: np.ndarray, fractions: dict[str, float]) -> list[float]:
 
     Rows of one moment stay together (in the later split), so shares are met as nearly as ties allow.
     """
+    if not len(times):
+        return []
     ordered = np.sort(times)
     edges = np.cumsum(list(fractions.values()))[:-1]
     places = np.minimum(np.ceil(edges * len(ordered) - 1e-9).astype(np.int64), len(ordered) - 1)

@@ -51,14 +51,8 @@ def check(data: Prepared, published: bool) -> None:
         new, old = ("test", "valid") if test else ("valid", "test")
         raise InputError(f"{data.schema.dataset}: {new} asks about items that are in no training row, {old} "
                          "about those of training too, and what is chosen on the one is no choice for the "
-                         "other; prepare again with a rule that gives both, such as method = \"hash\" by the "
-                         "column of items for new ones")
-
-
-def share_new(data: Prepared) -> float:
-    """Share of the test pairs whose item is in no split before."""
-    test = data.lists("test").items
-    return float((~torch.isin(test, _before(data, "test").items)).double().mean())
+                         "other; prepare again with a rule that gives both: for new items method = \"hash\" "
+                         "or \"release\", by their column")
 
 
 def _before(data: Prepared, split: str) -> ItemLists:

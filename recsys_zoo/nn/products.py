@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import functools
 
@@ -24,6 +25,17 @@ class Products:
 
     def __call__(self, index: Tensor) -> Tensor:
         return self.users[index] @ self._turned
+
+    def of(self, users: Tensor) -> Products:
+        """The same items for other users [U, D]; what is made of the items is made once."""
+        self._turned  # noqa: B018 - kept, and copied with the rest
+        there = copy.copy(self)
+        there.users = self._long(users)
+        return there
+
+    def _long(self, users: Tensor) -> Tensor:
+        """Vectors of users as long as those of `items`."""
+        return users
 
     @functools.cached_property
     def _turned(self) -> Tensor:
@@ -54,7 +66,10 @@ class Distances(Products):
 
     def __init__(self, users: Tensor, items: Tensor) -> None:
         squares = items.square().sum(1, keepdim=True)
-        super().__init__(F.pad(users, (0, 1), value=1.0), torch.cat([2 * items, -squares], 1))
+        super().__init__(self._long(users), torch.cat([2 * items, -squares], 1))
+
+    def _long(self, users: Tensor) -> Tensor:
+        return F.pad(users, (0, 1), value=1.0)
 
     def __call__(self, index: Tensor) -> Tensor:
         return super().__call__(index) - self.users[index, :-1].square().sum(1, keepdim=True)

@@ -248,9 +248,9 @@ class RankingTask:
     the first pair of each (0: for ever), all alike. positives: every pair once an epoch, or as many draws of
     users, all alike, with one of their pairs. lists: an example is a user with all items, not a pair.
     ks: cut-offs of the metrics; none: those of the protocol. learnt: the lists that models are fitted on.
-    snips: such metrics besides ("snips_dcg@5"), by propensities of items [I], (n_i / max n)^0.5 of n_i
-    training pairs unless `propensity` says others, not below `PROPENSITY_CLIP` (Saito et al., WSDM 2020;
-    they rank 100 unlabelled items, here are all).
+    snips: such metrics besides ("snips_dcg@5"), for all models by propensities (n_i / max n)^0.5 of n_i
+    training pairs, not below `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here
+    are all).
     """
 
     def __init__(
@@ -266,10 +266,11 @@ class RankingTask:
         lists: bool = False,
         window: float = 0.0,
         positives: Positives = "pairs",
-        propensity: Tensor | None = None,
     ) -> None:
+        if positives != "pairs" and (lists or drawn_from in ("users", "released")):
+            raise InputError(f"positives={positives!r}: this model draws its pairs otherwise; leave it out")
         held_out = heldout.holds_out(data)
-        self.data, self.snips, self.watched, self.propensity = data, tuple(snips), valid, propensity
+        self.data, self.snips, self.watched = data, tuple(snips), valid
         self.ks = tuple(ks) or (heldout.KS if held_out else KS)
         self.items = data.schema.size("item")
         self.learnt = seen = heldout.learnt(data, *train)
@@ -315,8 +316,10 @@ class RankingTask:
         the list; else ""."""
         metric, _, k = monitor.partition("@")
         seen = self.valid.seen.counts[self.valid.relevant.counts > 0]
+        if metric in ("ndcg", "mrr", "map", "snips_dcg") or not len(seen):
+            return ""
         most = self.items - int(seen.min()) if self.valid.new is None else len(self.valid.new)
-        if metric in ("ndcg", "mrr", "map", "snips_dcg") or most > int(k):
+        if most > int(k):
             return ""
         return (f"{monitor} on valid is the same whatever the scores are, since no user has more than {most} "
                 f"candidates; watch another metric, by --set train.monitor=ndcg@{k}")
@@ -337,8 +340,7 @@ class RankingTask:
         metrics = evaluate_ranking(found.ranks, self.ks)
         if self.snips:
             counts = torch.bincount(examples.seen.items.cpu(), minlength=self.items)
-            theta = popularity_propensities(counts) if self.propensity is None else self.propensity.cpu()
-            theta = theta.clamp(min=PROPENSITY_CLIP)[found.items]
+            theta = popularity_propensities(counts).clamp(min=PROPENSITY_CLIP)[found.items]
             for metric, _, k in (name.partition("@") for name in self.snips):
                 metrics[f"{metric}@{k}"] = SNIPS[metric](found.ranks, int(k), theta)
         return Evaluation({name: float(values.mean()) for name, values in metrics.items()}, None)

@@ -10,9 +10,9 @@ import pytest
 from data_prep import RECIPES
 from recsys_zoo import create
 from recsys_zoo.board.rank import read_quoted
-from recsys_zoo.board.rows import read_rows
+from recsys_zoo.board.rows import config_digest, read_rows
 from recsys_zoo.catalog import published, recipes
-from recsys_zoo.runs import RunConfig, is_row_of, read_recipe
+from recsys_zoo.runs import RunConfig, identity, is_row_of, read_recipe, settings_of
 from recsys_zoo.schema import Column, Schema
 from recsys_zoo.suite import plan
 from recsys_zoo.zoo import resolve
@@ -100,6 +100,15 @@ def test_every_row_is_of_a_recipe_as_it_stands(board):
             found = sum(is_row_of(row, cfg, row.data_digest) for cfg in seeded)
             assert found == (seed == row.seed), (row.label, row.seed)
             assert not any(is_row_of(row, cfg, "0" * 64) for cfg in seeded)
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.jsonl")), ids=lambda file: file.stem)
+def test_a_row_is_trained_again_by_the_settings_that_it_was_trained_by(file):
+    """Whatever a preset says by now of what the row leaves out."""
+    rows = [row for row in read_rows(file) if row.role == "model" and row.status != "failed"]
+    assert rows
+    for row in rows:
+        assert config_digest(identity(settings_of(row), row.data_digest)) == row.config_digest, row.label
 
 
 def test_a_row_of_other_settings_is_another_run():

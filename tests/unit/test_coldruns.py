@@ -294,6 +294,13 @@ def test_a_split_of_new_items_and_one_of_old_ones_make_no_run(shop, tmp_path, pa
     assert all("no floor" in line and said in line for line in told)
 
 
+def test_what_a_floor_is_told_of_is_no_reason_against_it(encoded):
+    """That vectors of items start no table of its."""
+    record = audit(encoded)
+    assert list(record["floors"]) == ["contentknn"]
+    assert record["no_floors"] == []
+
+
 def test_a_metric_that_says_nothing_of_few_candidates_is_named(shop, tmp_path):
     task, lines = begin(config("deepcml"), shop)[0], []
     assert len(task.valid.new) == 40
@@ -307,6 +314,9 @@ def test_a_metric_that_says_nothing_of_few_candidates_is_named(shop, tmp_path):
     most = held.schema.size("item") - int(seen.min())
     assert RankingTask(held).unwatchable(f"recall@{most - 1}") == ""
     assert f"more than {most} candidates" in RankingTask(held).unwatchable(f"hit_rate@{most}")
+    nobody = RankingTask(held)
+    nobody.valid.relevant = nobody.valid.relevant.first(0)
+    assert nobody.unwatchable("recall@20") == ""  # the ranking will say that there is none
 
 
 def test_models_of_ids_and_epochs_by_the_test_are_refused(tmp_path, shop):

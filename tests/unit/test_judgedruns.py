@@ -152,6 +152,8 @@ def test_further_lengths_of_lists_are_of_the_judged_items_too(tmp_path):
     more = {"test.dcg@2", "test.recall@2", "test.map@2", "test.rare_dcg@2"}
     assert more <= {*asked.metrics} - {*plain.metrics}
     assert all(asked.metrics[name] == value for name, value in plain.metrics.items())
+    watched = config(ks=[2], train={**TRAIN, "monitor": "snips_dcg@2"})
+    assert run(tmp_path / "watched", watched).status == "done"
     assert asked.metrics["test.dcg@1"] <= asked.metrics["test.dcg@2"] <= asked.metrics["test.dcg@3"]
 
 

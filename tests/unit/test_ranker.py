@@ -182,6 +182,7 @@ def test_items_of_the_score_of_the_last_one_are_worth_as_much():
     exact = torch.tensor([[0, 1]] * 5)
     found = torch.tensor([[0, 3], [2, 3], [4, 0], [4, -1], [0, 1]])
     assert _hits(scores, exact, found).tolist() == [2, 1, 1, 0, 2]
+    assert _hits(scores * 1e-6, exact, found).tolist() == [2, 1, 1, 0, 2]  # rounding is of the scores' size
     assert _hits(scores[:1], torch.tensor([[0, -1]]), torch.tensor([[0, -1]])).tolist() == [1]
 
 

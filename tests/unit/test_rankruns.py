@@ -27,6 +27,7 @@ from recsys_zoo.train.checkpoint import load_weights, read_config
 from recsys_zoo.train.config import TrainConfig
 from recsys_zoo.train.trainer import Trainer
 from tests.unit.tasks.test_ranking import Stop, data
+from tests.unit.test_audit import prepared, splits
 
 TRAIN = {"batch_size": 64, "lr": 0.05, "epochs": 12, "patience": 4, "plateau_factor": 0.5, "device": "cpu",
          "save_every_s": 0.0}
@@ -109,10 +110,11 @@ def test_further_lengths_of_lists_are_measured_and_change_nothing_else(tmp_path,
     more = {metric for metric in asked.metrics if metric.partition("|")[0].endswith("@3")}
     assert {*asked.metrics} - more == {*plain.metrics}
     assert all(asked.metrics[metric] == value for metric, value in plain.metrics.items())
-    cfg = config(name, ks=[3, 20]).resolved()
+    cfg = config(name, ks=[20, 3]).resolved()
     assert is_row_of(asked, cfg, asked.data_digest)
     assert not is_row_of(plain, cfg, plain.data_digest)
     assert "ks" not in identity(config(name).resolved(), "d")
+    assert config(name, ks=[20, 3, 3]) == config(name, ks=[3, 20])
     if name == "mf":
         watched = run(tmp_path / "watched", config(ks=[3], train={**TRAIN, "monitor": "ndcg@3"}))
         assert watched.status == "done"
@@ -120,6 +122,13 @@ def test_further_lengths_of_lists_are_measured_and_change_nothing_else(tmp_path,
         assert again["recall@3"] == asked.metrics["test.recall@3"]
     with pytest.raises(InputError, match=r"run: ks\.0 = 0: input should be greater"):
         config(name, ks=[0])
+
+
+def test_lengths_of_lists_are_of_no_use_for_labels(tmp_path):
+    cfg = RunConfig.parse({"model": {"name": "lr"}, "ks": [5]}, "run")
+    with pytest.raises(InputError, match="ks: is of rankings, and shop holds labels; leave it out"):
+        train(cfg, prepared(splits(1)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("protocol", "split"), [("honest", "valid"), ("published", "test")])

@@ -80,7 +80,7 @@ class DeepCML(Towers):
             "TF-IDF of the item's columns and a truncated SVD of it.",
             "The item of a pair is left out of the history; users without history share a learnt vector. "
             "With past=true what came later is left out too, as it is where new items are asked for. A mean "
-            "is over all that is left, attention over the latest 50.",
+            "is over all that is left, attention over the latest ones (history).",
             "Each pair has W negatives of its user, so chances are corrected by the rate at which others "
             "of that user are drawn: logit p = logit q + ln(n_u W / (I - n_u)), n_u >= 1/2.",
             "Negatives are drawn from all items of training, or with released=true from those in release at "

@@ -71,8 +71,7 @@ class LightGCNConfig(VectorConfig):
 
     newer: ClassVar[tuple[str, ...]] = (*VectorConfig.newer, "positives")
     positives: Positives = Field("pairs", description=(
-        "of an epoch: every pair once; users: as many draws of a user, all alike, with one of its items, as "
-        "in the authors' codes"))
+        "of an epoch: every pair once; users: as many draws of a user, all alike, with one of its items"))
     layers: Annotated[int, Search(low=1, high=4)] = Field(3, ge=0, description="K, products with the graph")
 
 

@@ -58,8 +58,8 @@ class RelMF(WMF):
             "clicks and as many unlabelled pairs, 301 of them.",
             "The term of a click with theta < 1 is negative for large p: down to 1 - 1/theta by the squared "
             "error, without a bound by error=log, whose scores then grow for ever; clip, or non_negative.",
-            "Own propensities: propensity names a column of items, by which valid is weighed too; those of "
-            "pairs from Python (use_propensities).",
+            "Own propensities: propensity names a column of items; those of pairs from Python "
+            "(use_propensities). SNIPS metrics of valid are by popularity for all models alike.",
             "Where a click is drawn a times as often, against an unlabelled pair, as both stand among all "
             "pairs, the minimum is at p = a gamma / (1 + (a - 1) theta gamma), the relevance gamma only for "
             "a = 1: a batch of as many of both favours rarely shown items. negatives = unlabelled pairs a "
@@ -102,11 +102,6 @@ class RelMF(WMF):
                              f"{self.num_items} items, or for each pair with {self.num_users} users")
         check_propensities(theta)
         self.theta, self.given = theta.to(self.theta), True
-
-    @property
-    def own_propensities(self) -> Tensor | None:
-        """Those of items [I] that were given."""
-        return self.theta if self.given and self.theta.dim() == 1 else None
 
     def propensity(self, users: Tensor, items: Tensor) -> Tensor:
         """Chances of exposure of pairs [B]."""

@@ -223,6 +223,8 @@ def test_the_newest_items_are_cold(tmp_path):
         name: set(items) for name, items in parts.items()}
     assert is_cold(data)
     assert is_cold(data, "valid")
+    with pytest.raises(InputError, match=r"no stars is above 9; lower interactions\.above"):
+        made(rows, tmp_path, spec(rule, rating="stars", above=9))
 
 
 def test_ids_follow_the_training_rows_alone(tmp_path):

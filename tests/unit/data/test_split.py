@@ -112,6 +112,7 @@ def test_newest_items_are_held_out_of_the_rows_that_are_kept():
         assigner.observe(chunk)
         assigner.settle(None if kept is None else np.array(kept, bool))
         assert assigner.assign(chunk, 0, 0, "").tolist() == right
+    assert by_release(np.empty(0, np.int64), np.empty(0), shares).tolist() == []
     assert spec.words == "all rows of an item by the first of them (at): train 0.5, valid 0.25, test 0.25"
     assert spec.reads == ("item", "at")
 

@@ -99,6 +99,16 @@ def test_a_ranking_is_the_same_with_and_without_the_kernel(monkeypatch):
     assert torch.equal(with_kernel.users, without.users)
 
 
+@pytest.mark.parametrize("kind", [Products, Distances])
+def test_the_same_items_serve_other_users(kind):
+    users, items = torch.randn(5, 4), torch.randn(30, 4)
+    once = kind(users[:0], items)
+    for some in (users, users[2:3]):
+        other = once.of(some)
+        assert torch.equal(other(torch.arange(len(some))), kind(some, items)(torch.arange(len(some))))
+        assert other._turned is once._turned
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e25])
 def test_scores_that_may_not_be_finite_are_left_to_the_check(value):
     users, items = torch.full((9, 4), 1e14), torch.ones(20, 4)
