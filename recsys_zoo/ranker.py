@@ -58,7 +58,8 @@ class Ranker:
         """Raw ids [B, k] of the best items for raw user ids (list, array or series), and scores float32
         [B, k], best first; None and -inf for want of items.
 
-        seen: raw ids of the items that each user is not to get, in place of those of the fit. unknown:
+        seen: raw ids of the items that each user is not to get, in place of those of the fit; ids that the
+        model does not know are passed over, since it can give none of them. unknown:
         "popular" gives users who are not known the items with the most users, whose number is the score.
         InputError names users who are not known, and says what is wrong with k or the ids.
         """
