@@ -1,8 +1,8 @@
 """Curves of trainings that were cut: the metric of each epoch, as a table and a picture.
 
-    python benchmarks/curves.py RUN... --out benchmarks/results/curves/gowalla_m1.csv [--metric recall@20]
+    python benchmarks/curves.py [RUN...] --out benchmarks/results/curves/gowalla_m1.csv [--metric recall@20]
 
-RUN are run folders. Epochs of runs that the table holds already (same model and seed) are replaced; the
+RUN are run folders, of trainings that have ended or not. Epochs of runs that the table holds already (same model and seed) are replaced; the
 picture (.svg, beside the table) shows all that it holds.
 """
 
@@ -37,7 +37,7 @@ def epochs(run: Path, metric: str) -> list[dict[str, str]]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders")
     parser.add_argument("--out", type=Path, required=True, help="table to add to (.csv)")
     parser.add_argument("--metric", default="recall@20")
     options = parser.parse_args()

@@ -153,11 +153,13 @@ def picture(
 
 
 def _axis(drawn: Sequence[tuple[Curve, list[tuple[int, float]]]]) -> tuple[Axis, bool]:
-    """Three times as deep as the better half of all points; whether lower ones are cut off."""
+    """Three times as deep as the better half of all points, but for trainings, which are shown whole; whether
+    lower ones are cut off."""
     owns = [curve.own for curve, _ in drawn if not math.isnan(curve.own)]
     values = sorted([*owns, *(y for _, points in drawn for _, y in points)])
     low, high = values[0], values[-1]
-    cut = not drawn[0][0].lower_is_better and low < high - 3 * (high - statistics.median(values))
+    whole = drawn[0][0].lower_is_better or isinstance(drawn[0][0], Epochs)
+    cut = not whole and low < high - 3 * (high - statistics.median(values))
     low = high - 3 * (high - statistics.median(values)) if cut else low
     pad = (high - low) * 0.06 or abs(high) * 0.01 or 0.01
     return Axis(low - pad, high + pad), cut

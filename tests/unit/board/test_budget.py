@@ -97,3 +97,7 @@ def test_a_training_is_drawn_epoch_by_epoch():
     text = picture([curve], "t", "epochs", "test")
     for words in (">test recall@20<", ">epochs<", "0.20000 (3 epochs)"):
         assert words in text
+    rising = [0.2 + i / 1000 for i in range(20)]
+    low = [Epochs("flat", [0.01] * 3, "recall@20", ""), Epochs("high", rising, "recall@20", "")]
+    assert "cut off" not in picture(low, "t", "epochs", "test")  # as of trials it would be
+    assert "cut off" in picture([Curve(c.label, [*c.values][::-1], c.metric, "tpe") for c in low[::-1]], "t")
