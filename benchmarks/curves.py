@@ -2,8 +2,8 @@
 
     python benchmarks/curves.py [RUN...] --out benchmarks/results/curves/gowalla_m1.csv [--metric recall@20]
 
-RUN are run folders, of trainings that have ended or not. Epochs of runs that the table holds already (same model and seed) are replaced; the
-picture (.svg, beside the table) shows all that it holds.
+RUN are run folders, of trainings that have ended or not. Epochs that the table holds already (same model and
+seed) are replaced; the picture (.svg, beside the table) shows all that it holds.
 """
 
 from __future__ import annotations
