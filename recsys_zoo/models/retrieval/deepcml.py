@@ -86,8 +86,8 @@ class DeepCML(Towers):
             "Negatives are drawn from all items of training, or with released=true from those in release at "
             "the moment of the purchase; an item's release is its first one. Then the correction of chances "
             "holds on average over items, not for each, and w is of the rank among all of them. Chances have "
-            "no term of the release. On MovieLens-100K, items held out at random, five seeds, no gain is "
-            "seen (benchmarks/results/README.md).",
+            "no term of the release. On MovieLens-100K, five seeds, no gain is seen of it, nor of past=true "
+            "(benchmarks/results/README.md).",
             "Of the paper's basics of customers there is their number of purchases alone.",
             "No number of the paper is known to us.",
         ),
