@@ -1,6 +1,6 @@
 """MovieLens-100K with new movies, and with real moments: ratings above 3 are interactions; a tenth of the
-movies is held out for validation and another one for test, drawn by a hash or the last ones that somebody
-rated. Movies are described as in MovieLens-1M's."""
+movies is held out for validation and another one for test, drawn by a hash, or the newest by their first
+rating. Movies are described as in MovieLens-1M's."""
 
 from __future__ import annotations
 
@@ -72,4 +72,4 @@ COLD = tuple(Recipe(
     name=spec.dataset, title=f"MovieLens-100K: ratings above 3; held out: {what}", terms=RECIPES[0].terms,
     by_hand=BY_HAND, spec=spec, gather=gather, sources=_SOURCES,
     expected=Expected(rows={"train+valid+test": 55_375}, positives={}))
-    for spec, what in ((SPEC, "movies in no training row"), (RELEASE, "the movies that were rated last")))
+    for spec, what in ((SPEC, "movies in no training row"), (RELEASE, "the newest movies, by their first rating")))
