@@ -72,4 +72,4 @@ COLD = tuple(Recipe(
     name=spec.dataset, title=f"MovieLens-100K: ratings above 3; held out: {what}", terms=RECIPES[0].terms,
     by_hand=BY_HAND, spec=spec, gather=gather, sources=_SOURCES,
     expected=Expected(rows={"train+valid+test": 55_375}, positives={}))
-    for spec, what in ((SPEC, "movies in no training row"), (RELEASE, "the movies whose first rating is newest")))
+    for spec, what in ((SPEC, "movies in no training row"), (RELEASE, "the movies that came last")))
