@@ -32,7 +32,7 @@ from recsys_zoo.train.checkpoint import load_weights, read_config
 from tests.unit.tasks.test_ranking import data as warm
 
 USERS, ITEMS = 60, 200
-TRAIN = {"batch_size": 64, "lr": 0.02, "epochs": 8, "patience": 8, "device": "cpu"}
+TRAIN = {"batch_size": 64, "optimizer": "adam", "lr": 0.02, "epochs": 8, "patience": 8, "device": "cpu"}
 WIDTHS = {"deepcml": {"dim": 8, "hidden": [16], "content_dim": 8, "negatives": 4},
           "twotower": {"dim": 8, "hidden": [16], "content_dim": 8, "user_columns": True},
           "cml.features": {"embedding": {"dim": 8}, "hidden": [16], "content_dim": 8, "negatives": 4},
