@@ -6,7 +6,8 @@
     python benchmarks/cold.py table --rows benchmarks/results/*_cold.jsonl --out benchmarks/results/cold.md
 
 tune and run go on where they were stopped. Every tuned model has as many trials, chosen by recall@20 on the
-items of valid, of which no row is in training; the items of test are in neither.
+items of valid, of which no row is in training (the distance of the content by logloss, since a training does not
+change its lists); the items of test are in neither.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ MODELS: dict[str, dict[str, Any]] = {  # where nothing is said, as the models' d
                                 "content_dim": 256},
                       "train": {"batch_size": 4096, "optimizer": "adam", "lr": 1e-3, "clip_norm": 10.0}},
     "deep CML": {"model": {"name": "deepcml", "content_dim": 256}},
+    "content's distance": {"model": {"name": "deepcml", "distance": "content", "content_dim": 256},
+                           "train": {"monitor": "logloss"}},
     "two towers": {"model": {"name": "twotower", "content_dim": 256}, "train": {"batch_size": 1024}},
 }
 WIDTHS = {"choices": [32, 64, 128, 256, 512, 1024]}  # of the content, for all that read it
@@ -50,6 +53,8 @@ SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given,
                       "model.margin": {"low": 0.5, "high": 2.0}, "model.content_dim": WIDTHS},
     "deep CML": {"train.lr": LR, "model.margin": {}, "model.probability": {}, "model.hidden": {},
                  "model.content_dim": WIDTHS},
+    "content's distance": {"train.lr": LR, "model.default": {"low": 1e-3, "high": 1.0, "log": True},
+                           "model.content_dim": WIDTHS},
     "two towers": {"train.lr": LR, "model.temperature": {}, "model.log_q": {}, "model.hidden": {},
                    "model.content_dim": WIDTHS},
 }
@@ -102,7 +107,8 @@ def label_of(row: Row) -> str:
     """The name of a row's model in this study."""
     settings = row.config["model"]
     return next(name for name, own in MODELS.items() if own["model"]["name"] == settings["name"]
-                and own["model"].get("content", "columns") == settings["content"])
+                and all(own["model"].get(key, usual) == settings.get(key, usual)
+                        for key, usual in (("content", "columns"), ("distance", "learnt"))))
 
 
 def table(options: argparse.Namespace) -> None:

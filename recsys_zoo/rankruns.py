@@ -195,9 +195,10 @@ def begin(cfg: RunConfig, data: Prepared, say: Any = lambda line: None
 
 def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: tuple[str, ...],
           valid: str) -> RankingTask:
-    snips = (cfg.train.monitor,) if cfg.train.monitor.partition("@")[0] in SNIPS else ()
+    metric, _, k = cfg.train.monitor.partition("@")
+    snips, pairs = (cfg.train.monitor,) * (metric in SNIPS), not k and cold.is_cold(data)
     if isinstance(model, Scorer) or model.learns_lists:
-        return RankingTask(data, 0, train=train, valid=valid, snips=snips, ks=_ks(data, cfg.ks),
+        return RankingTask(data, 0, train=train, valid=valid, snips=snips, ks=_ks(data, cfg.ks), pairs=pairs,
                            lists=not isinstance(model, Scorer))
     learnt = data.lists(*train)
     weight = model.negatives_by(learnt)
@@ -205,7 +206,7 @@ def _task(cfg: RunConfig, data: Prepared, model: Scorer | RankingModel, train: t
         known = torch.bincount(learnt.items, minlength=model.num_items).clamp(max=1)
         weight = None if bool(known.all()) else known
     return RankingTask(data, model.negatives, weight, train=train, valid=valid, snips=snips,
-                       ks=_ks(data, cfg.ks), drawn_from=model.negatives_from,
+                       ks=_ks(data, cfg.ks), pairs=pairs, drawn_from=model.negatives_from,
                        window=getattr(model.cfg, "window", 0.0),
                        positives=getattr(model.cfg, "positives", "pairs"))
 
@@ -294,12 +295,8 @@ def measured(model: Any, data: Prepared, seen: tuple[str, ...], split: str, rare
 
 def _of_pairs(model: Any, task: RankingTask, found: FullRanking, main: Tensor) -> dict[str, float]:
     """What is measured of new items beside their places; main [U]: the main metric of the ranked users."""
-    examples, chances = task.valid, hasattr(model, "logits")
-    tiers = cold.by_tier(found, {MAIN: main, "user_auc": cold.auc_of(found.ranks)}, examples.seen)
-    with scores_of(model) as score:
-        score = model.logits() if chances else score
-        return tiers | cold.pair_metrics(score, examples.relevant, examples.seen, examples.new, task.items,
-                                         chances)
+    tiers = cold.by_tier(found, {MAIN: main, "user_auc": cold.auc_of(found.ranks)}, task.valid.seen)
+    return tiers | task.of_pairs(model, task.valid)
 
 
 def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
@@ -320,6 +317,8 @@ def _create(cfg: RunConfig, data: Prepared, say: Any) -> Scorer | RankingModel:
     if isinstance(model, RankingModel):
         monitors = [f"{metric}@{k}" for metric in METRICS for k in _ks(data, cfg.ks)]
         monitors += [] if held_out else [f"{metric}@{k}" for metric in SNIPS for k in (*judged.KS, *cfg.ks)]
+        if cold.is_cold(data):
+            monitors += ["auc", "user_auc", "item_auc", *["logloss"] * hasattr(model, "logits")]
         if cfg.train.monitor not in monitors:
             raise InputError(f"train.monitor={cfg.train.monitor!r}: rankings are watched by one of "
                              f"{monitors}")

@@ -16,7 +16,7 @@ from ..data.splitspec import given_of
 from ..data.store import Prepared
 from ..errors import InputError
 from ..evaluation import heldout
-from ..evaluation.cold import cold_ranking, new_items
+from ..evaluation.cold import cold_ranking, new_items, pair_metrics
 from ..evaluation.full_rank import FullRanking, NotFinite, Scorer, full_ranking, shared_ranking
 from ..evaluation.judged import JudgedRanking, judged_ranking
 from ..itemlists import ItemLists
@@ -250,7 +250,7 @@ class RankingTask:
     ks: cut-offs of the metrics; none: those of the protocol. learnt: the lists that models are fitted on.
     snips: such metrics besides ("snips_dcg@5"), for all models by propensities (n_i / max n)^0.5 of n_i
     training pairs, not below `PROPENSITY_CLIP` (Saito et al., WSDM 2020; they rank 100 unlabelled items, here
-    are all).
+    are all). pairs: of new items, whether those over all pairs (`cold.pair_metrics`) are computed besides.
     """
 
     def __init__(
@@ -266,11 +266,12 @@ class RankingTask:
         lists: bool = False,
         window: float = 0.0,
         positives: Positives = "pairs",
+        pairs: bool = False,
     ) -> None:
         if positives != "pairs" and (lists or drawn_from in ("users", "released")):
             raise InputError(f"positives={positives!r}: this model draws its pairs otherwise; leave it out")
         held_out = heldout.holds_out(data)
-        self.data, self.snips, self.watched = data, tuple(snips), valid
+        self.data, self.snips, self.watched, self.pairs = data, tuple(snips), valid, pairs
         self.ks = tuple(ks) or (heldout.KS if held_out else KS)
         self.items = data.schema.size("item")
         self.learnt = seen = heldout.learnt(data, *train)
@@ -312,11 +313,11 @@ class RankingTask:
             return rank(examples.relevant) if processes() == 1 else shared_ranking(rank, examples.relevant)
 
     def unwatchable(self, monitor: str) -> str:
-        """A sentence where a metric says nothing on valid, whose users have so few candidates that all are in
-        the list; else ""."""
+        """A sentence where a metric of lists says nothing on valid, whose users have so few candidates that
+        all are in the list; else ""."""
         metric, _, k = monitor.partition("@")
         seen = self.valid.seen.counts[self.valid.relevant.counts > 0]
-        if metric in ("ndcg", "mrr", "map", "snips_dcg") or not len(seen):
+        if not k or metric in ("ndcg", "mrr", "map", "snips_dcg") or not len(seen):
             return ""
         most = self.items - int(seen.min()) if self.valid.new is None else len(self.valid.new)
         if most > int(k):
@@ -343,7 +344,15 @@ class RankingTask:
             theta = popularity_propensities(counts).clamp(min=PROPENSITY_CLIP)[found.items]
             for metric, _, k in (name.partition("@") for name in self.snips):
                 metrics[f"{metric}@{k}"] = SNIPS[metric](found.ranks, int(k), theta)
-        return Evaluation({name: float(values.mean()) for name, values in metrics.items()}, None)
+        means = {name: float(values.mean()) for name, values in metrics.items()}
+        return Evaluation(means | (self.of_pairs(model, examples) if self.pairs else {}), None)
+
+    def of_pairs(self, model: Any, examples: RankedExamples) -> dict[str, float]:
+        """Metrics over the pairs of all users with new items; of chances too, where the model has any."""
+        chances = hasattr(model, "logits")
+        with scores_of(model) as score:
+            score = model.logits() if chances else score
+            return pair_metrics(score, examples.relevant, examples.seen, examples.new, self.items, chances)
 
 
 @contextlib.contextmanager

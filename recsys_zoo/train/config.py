@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from ..config import Frozen, Search
 from ..stage import Stage
 
-MONITORS = ("auc", "gauc", "logloss", "auc-logloss", "auc+gauc")
+MONITORS = ("auc", "gauc", "logloss", "auc-logloss", "auc+gauc", "user_auc", "item_auc")
 _OF_A_LIST = re.compile(r"((snips_)?recall|recall_capped|snips_dcg|precision|hit_rate|ndcg|mrr|map)@[1-9]\d*")
 
 
@@ -54,7 +54,8 @@ class TrainConfig(Frozen):
         "rows: only rows of the batch move and decay (another algorithm)",
     )
     monitor: Annotated[str, AfterValidator(_monitor)] = Field(
-        "auc", description="validation metric that picks the best epoch; of rankings: recall@20, ndcg@20 ..."
+        "auc", description="validation metric that picks the best epoch; of rankings recall@20, ndcg@20 ..., "
+        "where they are of new items also auc, user_auc, item_auc and, of chances, logloss"
     )
     patience: int = Field(2, ge=1, description="epochs in a row without improvement before the stop")
     min_delta: float = Field(1e-6, ge=0, description="an improvement is at least this")

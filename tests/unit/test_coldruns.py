@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,12 @@ def config(name: str, **more) -> RunConfig:
 
 def run(out: Path, cfg: RunConfig, data: Prepared) -> Row:
     return train(cfg, data, out, say=lambda line: None, callbacks=[Callback()])
+
+
+def looks_of(out: Path) -> list[dict[str, float]]:
+    """Metrics of valid of every epoch of the first fit."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line["valid"] for line in lines if line["event"] == "epoch"]
 
 
 @each
@@ -317,6 +324,36 @@ def test_a_metric_that_says_nothing_of_few_candidates_is_named(shop, tmp_path):
     nobody = RankingTask(held)
     nobody.valid.relevant = nobody.valid.relevant.first(0)
     assert nobody.unwatchable("recall@20") == ""  # the ranking will say that there is none
+
+
+@pytest.mark.parametrize("monitor", ["auc", "user_auc", "item_auc", "logloss"])
+def test_metrics_over_pairs_pick_the_epoch(shop, tmp_path, monitor):
+    row = run(tmp_path, config("deepcml", train={**TRAIN, "monitor": monitor}), shop)
+    looks = looks_of(tmp_path)
+    values = [look[monitor] for look in looks]
+    assert len(set(values)) == len(values) == TRAIN["epochs"]
+    assert row.best_epoch == 1 + values.index((min if monitor == "logloss" else max)(values))
+    chosen = looks[row.best_epoch - 1]
+    assert {f"valid.{name}" for name in chosen} <= set(row.metrics)
+    assert row.metrics["valid.logloss"] == chosen["logloss"]
+
+
+def test_chances_of_the_distance_of_content_alone_are_learnt(shop, tmp_path):
+    """Its lists stay as they are, and its chances come to beat the base rate."""
+    settings = {"name": "deepcml", "distance": "content", "content_dim": 8, "negatives": 4}
+    training = {**TRAIN, "epochs": 20, "patience": 20, "lr": 0.05, "monitor": "logloss"}
+    row = run(tmp_path, config("deepcml", model=settings, train=training), shop)
+    looks = looks_of(tmp_path)
+    assert len({look["recall@20"] for look in looks}) == 1
+    assert looks[-1]["logloss"] < looks[0]["logloss"]
+    assert row.metrics["test.logloss"] < row.metrics["test.base_logloss"]
+
+
+def test_chances_are_watched_where_a_model_has_them_and_items_are_new(shop):
+    with pytest.raises(InputError, match=r"rankings are watched by one of \[.*'item_auc'\]"):
+        begin(config("twotower", train={**TRAIN, "monitor": "logloss"}), shop)
+    with pytest.raises(InputError, match=r"'auc': rankings are watched by one of .*@50'"):
+        begin(config("mf", model={"name": "mf"}, train={**TRAIN, "monitor": "auc"}), warm())
 
 
 def test_models_of_ids_and_epochs_by_the_test_are_refused(tmp_path, shop):

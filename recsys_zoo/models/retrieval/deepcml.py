@@ -29,7 +29,7 @@ from ..vectors import Placed
 class DeepCMLConfig(TowerConfig):
     """Settings of deep CML."""
 
-    newer: ClassVar[tuple[str, ...]] = ("released", "window", "past")  # see `ModelConfig`
+    newer: ClassVar[tuple[str, ...]] = ("released", "window", "past", "distance")  # see `ModelConfig`
     pooling: Annotated[Literal["mean", "attention"], Search(choices=("mean", "attention"))] = Field(
         "mean", description="of the items of a history; attention: learnt weights that fall with their age"
     )
@@ -53,11 +53,16 @@ class DeepCMLConfig(TowerConfig):
     default: float = Field(
         0.05, gt=0, description="weight of the same hinge for a user of whom nothing is known"
     )
+    distance: Literal["learnt", "content"] = Field("learnt", description=(
+        "content: of what the items say, without tower and hinge (dim and hidden are not used); what makes "
+        "chances of it alone is learnt, so watch logloss: lists stay as they are"))
 
     @model_validator(mode="after")
     def _consistent(self) -> DeepCMLConfig:
         if self.window and not self.released:
             raise ValueError(f"window={self.window:g} is of items in release: set released=true too")
+        if self.distance == "content" and self.pooling == "attention":
+            raise ValueError("distance=content learns no vectors, but attention does: set pooling=mean")
         return self
 
 
@@ -89,6 +94,7 @@ class DeepCML(Towers):
             "no term of the release. On MovieLens-100K, five seeds, no gain is seen of it, nor of past=true "
             "(benchmarks/results/README.md).",
             "Of the paper's basics of customers there is their number of purchases alone.",
+            "distance=content is the comparison of the abstract: the same without collaborative training.",
             "No number of the paper is known to us.",
         ),
         faithful="reconstruction",
@@ -99,8 +105,10 @@ class DeepCML(Towers):
 
     def __init__(self, cfg: DeepCMLConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)
-        self.tower = MLP(cfg.content_dim, cfg.hidden, cfg.dim)
-        self.unknown = nn.Parameter(torch.randn(cfg.dim) / cfg.dim**0.5 / 2)  # g_0
+        learnt = cfg.distance == "learnt"
+        width = cfg.dim if learnt else cfg.content_dim
+        self.tower = MLP(cfg.content_dim, cfg.hidden, width) if learnt else nn.Identity()
+        self.unknown = nn.Parameter(torch.randn(width) / width**0.5 / 2)  # g_0
         # s = softplus(scale), w, b; at the start even chances at a distance of 0.4, 1 in 250 at 1.5
         self.scale, self.frequency, self.bias = (nn.Parameter(torch.tensor(v)) for v in (5.0, 0.0, 2.0))
         if cfg.pooling == "attention":
@@ -208,8 +216,8 @@ class DeepCML(Towers):
         good = (user - vectors[pos]).square().sum(1)
         bad = chosen_distances(user, vectors, neg)
         nobody = (vectors - in_ball(self.unknown)).square().sum(1)
-        terms = {"metric": self._hinge(good, bad),
-                 "default": self.cfg.default * self._hinge(nobody[pos], nobody[neg])}
+        terms = {"metric": self._hinge(good, bad)} if self.cfg.distance == "learnt" else {}
+        terms["default"] = self.cfg.default * self._hinge(nobody[pos], nobody[neg])
         wrong = F.softplus(-self.logit(good, counts)) + F.softplus(self.logit(bad, counts[:, None])).sum(1)
         terms["probability"] = self.cfg.probability * wrong.mean() / (1 + neg.shape[1])
         return terms

@@ -139,11 +139,12 @@ def test_attention_by_a_loop():
     ages = torch.cat([torch.arange(len(of(user))).flip(0) for user in range(USERS)])
     model.use_ages(ages)
     users, items = (part.detach() for part in model.vectors())
+    decay = math.log1p(math.exp(float(model.decay.detach())))
     for user in range(USERS - 1):
         own = of(user)
         latest = [(item, age) for item, age in zip(own, range(len(own) - 1, -1, -1), strict=True) if age < 3]
         weight = [float((torch.tanh(model.key(items[item])) @ model.query).detach())
-                  - math.log1p(age) * math.log1p(math.exp(float(model.decay))) for item, age in latest]
+                  - math.log1p(age) * decay for item, age in latest]
         share = torch.tensor(weight).softmax(0)
         expected = sum(s * items[item] for s, (item, _) in zip(share, latest, strict=True))
         torch.testing.assert_close(users[user], expected, rtol=1e-4, atol=1e-5)
@@ -178,3 +179,24 @@ def test_items_of_no_training_row_change_no_loss():
         assert model.known == 15
         losses.append({k: float(v.detach()) for k, v in model.losses(batch(model, few)).items()})
     assert losses[0] == losses[1]
+
+
+def test_the_distance_of_content_orders_as_content_knn_and_learns_no_vector():
+    """Of a user's items, whose own length no item changes."""
+    model = made(distance="content", content_dim=8)
+    knn = create("contentknn", toys.ranking(USERS, ITEMS), content_dim=8)
+    knn.content.give(toys.random_lists(ITEMS, 9, 0.4), 9)
+    knn.fit(TRAIN)
+    found, expected = model.scoring()(EVERYBODY)[:-1], knn.scoring()(EVERYBODY)[:-1]
+    assert expected.unique().numel() > ITEMS
+    length = (model.vectors()[0][:-1].square().sum(1, keepdim=True) + 1) / 2
+    known = model.content.vectors.norm(dim=1) > 0
+    ours = (found / 2 + length) / (2 * length - 1).sqrt()
+    torch.testing.assert_close(ours[:, known], expected[:, known], rtol=1e-4, atol=1e-5)
+    assert set(dict(model.named_parameters())) == {"unknown", "scale", "frequency", "bias"}
+    terms = model.losses(batch(model))
+    assert set(terms) == {"default", "probability"}
+    sum(terms.values()).backward()
+    assert all(bool(parameter.grad.abs().sum() > 0) for parameter in model.parameters())
+    with pytest.raises(ValueError, match="attention"):
+        made(distance="content", pooling="attention")
