@@ -6,8 +6,8 @@
     python benchmarks/cold.py table --rows benchmarks/results/*_cold.jsonl --out benchmarks/results/cold.md
 
 tune and run go on where they were stopped. Every tuned model has as many trials, chosen by recall@20 on the
-items of valid, of which no row is in training (the distance of the content by logloss, since a training does not
-change its lists); the items of test are in neither.
+items of valid, of which no row is in training (the distance of the content by logloss, since a training does
+not change its lists); the items of test are in neither.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from unbiased import spread
 from recsys_zoo.board.rows import Row, append_row, read_rows
 from recsys_zoo.config import nested, write_toml
 from recsys_zoo.data.store import Prepared
+from recsys_zoo.evaluation import cold
 from recsys_zoo.files import write_whole
 from recsys_zoo.runs import RunConfig, read_recipe, train
 from recsys_zoo.space import space_of
@@ -60,7 +61,7 @@ SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given,
 }
 METRICS = ("recall@20", "ndcg@20", "recall@50", "auc", "user_auc", "item_auc", "item_recall@1%",
            "item_recall@5%")
-TIERS = ("light_recall@20", "middle_recall@20", "heavy_recall@20")
+TIERS = tuple(f"{tier}_{metric}" for metric in ("recall@20", "user_auc") for tier in cold.TIERS)
 CHANCES = ("logloss", "base_logloss", "calibration_error")
 
 

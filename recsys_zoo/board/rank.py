@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..errors import InputError, unknown_name
 from .draws import Bank
-from .key import Key, one_key
+from .key import RANKING, Key, one_key
 from .rows import Row, config_digest
 from .ties import places
 
@@ -135,8 +135,12 @@ class Ranking:
     @property
     def notes(self) -> tuple[str, ...]:
         """What must stand beside every number."""
-        rows = [row for entry in (*self.entries, *self.references) for row in entry.rows]
-        return tuple(dict.fromkeys(part for row in rows for part in row.note.split("; ") if part))
+        shown = (*self.entries, *self.references)
+        notes = [part for entry in shown for row in entry.rows for part in row.note.split("; ") if part]
+        if self.protocol == RANKING["honest"] and any("board" in entry.quoted for entry in shown):
+            notes.append("the other board picked epochs and settings on test, these rows on valid: its "
+                         "numbers are no measure of them")
+        return tuple(dict.fromkeys(notes))
 
 
 def rank(rows: Iterable[Row], metric: str = "test.auc", quoted: Sequence[Quoted] = (),

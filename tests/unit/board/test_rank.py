@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys_zoo.board.key import RANKING
 from recsys_zoo.board.rank import Quoted, rank, read_quoted, worded_metric
 from recsys_zoo.errors import InputError
 
@@ -123,6 +124,19 @@ def test_quoted_numbers_go_to_the_model_with_these_presets():
     assert found["fm"] == {}
     assert all("test.auc" in e.rows[0].metrics and e.mean() == 0.9 for e in rank(
         [row("autoint", 0.9)], quoted=quoted).entries)  # never mixed into ours
+
+
+def test_numbers_of_a_board_that_chose_on_test_are_no_measure_of_rows_that_did_not():
+    quoted = [Quoted("mf", "board", {"recall@20": 0.2}, "x", "")]
+
+    def notes(protocol: str, name: str) -> tuple[str, ...]:
+        ours = row(name, 0.9, metrics={"test.recall@20": 0.1}, protocol=RANKING[protocol], note="a; b")
+        return rank([ours], "test.recall@20", quoted).notes
+
+    assert notes("published", "mf") == notes("honest", "cml") == ("a", "b")
+    *own, added = notes("honest", "mf")
+    assert own == ["a", "b"]
+    assert added.startswith("the other board picked epochs and settings on test")
 
 
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.csv")), ids=lambda p: p.stem)
