@@ -130,12 +130,15 @@ def section(rows: list[Row]) -> list[str]:
     own = {name: found for name, found in own.items() if found}
 
     def block(title: str, names: tuple[str, ...]) -> list[str]:
+        able = {name: these for name, these in own.items()
+                if all(f"test.{names[0]}" in row.metrics for row in these)}
+        names = tuple(metric for metric in names  # older rows have fewer
+                      if all(f"test.{metric}" in row.metrics for these in able.values() for row in these))
         found = [f"### {title}", "", f"| model | seeds | {' | '.join(names)} |",
                  "|---" * (len(names) + 2) + "|"]
-        for name, these in own.items():
-            if all(f"test.{names[0]}" in row.metrics for row in these):
-                cells = [spread([row.metrics[f"test.{metric}"] for row in these]) for metric in names]
-                found.append(f"| {name} | {len(these)} | {' | '.join(cells)} |")
+        for name, these in able.items():
+            cells = [spread([row.metrics[f"test.{metric}"] for row in these]) for metric in names]
+            found.append(f"| {name} | {len(these)} | {' | '.join(cells)} |")
         return [*found, ""]
 
     control = rows[0].metrics
