@@ -92,6 +92,9 @@ def prepare(
     table: Annotated[
         list[Path], typer.Option(help="side table (users, items) to draft into the schema file; with --infer")
     ] = [],  # noqa: B006
+    interactions: Annotated[
+        bool, typer.Option("--interactions", help="with --infer: draft rankings of items, not probabilities")
+    ] = False,
     split: Annotated[
         list[str], typer.Option(help="given splits: --split valid=v.csv --split test=t.csv")
     ] = [],  # noqa: B006
@@ -122,6 +125,7 @@ def prepare(
         ("--grow", grow, "--append DIR"),
         ("--allow-repeat", allow_repeat, "--append DIR"),
         ("--table", table and not infer, "--infer"),
+        ("--interactions", interactions and not infer, "--infer"),
         ("--vectors", vectors and infer, "--out DIR"),
     ):
         if given:
@@ -129,7 +133,7 @@ def prepare(
     if infer:
         from .data.infer import infer_spec
 
-        text = infer_spec(list(files), table, schema.parent if schema else Path())
+        text = infer_spec(list(files), table, schema.parent if schema else Path(), interactions)
         if schema is None:
             print(text, end="")
             return

@@ -22,9 +22,11 @@ SAMPLE_ROWS = 100_000
 _LABELS = {"label", "labels", "target", "y", "click", "clicked", "is_click", "conversion", "converted",
            "purchase", "buy", "bought", "like", "liked", "is_like", "response"}
 _RATINGS = {"rating", "ratings", "stars", "score"}
-_USERS = {"user", "user_id", "userid", "uid", "customer", "customer_id", "member", "member_id", "visitor_id"}
+_USERS = {"user", "user_id", "userid", "uid", "customer", "customer_id", "member", "member_id", "visitor_id",
+          "visitorid", "reviewer_id", "reviewerid"}
 _ITEMS = {"item", "item_id", "itemid", "iid", "movie", "movie_id", "movieid", "product", "product_id", "ad",
-          "ad_id", "article_id", "app_id", "song_id", "video_id", "news_id", "asin"}
+          "ad_id", "article_id", "app_id", "song_id", "video_id", "news_id", "asin", "parent_asin",
+          "artist_id", "track_id", "book_id", "business_id", "location_id", "listing_id", "sku"}
 _USER_SIDE = {"gender", "sex", "age", "occupation", "zip", "zipcode"}
 _ITEM_SIDE = {"genre", "genres", "brand", "price", "category", "categories", "title", "tags", "year"}
 _SEQUENCES = ("hist", "seq", "sequence", "history", "clicked_items", "last_items")
@@ -40,14 +42,17 @@ class Guess:
     why: str
     settings: dict[str, str | int | float]
     binary: bool = False
+    side: str = ""  # user, item or context, where that does not go by the name
 
 
-def infer_spec(files: Sequence[Path | str], tables: Sequence[Path | str] = (), folder: Path | str = "."
-               ) -> str:
+def infer_spec(files: Sequence[Path | str], tables: Sequence[Path | str] = (), folder: Path | str = ".",
+               interactions: bool = False) -> str:
     """The text of a schema file (TOML) for these files, drafted from the first rows of the first file.
 
     Valid input for `DataSpec.load`; each guess has its reason as a comment. tables: files of side tables,
     each with one column (its key) in common with the files; folder: where the schema file will lie.
+    interactions: draft rankings of items; so it is too where users and items are there and nothing looks
+    like a label or rating. InputError where there is nothing to learn from.
     """
     paths = [Path(f) for f in files]
     if not paths:
@@ -60,15 +65,67 @@ def infer_spec(files: Sequence[Path | str], tables: Sequence[Path | str] = (), f
     for spec in joined:
         chunk, _ = join(Chunk(sample.frame.select(spec.key), sample.where, sample.rows),
                         [Table.read(spec, Path())])
-        guesses += [_input_or_none(_guess(chunk, name)) for name in spec.columns]
+        side = _side(spec.key.lower())
+        found = [_input_or_none(_guess(chunk, name)) for name in spec.columns]
+        guesses += [replace(guess, side=side if side != "context" else "") for guess in found]
     _refuse_twice(guesses, joined)
+    ids = [_named(guesses, names_of) for names_of in (_USERS, _ITEMS)]
+    if interactions and not all(ids):
+        raise InputError(f"{paths[0]}: rankings need a column of users and one of items, and of {names} none "
+                         f"is named like {'those of items' if ids[0] else 'that of users'}; rename it "
+                         "(user_id, item_id), or write the schema by hand")
+    judged = any(g.binary or g.role in ("label", "rating") for g in guesses)
+    if interactions or (all(ids) and not judged):
+        return _rankings(guesses, ids, names, joined, paths, Path(folder), len(sample))
     _ensure_label(guesses)
     if all(g.role not in _KINDS for g in guesses):
         raise InputError(f"{paths[0]}: no column among {names} looks like an input; write the schema by hand")
-    lines = [f"# Drafted from the first {len(sample):,} rows of {paths[0].name}. Every line is a guess:",
-             "# read, edit, then run `recsys-zoo prepare`. Columns without a [[columns]] entry are not used."]
+    lines = _first_lines(paths[0], len(sample))
+    if all(ids):
+        lines.append("# It is for probabilities of labels; --interactions drafts one for rankings of items.")
     lines += [*_top(guesses, paths), "", *_split(guesses, paths), *_columns(guesses)]
     lines += [*_tables(guesses, joined, Path(folder)), *_left_out(guesses)]
+    return "\n".join(lines) + "\n"
+
+
+def _first_lines(path: Path, rows: int) -> list[str]:
+    return [f"# Drafted from the first {rows:,} rows of {path.name}. Every line is a guess:",
+            "# read, edit, then run `recsys-zoo prepare`. Columns without a [[columns]] entry are not used."]
+
+
+def _rankings(guesses: list[Guess], ids: list[str], names: Sequence[str], tables: list[TableSpec],
+              paths: list[Path], folder: Path, rows: int) -> str:
+    """A draft in which rows are interactions: ids, columns of side tables, moments, ratings and a split."""
+    user, item = map(_quoted, ids)
+    by_role = {g.role: g for g in reversed(guesses)}
+    time, rating, split = by_role.get("time"), by_role.get("rating"), by_role.get("split")
+    lines = [*_first_lines(paths[0], rows), f"dataset = {_quoted(paths[0].name.split('.')[0])}",
+             f"user = {user}  # by its name", f"item = {item}  # by its name", "", "[interactions]"]
+    if rating is None:
+        lines.append('# every row counts; a threshold makes some count: rating = "stars", above = 3')
+    else:
+        lines += [f"rating = {_quoted(rating.name)}  # {rating.why}", f"above = {rating.settings['above']}"]
+    if time is not None:
+        lines.append(f"time = {_quoted(time.name)}  # {time.why}")
+    lines += ["# user_core = 5  # users with fewer items go, and with item_core items with fewer users", ""]
+    cut = "cut_valid = 0.1  # a tenth of the training pairs, by a hash, where the split gives no valid"
+    if len(paths) > 1 and any("train" in path.name.lower() for path in paths):
+        lines += _split(guesses, paths)
+        lines += [cut] * all("valid" not in path.name.lower() for path in paths)
+    elif split is not None:
+        lines += [*_split(guesses, paths), *[cut] * (not split.settings["valid"])]
+    else:
+        lines += ["[split]", 'method = "user"  # the last item of each for test, the one before for valid',
+                  f"user = {user}"]
+        lines += [f"column = {_quoted(time.name)}"] if time is not None else [
+            "random = true  # no column looks like a time; without this line: as the rows stand",
+            f"keys = [{user}, {item}]  # by their hash"]
+        lines.append("last = {valid = 1, test = 1}")
+    own = set(names) - {*ids}
+    for guess in guesses:
+        if guess.name in own and guess.role in (*_KINDS, "label", "weight"):
+            guess.role, guess.why = "skip", "rankings read ids, and columns of side tables"
+    lines += [*_columns(guesses), *_tables(guesses, tables, folder), *_left_out(guesses)]
     return "\n".join(lines) + "\n"
 
 
@@ -139,8 +196,9 @@ def _special(sample: Chunk, name: str, present: pl.Series, numbers: np.ndarray |
         low, high = values[0], values[-1]
         why = f"a rating from {low:g} to {high:g}, cut at the middle of its scale"
         return Guess(name, "rating", why, {"above": float(low + high) / 2})
-    if {"train"} < {v.lower() for v in present.unique()} <= {"train", "valid", "test"}:
-        return Guess(name, "split", "its values are names of splits", {})
+    different = {value.lower() for value in present.unique()}
+    if {"train"} < different <= {"train", "valid", "test"}:
+        return Guess(name, "split", "its values are names of splits", {"valid": int("valid" in different)})
     if lower in _WEIGHTS and len(values) and values[0] >= 0:
         return Guess(name, "weight", "numbers of at least 0 and a weight's name", {})
     named = any(word in lower for word in ("time", "date")) or lower in ("ts", "created_at")
@@ -241,7 +299,7 @@ def _columns(guesses: list[Guess]) -> list[str]:
         if guess.role not in _KINDS:
             continue
         lines += ["", "[[columns]]", f"# {guess.why}", f"name = {_quoted(guess.name)}",
-                  f'kind = "{guess.role}"', f'side = "{_side(guess.name.lower())}"']
+                  f'kind = "{guess.role}"', f'side = "{guess.side or _side(guess.name.lower())}"']
         lines += [f"{key} = {_quoted(value) if isinstance(value, str) else value}"
                   for key, value in guess.settings.items()]
     return lines

@@ -121,6 +121,7 @@ def test_a_draft_with_a_side_table(side, run):
     (("shop.csv", "--schema", "shop.toml", "--out", "c", "--allow-repeat"),
      "--allow-repeat belongs to --append DIR"),
     (("shop.csv", "--schema", "shop.toml", "--out", "c", "--table", "t.csv"), "--table belongs to --infer"),
+    (("shop.csv", "--schema", "shop.toml", "--interactions"), "--interactions belongs to --infer"),
 ])  # fmt: skip
 def test_words_that_do_not_belong_together(prepared, run, words, said):
     shop(60).write_csv("day.csv")

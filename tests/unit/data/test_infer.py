@@ -99,3 +99,75 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path):
         infer_spec([tmp_path / "c.csv"])
     with pytest.raises(InputError, match="no file is given"):
         infer_spec([])
+
+
+def _films(folder: Path, **columns) -> tuple[Path, Path]:
+    """Rows of users and items (and further columns), and a table of what is known of items."""
+    rng = np.random.default_rng(0)
+    rows = {"user_id": rng.integers(0, 20, 300), "movie_id": rng.integers(0, 30, 300), **columns}
+    pl.DataFrame(rows).write_csv(folder / "films.csv")
+    genres = ["a|b", "b|c", "c", "a|c", "a|b|c"] * 6
+    known = {"movie_id": range(30), "genres": genres, "colour": ["red", "blue"] * 15}
+    pl.DataFrame(known).write_csv(folder / "movies.csv")
+    return folder / "films.csv", folder / "movies.csv"
+
+
+def _drafted(folder: Path, rows: Path, table: Path, **more) -> tuple[DataSpec, str]:
+    text = infer_spec([rows], [table], folder, **more)
+    (folder / "s.toml").write_text(text)
+    return DataSpec.load(folder / "s.toml"), text
+
+
+def test_users_and_items_without_a_label_are_drafted_as_interactions(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    moments = rng.integers(10**9, 2 * 10**9, 300)
+    files = _films(tmp_path, position=rng.integers(0, 200, 300), timestamp=moments)
+    spec, text = _drafted(tmp_path, *files)
+    assert (spec.user, spec.item, spec.labels, spec.group) == ("user_id", "movie_id", (), "")
+    assert (spec.interactions.time, spec.interactions.rating) == ("timestamp", "")
+    assert (spec.split.method, spec.split.column, spec.split.random) == ("user", "timestamp", False)
+    assert [(c.name, c.kind, c.side) for c in spec.columns] == [
+        ("user_id", "categorical", "user"), ("movie_id", "categorical", "item"), ("genres", "bag", "item"),
+        ("colour", "categorical", "item")]
+    assert "# left out: position: rankings read ids, and columns of side tables" in text
+    assert "# not an input: timestamp" in text
+    data = prepare([files[0]], spec, tmp_path / "out", tables_from=tmp_path)
+    assert data.names == ("train", "valid", "test")
+    assert len(data.split("test")) == data.schema.size("user")
+
+
+def test_ratings_are_labels_unless_rankings_are_asked_for(tmp_path: Path):
+    files = _films(tmp_path, stars=np.random.default_rng(1).integers(1, 6, 300))
+    spec, text = _drafted(tmp_path, *files)
+    assert spec.interactions is None
+    assert "--interactions drafts one for rankings" in text
+    spec, text = _drafted(tmp_path, *files, interactions=True)
+    assert (spec.interactions.rating, spec.interactions.above) == ("stars", 3.0)
+    assert (spec.split.method, spec.split.random, spec.split.keys) == ("user", True, ("user_id", "movie_id"))
+    assert "no column looks like a time" in text
+    data = prepare([files[0]], spec, tmp_path / "out", tables_from=tmp_path)
+    counted = pl.read_csv(files[0]).filter(pl.col("stars") > 3).unique(["user_id", "movie_id"])
+    assert sum(len(data.split(name)) for name in data.names) == len(counted)
+
+
+@pytest.mark.parametrize("parts", [["train", "test"], ["train", "valid", "test"]])
+def test_a_split_without_valid_is_drafted_with_a_cut(tmp_path: Path, parts: list[str]):
+    """By a column, and by files."""
+    files = _films(tmp_path, split=(parts * 300)[:300], click=[0, 1] * 150)
+    spec, _ = _drafted(tmp_path, *files, interactions=True)
+    assert (spec.split.method, spec.split.cut_valid) == ("column", 0.0 if "valid" in parts else 0.1)
+    data = prepare([files[0]], spec, tmp_path / "out", tables_from=tmp_path)
+    assert {*data.names} == {"train", "valid", "test"}
+    for part in parts:
+        pl.read_csv(files[0]).drop("split").write_csv(tmp_path / f"{part}.csv")
+    text = infer_spec([tmp_path / f"{part}.csv" for part in parts], interactions=True)
+    spec = DataSpec.parse(tomllib.loads(text), "draft")
+    assert (spec.split.method, spec.split.cut_valid) == ("files", 0.0 if "valid" in parts else 0.1)
+
+
+def test_rankings_without_users_or_items_are_refused(tmp_path: Path):
+    path, _ = _films(tmp_path)
+    for name, said in (("user_id", "that of users"), ("movie_id", "those of items")):
+        pl.read_csv(path).rename({name: "who"}).write_csv(tmp_path / "other.csv")
+        with pytest.raises(InputError, match=rf"other\.csv: rankings need .* none .* {said}; rename"):
+            infer_spec([tmp_path / "other.csv"], interactions=True)

@@ -284,7 +284,7 @@ def test_a_draft_with_side_tables_prepares_as_it_is(tmp_path: Path):
     spec = DataSpec.load(tmp_path / "schema" / "s.toml")
     assert [(c.name, c.kind, c.side) for c in spec.columns] == [
         ("user_id", "categorical", "user"), ("movie_id", "categorical", "item"), ("genres", "bag", "item"),
-        ("adult", "categorical", "context"), ("price", "numeric", "item")]  # fmt: skip
+        ("adult", "categorical", "item"), ("price", "numeric", "item")]  # fmt: skip
     assert [label.name for label in spec.labels] == ["click"]
     assert spec.tables[0].model_dump()["files"] == ("../side/movies.csv",)
     assert spec.tables[0].columns == ("genres", "adult", "price")
