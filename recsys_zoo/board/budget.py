@@ -85,16 +85,18 @@ def _best_so_far(values: Sequence[float], lower_is_better: bool) -> Iterator[tup
 
 @dataclass(frozen=True)
 class Epochs(Curve):
-    """The validation metric of one training, epoch by epoch, from the first on."""
+    """The validation metric of one training, epoch by epoch, from the first on, or in the epochs `at`."""
+
+    at: Sequence[int] = ()
 
     def points(self) -> list[tuple[int, float]]:
         """(epoch, metric)."""
-        return list(enumerate(self.values, start=1))
+        return list(zip(self.at or range(1, 1 + len(self.values)), self.values, strict=True))
 
     @property
     def kind(self) -> str:
         """How long it is."""
-        return f"{len(self.values)} epochs"
+        return f"{self.points()[-1][0]} epochs"
 
     @property
     def own(self) -> float:

@@ -97,6 +97,9 @@ def test_a_training_is_drawn_epoch_by_epoch():
     text = picture([curve], "t", "epochs", "test")
     for words in (">test recall@20<", ">epochs<", "0.20000 (3 epochs)"):
         assert words in text
+    some = Epochs("log", [0.1, 0.3], "recall@20", "", at=(20, 40))
+    assert some.points() == [(20, 0.1), (40, 0.3)]
+    assert "0.30000 (40 epochs)" in picture([some], "t", "epochs", "test")
     rising = [0.2 + i / 1000 for i in range(20)]
     low = [Epochs("flat", [0.01] * 3, "recall@20", ""), Epochs("high", rising, "recall@20", "")]
     assert "cut off" not in picture(low, "t", "epochs", "test")  # as of trials it would be
