@@ -41,7 +41,7 @@ MODELS: dict[str, dict[str, Any]] = {  # where nothing is said, as the models' d
                       "train": {"batch_size": 4096, "optimizer": "adam", "lr": 1e-3, "clip_norm": 10.0}},
     "deep CML": {"model": {"name": "deepcml", "content_dim": 256}},
     "content's distance": {"model": {"name": "deepcml", "distance": "content", "content_dim": 256},
-                           "train": {"monitor": "logloss"}},
+                           "train": {"monitor": "logloss", "lr": 0.02, "epochs": 20}},
     "two towers": {"model": {"name": "twotower", "content_dim": 256}, "train": {"batch_size": 1024}},
 }
 WIDTHS = {"choices": [32, 64, 128, 256, 512, 1024]}  # of the content, for all that read it
@@ -54,7 +54,8 @@ SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given,
                       "model.margin": {"low": 0.5, "high": 2.0}, "model.content_dim": WIDTHS},
     "deep CML": {"train.lr": LR, "model.margin": {}, "model.probability": {}, "model.hidden": {},
                  "model.content_dim": WIDTHS},
-    "content's distance": {"train.lr": LR, "model.default": {"low": 1e-3, "high": 1.0, "log": True},
+    "content's distance": {"train.lr": {"low": 1e-3, "high": 0.3, "log": True},  # of three weights and g_0
+                           "model.default": {"low": 1e-3, "high": 1.0, "log": True},
                            "model.content_dim": WIDTHS},
     "two towers": {"train.lr": LR, "model.temperature": {}, "model.log_q": {}, "model.hidden": {},
                    "model.content_dim": WIDTHS},
