@@ -116,7 +116,8 @@ def half_step(p: Tensor, q: Tensor, lists: ItemLists, cfg: IALSConfig) -> None:
     counts, gram = lists.counts, cfg.alpha0 * (q.T @ q)
     ridge = cfg.l2 * (counts.to(p.dtype) + cfg.alpha0 * len(q)) ** cfg.nu  # [U]
     order = torch.argsort(counts, stable=True)  # lists of about equal length are padded to the same
-    start = 0
+    p[counts == 0] = 0  # the least there is, which blocks of coordinates come near to and do not reach
+    start = int((counts == 0).sum())
     while start < len(order):
         longest = 2 * max(int(counts[order[start]]), 1)
         users = order[start : start + max(_NUMBERS // (p.shape[1] * max(longest, cfg.block)), 1)]

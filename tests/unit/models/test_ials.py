@@ -89,11 +89,14 @@ def test_hand_example(nu, ridge):
     assert p.item() == pytest.approx(2 / (4 + 2.5 + ridge))
 
 
-def test_users_without_items_have_no_factor():
-    p, q = torch.ones(2, 3), torch.randn(4, 3)
-    half_step(p, q, toys.lists([[0, 0, 0, 0], [1, 0, 1, 0]]), config(dim=3))
-    assert p[0].abs().max() < 1e-5  # rounding of a step from 1
-    assert p[1].abs().max() > 0.1
+@pytest.mark.parametrize("block", [1, 2, 6])
+def test_users_without_items_have_no_factor(block):
+    """Exactly, however many coordinates move at once: all items are alike to them."""
+    (p, q), cfg = factors(), config(block=block)
+    half_step(p, q, TRAIN.first(3), cfg)
+    counts = TRAIN.first(3).counts
+    assert bool((p[counts == 0] == 0).all())
+    assert bool((p[counts > 0] != 0).all())
 
 
 def test_enough_dimensions_without_penalty_give_r_back():
