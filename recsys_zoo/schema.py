@@ -115,11 +115,11 @@ class Schema(Frozen):
 
     def column(self, name: str) -> Column:
         """The column of that name; UnknownName with near matches."""
-        from .errors import unknown_name
-
         for column in self.columns:
             if column.name == name:
                 return column
+        from .errors import unknown_name
+
         raise unknown_name("column", name, [c.name for c in self.columns])
 
     @property

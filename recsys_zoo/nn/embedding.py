@@ -18,6 +18,7 @@ from ..batch import Inputs
 from ..config import Frozen, Search
 from ..errors import InputError, unknown_name
 from ..schema import Column, Schema
+from .rowpairs import Rows
 from .stores import STORES, DenseStore, StoreConfig
 from .table import Table
 
@@ -257,6 +258,13 @@ class Embedding(nn.Module):
         if type(group.store) is not DenseStore:
             return self.matrix(column), 0
         return group.table.whole(), group.starts[self.schema.column(column).share_with or column]
+
+    def recording(self, column: str) -> Rows | None:
+        """The table that reads of a column are taped in, where a value has a row of its own; else None."""
+        group = self._group(column)
+        if type(group.store) is not DenseStore or not group.table.recording:
+            return None
+        return Rows(group.table, group.starts[self.schema.column(column).share_with or column])
 
     def _group(self, column: str) -> _Group:
         if column not in self.group_of:

@@ -23,7 +23,7 @@ def pair_scores(user: Tensor, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]
     second derivatives.
     """
     alike = all(kernels.takes(x) for x in (user, pos, neg))
-    if alike and not _watched() and kernels.built("pair_scores"):
+    if alike and not watched() and kernels.built("pair_scores"):
         return _PairScores.apply(user, pos, neg)
     return (user * pos).sum(1), torch.einsum("bd,bnd->bn", user, neg)
 
@@ -83,10 +83,10 @@ def chosen_distances(users: Tensor, table: Tensor, items: Tensor) -> Tensor:
 
 def takes_rows(users: Tensor) -> bool:
     """Whether the kernel of chosen rows can be had."""
-    return not _watched() and kernels.takes(users) and kernels.built("chosen_rows")
+    return not watched() and kernels.takes(users) and kernels.built("chosen_rows")
 
 
-def _watched() -> bool:
+def watched() -> bool:
     """Whether torch must see every operation."""
     return torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
 

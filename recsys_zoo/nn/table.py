@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -38,10 +39,28 @@ def take_rows(table: Tensor, rows: Tensor) -> Tensor:
     return taken.view(table.dtype)
 
 
+class Taped(Protocol):
+    """What a tape holds of one read of a table."""
+
+    def gradients(self) -> list[tuple[Tensor, Tensor]]:
+        """Row numbers [...] with the gradients of their vectors [..., D], after the backward pass."""
+
+
+class Lookup(NamedTuple):
+    """A read whose vectors [..., D] of the row numbers [...] are a leaf of autograd."""
+
+    rows: Tensor
+    leaf: Tensor
+
+    def gradients(self) -> list[tuple[Tensor, Tensor]]:
+        """Those of the leaf; none where it has had no part in the loss."""
+        return [] if self.leaf.grad is None else [(self.rows, self.leaf.grad)]
+
+
 def record(table: Table, rows: Tensor) -> Tensor:
     """A lookup whose vectors are a leaf of autograd, remembered on the table's tape."""
     leaf = take_rows(table.weight, rows).requires_grad_()
-    table.tape.append((rows, leaf))
+    table.tape.append(Lookup(rows, leaf))
     return leaf
 
 
@@ -49,25 +68,30 @@ class Table(nn.Module):
     """weight [R, D]; row 0 is padding: zero, never counted, never trained.
 
     `taped` is switched by training (train/tables.py): the weight then needs no gradient, each training
-    lookup is remembered as (row numbers, leaf), and the optimiser updates from the leaves' gradients.
+    lookup is remembered, and the optimiser updates from the gradients of their leaves.
     """
 
     def __init__(self, rows: int, dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(pages.zeros(rows, dim))
         self.taped = False
-        self.tape: list[tuple[Tensor, Tensor]] = []
+        self.tape: list[Taped] = []
         self.lookup = record  # training hides it from torch.compile
+
+    @property
+    def recording(self) -> bool:
+        """Whether reads go by way of the tape."""
+        return self.taped and self.training and torch.is_grad_enabled()
 
     def forward(self, rows: Tensor) -> Tensor:
         """Vectors [..., D] of the row numbers [...]."""
-        if self.taped and self.training and torch.is_grad_enabled():
+        if self.recording:
             return self.lookup(self, rows)
         return F.embedding(rows, self.weight, padding_idx=0)
 
     def whole(self) -> Tensor:
         """The weight, for reads of the whole table; raises while taped, where its gradient would be lost."""
-        if self.taped and self.training and torch.is_grad_enabled():
+        if self.recording:
             raise ValueError("a whole-table read would train half its gradient; use table_update='autograd'")
         return self.weight
 

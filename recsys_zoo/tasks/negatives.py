@@ -65,35 +65,42 @@ class Negatives:
     def draw(self, users: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Items int64 [B, count] for users [B], from torch's generator unless another is given."""
         unit = torch.rand(len(users), count, dtype=torch.float64, generator=generator, device=users.device)
+        if self._has_kernel(users):
+            return self._items(self._by_kernel("drawn_places", users, unit, self.left))
         left = self.left[users, None]
         return self.at((unit * left).long().clamp(max=left - 1), users)
 
     def at(self, place: Tensor, users: Tensor) -> Tensor:
         """The item at each place [B, count] below `left`, when what a user has not lies side by side."""
-        if kernels.enabled and users.device.type == "cpu" and kernels.built("item_places"):
-            place = self._by_kernel(place, users)
-        else:
-            keys = users[:, None] * self._span + place
-            passed = torch.searchsorted(self._keys, keys, right=True)  # own items before it, and other users'
-            any_own = passed > self.positives.offsets[users, None]
-            place = place + torch.where(any_own, self._behind[passed - 1], 0)
+        if self._has_kernel(users):
+            return self._items(self._by_kernel("places_among_all", users, place))
+        keys = users[:, None] * self._span + place
+        passed = torch.searchsorted(self._keys, keys, right=True)  # own items before it, and other users'
+        any_own = passed > self.positives.offsets[users, None]
+        return self._items(place + torch.where(any_own, self._behind[passed - 1], 0))
+
+    def _items(self, place: Tensor) -> Tensor:
+        """The items at places among all of the catalogue's weight."""
         if self.alike is not None:
             return self.alike[place]
         return place if self.cdf is None else torch.searchsorted(self.cdf, place, right=True)
 
-    def _by_kernel(self, place: Tensor, users: Tensor) -> Tensor:
+    def _has_kernel(self, users: Tensor) -> bool:
+        return kernels.enabled and users.device.type == "cpu" and kernels.built("item_places")
+
+    def _by_kernel(self, name: str, users: Tensor, given: Tensor, *more: Tensor) -> Tensor:
         """Places among all of the catalogue's weight, by searches in the lists of single users."""
-        place, users = place.contiguous(), users.contiguous()
-        found = torch.empty_like(place)
+        given, users = given.contiguous(), users.contiguous()
+        found = torch.empty_like(given, dtype=torch.int64)
         behind = None if self.cdf is None else self._behind
-        tensors = (self._keys, behind, self.positives.offsets, users, place, found)
-        given = [ctypes.c_void_p(t if t is None else t.data_ptr()) for t in tensors]
-        given += [ctypes.c_int64(number) for number in (place.shape[1], self._span)]
-        function = kernels.library("item_places").places_among_all
+        tensors = (self._keys, behind, self.positives.offsets, users, given, *more, found)
+        arguments = [ctypes.c_void_p(t if t is None else t.data_ptr()) for t in tensors]
+        arguments += [ctypes.c_int64(number) for number in (given.shape[1], self._span)]
+        function = getattr(kernels.library("item_places"), name)
         kernels.over_rows(
             len(users),
-            lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)),
-            kernels.rows_a_thread(_SEARCH * place.shape[1]),
+            lambda a, b: function(*arguments, ctypes.c_int64(a), ctypes.c_int64(b)),
+            kernels.rows_a_thread(_SEARCH * given.shape[1]),
         )
         return found
 

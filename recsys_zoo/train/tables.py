@@ -1,6 +1,6 @@
 """Moving taped tables: what `table_update` "exact" and "rows" do after the backward pass.
 
-A taped table (nn/table.py) has left (row numbers, leaf) pairs. The pairs of all lookups are joined,
+A taped table (nn/table.py) has left row numbers with leaves of autograd. Those of all lookups are joined,
 duplicates are summed, and either only those rows move ("rows") or the whole table moves as a dense optimiser
 with a whole-table L2 would move it ("exact"), without a dense gradient ever existing.
 """
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..nn import kernels, pages
+from ..nn.rowpairs import SideOfPairs
 from ..nn.table import Table, record
 from ..parallel import gathered, processes
 
@@ -131,11 +132,13 @@ def check_empty(tables: list[TableOptimizer]) -> None:
 
 def join(table: Table) -> Touched:
     """All lookups since the last step as distinct rows with summed gradients; empties the tape."""
-    tape = [(rows, leaf.grad) for rows, leaf in table.tape if leaf.grad is not None]
+    reads, weight, world = list(table.tape), table.weight, processes()
     table.tape.clear()
-    weight = table.weight
-    world = processes()
-    if world == 1 and _has_kernel(weight):
+    by_kernel = world == 1 and _has_kernel(weight)
+    if by_kernel and len(reads) == 1 and isinstance(reads[0], SideOfPairs):
+        return Touched(*reads[0].sums())
+    tape = [pair for read in reads for pair in read.gradients()]
+    if by_kernel:
         return sum_by_kernel(tape, weight)
     if tape:
         rows = torch.cat([r.reshape(-1) for r, _ in tape])

@@ -10,7 +10,9 @@ from torch import Tensor
 from ...batch import Pairs
 from ...card import Card, Published
 from ...nn.pairs import chosen_products, takes_rows
+from ...nn.rowpairs import score_rows, takes_pairs
 from ...registry import register
+from ...schema import FIRST
 from ..vectors import VectorModel
 
 MANY = 8  # negatives a pair, from which on their vectors are not copied
@@ -71,9 +73,13 @@ class MF(VectorModel):
     }
 
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
-        """As every model of vectors; many negatives are read from one place each, if by the kernel."""
+        """As every model of vectors; by kernels many negatives are read from one place each, the rows of few
+        where they stand."""
         pairs = self.chosen(pairs)
-        if pairs.neg.shape[1] < MANY or not takes_rows(next(self.parameters())):
+        if pairs.neg.shape[1] < MANY:
+            found = self._of_rows(pairs)
+            return self.terms(pairs, self.of_pairs(pairs)) if found is None else found
+        if not takes_rows(next(self.parameters())):
             return self.terms(pairs, self.of_pairs(pairs))
         user, pos = self.user_rows(pairs.user), self.item_rows(pairs.pos)
         rows, places = self.distinct_rows(pairs.neg)
@@ -85,4 +91,19 @@ class MF(VectorModel):
             counts = torch.bincount(places.flatten(), minlength=len(rows))
             squares = user.square().sum() + pos.square().sum() + (counts * rows.square().sum(1)).sum()
             terms["l2"] = self.cfg.l2 / 2 * squares / len(pairs)
+        return terms
+
+    def _of_rows(self, pairs: Pairs) -> dict[str, Tensor] | None:
+        """The terms without a copy of the rows; None where vectors are needed."""
+        if self.cosine or not pairs.neg.shape[1]:
+            return None
+        users = self.user_table.recording(self.schema.user)
+        items = self.item_table.recording(self.schema.item)
+        if users is None or items is None or not takes_pairs(users.table):
+            return None
+        ids = (x + FIRST for x in (pairs.user, pairs.pos, pairs.neg))
+        found = score_rows(users, items, *ids, squares=self.cfg.l2 > 0)
+        terms = {self.cfg.loss: self.loss_of_scores(pairs, found.good, found.bad)}
+        if found.squares is not None:
+            terms["l2"] = self.cfg.l2 / 2 * found.squares.sum() / len(pairs)
         return terms

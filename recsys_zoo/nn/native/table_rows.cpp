@@ -1,10 +1,9 @@
 // Rows of tables in one step: read, the gradients of equal rows added up, and the rows that have one moved.
 #include <cmath>
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
+#include "row_sums.h"
 #include "rows.h"
 
 namespace {
@@ -29,32 +28,13 @@ extern "C" void take_rows(const float* table, const int64_t* rows, float* taken,
 
 // Different numbers among those of all pieces, in the order in which they come first, without 0, and the sums
 // of their gradients, added in order; returns how many. A piece has count[p] numbers rows[p] and gradients[p]
-// [count[p], width]; `most` is all of them together. The different ones are found by hashing.
+// [count[p], width]; `most` is all of them together.
 extern "C" int64_t sum_rows(const int64_t* const* rows, const float* const* gradients, const int64_t* counts,
                             int64_t pieces, int64_t most, int64_t width, int64_t* distinct, float* sums) {
-    int bits = 4;
-    while ((int64_t{1} << bits) < 2 * most) ++bits;
-    const std::size_t mask = (std::size_t{1} << bits) - 1;
-    std::vector<int32_t> places(mask + 1, -1);
-    int64_t found = 0;
-    for (int64_t piece = 0; piece < pieces; ++piece) {
-        for (int64_t i = 0; i < counts[piece]; ++i) {
-            const int64_t row = rows[piece][i];
-            if (!row) continue;
-            const float* gradient = gradients[piece] + i * width;
-            std::size_t slot = ((uint64_t)row * 0x9E3779B97F4A7C15u) >> (64 - bits);
-            while (places[slot] >= 0 && distinct[places[slot]] != row) slot = (slot + 1) & mask;
-            if (places[slot] < 0) {
-                places[slot] = (int32_t)found;
-                distinct[found] = row;
-                std::memcpy(sums + found++ * width, gradient, width * sizeof(float));
-                continue;
-            }
-            float* __restrict sum = sums + places[slot] * width;
-            for (int64_t k = 0; k < width; ++k) sum[k] += gradient[k];
-        }
-    }
-    return found;
+    RowSums all(most, width, distinct, sums);
+    for (int64_t piece = 0; piece < pieces; ++piece)
+        for (int64_t i = 0; i < counts[piece]; ++i) all.add(rows[piece][i], gradients[piece] + i * width);
+    return all.found();
 }
 
 // Adam on these rows of a table, with gradients [..., width] times `factor`; step: lr / (1 - beta1^t), root:

@@ -143,10 +143,11 @@ def test_many_users_by_the_kernel_equal_torch(draws, items, weighted, threads, m
     unit = torch.rand(500, draws, generator=g, dtype=torch.float64)
     places = (unit * negatives.left[users, None]).long()
     places[:, 0], places[:, 1] = 0, negatives.left[users] - 1
-    expected = negatives.at(places, users)
+    expected, drawn = negatives.at(places, users), negatives.draw(users, draws, g.manual_seed(5))
     monkeypatch.setattr(kernels, "enabled", True)
     monkeypatch.setattr(kernels, "_NUMBERS_A_THREAD", 1)
     assert torch.equal(negatives.at(places, users), expected)
+    assert torch.equal(negatives.draw(users, draws, g.manual_seed(5)), drawn)
 
 
 moments = st.lists(st.integers(0, 5), min_size=ITEMS * USERS, max_size=ITEMS * USERS)
