@@ -26,6 +26,7 @@ class Examples(Protocol):
     """Examples by number; a batch is a pytree of tensors with a length and `rows` (see batch.py)."""
 
     mib: float
+    device: torch.device
 
     def __len__(self) -> int: ...
 

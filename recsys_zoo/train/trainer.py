@@ -153,8 +153,12 @@ class Trainer:
     def _seconds_of_step(self) -> float:
         rows = torch.randint(len(self.train), (self.cfg.batch_size,), device=self.train.device)
         since = time.perf_counter()
-        float(self.take(self.train.batch(rows).to(self.device)))
+        float(self.take(self._batch(rows)))
         return time.perf_counter() - since
+
+    def _batch(self, rows: Tensor) -> Batch:
+        batch = self.train.batch(rows)
+        return batch if self.train.device == self.device else batch.to(self.device)
 
     def _place(self, model: Model) -> None:
         """The model and, where they fit, the data on the device; the position at the beginning."""
@@ -226,7 +230,7 @@ class Trainer:
         while at.step < self.steps:
             since = time.perf_counter()
             rows = order[at.step * cfg.batch_size : (at.step + 1) * cfg.batch_size]
-            self.losses.append(self.take(self.train.batch(rows).to(self.device)))
+            self.losses.append(self.take(self._batch(rows)))
             at.step += 1
             at.global_step += 1
             at.rows_done += len(rows)
@@ -236,16 +240,9 @@ class Trainer:
             at.train_s += time.perf_counter() - since
             if at.dead:
                 return
-            self._tell(
-                "on_step_end",
-                {
-                    "step": at.step,
-                    "steps": self.steps,
-                    "batch_size": cfg.batch_size,
-                    "title": self._title(),
-                    "best": f"{at.best:.6f}" if at.best_valid else "-",
-                },
-            )
+            best = f"{at.best:.6f}" if at.best_valid else "-"
+            self._tell("on_step_end", {"step": at.step, "steps": self.steps, "batch_size": cfg.batch_size,
+                                       "title": self._title(), "best": best})
             if saving:
                 self._save()
         self._finish_epoch()

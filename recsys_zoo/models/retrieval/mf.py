@@ -10,7 +10,7 @@ from torch import Tensor
 from ...batch import Pairs
 from ...card import Card, Published
 from ...nn.pairs import chosen_products, takes_rows
-from ...nn.rowpairs import score_rows, takes_pairs
+from ...nn.rowpairs import Rows, score_rows, takes_pairs
 from ...registry import register
 from ...schema import FIRST
 from ..vectors import VectorModel
@@ -101,8 +101,8 @@ class MF(VectorModel):
         items = self.item_table.recording(self.schema.item)
         if users is None or items is None or not takes_pairs(users.table):
             return None
-        ids = (x + FIRST for x in (pairs.user, pairs.pos, pairs.neg))
-        found = score_rows(users, items, *ids, squares=self.cfg.l2 > 0)
+        tables = (Rows(x.table, x.behind + FIRST) for x in (users, items))
+        found = score_rows(*tables, pairs.user, pairs.pos, pairs.neg, squares=self.cfg.l2 > 0)
         terms = {self.cfg.loss: self.loss_of_scores(pairs, found.good, found.bad)}
         if found.squares is not None:
             terms["l2"] = self.cfg.l2 / 2 * found.squares.sum() / len(pairs)

@@ -55,6 +55,7 @@ template <class Place>
 inline void among_all(const int64_t* keys, const int64_t* behind, const int64_t* offsets, const int64_t* users,
                       int64_t* found, int64_t count, int64_t span, int64_t first, int64_t last, Place place) {
     for (int64_t i = first; i < last; ++i) {
+        if (i + 4 * AHEAD < last) __builtin_prefetch(offsets + users[i + 4 * AHEAD]);
         if (i + AHEAD < last) {
             const int64_t next = users[i + AHEAD], stop = std::min(offsets[next + 1], offsets[next] + MOST);
             for (int64_t at = offsets[next]; at < stop; at += LINE) __builtin_prefetch(keys + at);
