@@ -257,14 +257,18 @@ class Embedding(nn.Module):
         group = self._group(column)
         if type(group.store) is not DenseStore:
             return self.matrix(column), 0
-        return group.table.whole(), group.starts[self.schema.column(column).share_with or column]
+        return group.table.whole(), self._start(column)
 
     def recording(self, column: str) -> Rows | None:
         """The table that reads of a column are taped in, where a value has a row of its own; else None."""
         group = self._group(column)
         if type(group.store) is not DenseStore or not group.table.recording:
             return None
-        return Rows(group.table, group.starts[self.schema.column(column).share_with or column])
+        return Rows(group.table, self._start(column))
+
+    def _start(self, column: str) -> int:
+        """How far the rows of a column lie behind its ids, where each id has a row."""
+        return self._group(column).starts[self.schema.column(column).share_with or column]
 
     def _group(self, column: str) -> _Group:
         if column not in self.group_of:

@@ -34,7 +34,7 @@ class _PairScores(torch.autograd.Function):
         given = tuple(x.contiguous() for x in (user, pos, neg))
         ctx.save_for_backward(*given)
         good, bad = user.new_empty(len(user)), user.new_empty(neg.shape[:2])
-        _run("pair_scores", "pair_scores", len(neg), (*given, good, bad), *neg.shape[1:], least=_least(neg))
+        run("pair_scores", "pair_scores", len(neg), (*given, good, bad), *neg.shape[1:], least=_least(neg))
         return good, bad
 
     @staticmethod
@@ -42,7 +42,7 @@ class _PairScores(torch.autograd.Function):
     def backward(ctx: Any, good: Tensor, bad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = tuple(torch.empty_like(x) for x in ctx.saved_tensors)
         neg, given = ctx.saved_tensors[2], (*ctx.saved_tensors, good.contiguous(), bad.contiguous())
-        _run("pair_scores", "pair_gradients", len(neg), (*given, *found), *neg.shape[1:], least=_least(neg))
+        run("pair_scores", "pair_gradients", len(neg), (*given, *found), *neg.shape[1:], least=_least(neg))
         return found
 
 
@@ -51,7 +51,7 @@ def _least(neg: Tensor) -> int:
     return kernels.rows_a_thread((neg.shape[1] + 2) * neg.shape[2])
 
 
-def _run(
+def run(
     kernel: str, name: str, rows: int, tensors: tuple[Tensor | None, ...], *sizes: int, least: int = 128
 ) -> None:
     """A function of a kernel over rows of its result."""
@@ -98,7 +98,7 @@ class _ChosenRows(torch.autograd.Function):
         lengths = torch.linalg.vector_norm(table, dim=1).clamp_(min=_SHORTEST) if kind == _COSINE else None
         inverse = None if lengths is None else lengths.reciprocal_()
         scores = users.new_empty(items.shape)
-        _run("chosen_rows", "chosen_rows", len(users), (users, table, inverse, items, scores), *ctx.sizes)
+        run("chosen_rows", "chosen_rows", len(users), (users, table, inverse, items, scores), *ctx.sizes)
         ctx.save_for_backward(users, table, inverse, items, scores)
         return scores
 
@@ -108,6 +108,6 @@ class _ChosenRows(torch.autograd.Function):
         users, table = ctx.saved_tensors[:2]
         given, rows = (*ctx.saved_tensors, grad.contiguous()), len(users)
         to_users, to_table = torch.zeros_like(users), torch.zeros_like(table)
-        _run("chosen_rows", "gradients_of_users", rows, (*given, to_users), *ctx.sizes)
-        _run("chosen_rows", "gradients_of_table", len(table), (*given, to_table), rows, *ctx.sizes)
+        run("chosen_rows", "gradients_of_users", rows, (*given, to_users), *ctx.sizes)
+        run("chosen_rows", "gradients_of_table", len(table), (*given, to_table), rows, *ctx.sizes)
         return to_users, to_table, None, None

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import kernels
-from .pairs import watched
+from .pairs import run, watched
 from .table import Table
 
 
@@ -75,7 +75,8 @@ class SideOfPairs(NamedTuple):
         scores = [leaf if leaf is None else leaf.grad.contiguous() for leaf in leaves]
         function = getattr(kernels.library("pairs_of_rows"), f"sums_of_{self.side}")
         function.restype = ctypes.c_int64
-        found = function(*_pointers(*pairs.read(), *scores, distinct, sums),
+        tensors = (*pairs.read(), *scores, distinct, sums)
+        found = function(*(ctypes.c_void_p(x if x is None else x.data_ptr()) for x in tensors),
                          *(ctypes.c_int64(size) for size in (len(pairs.user), count, width)))
         return distinct[:found], sums[:found]
 
@@ -97,12 +98,10 @@ def score_rows(
     good, bad = torch.empty(len(user)), torch.empty(neg.shape)
     square = torch.empty(len(user)) if squares else None
     pairs = RowPairs(users.table, items.table, *numbers, good, bad, square)
-    missing = torch.full((1,), -1)
-    (size, width), function = users.table.weight.shape, kernels.library("pairs_of_rows").scores_of_rows
-    given = _pointers(*pairs.read(), good, bad, square, missing)
-    given += [ctypes.c_int64(n) for n in (size, len(items.table.weight), neg.shape[1], width)]
-    least = kernels.rows_a_thread((neg.shape[1] + 2) * width)
-    kernels.over_rows(len(user), lambda a, b: function(*given, ctypes.c_int64(a), ctypes.c_int64(b)), least)
+    missing, (size, width) = torch.full((1,), -1), users.table.weight.shape
+    sizes = (size, len(items.table.weight), neg.shape[1], width)
+    run("pairs_of_rows", "scores_of_rows", len(user), (*pairs.read(), good, bad, square, missing), *sizes,
+        least=kernels.rows_a_thread((neg.shape[1] + 2) * width))
     if int(missing) >= 0:
         raise IndexError(f"pair {int(missing)} of the batch has a row that is not there")
     for leaf in (good, bad, *[square] * squares):
@@ -110,7 +109,3 @@ def score_rows(
     users.table.tape.append(SideOfPairs(pairs, "users"))
     items.table.tape.append(SideOfPairs(pairs, "items"))
     return pairs
-
-
-def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
-    return [ctypes.c_void_p(x if x is None else x.data_ptr()) for x in tensors]

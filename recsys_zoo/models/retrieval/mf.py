@@ -15,7 +15,7 @@ from ...registry import register
 from ...schema import FIRST
 from ..vectors import VectorModel
 
-MANY = 8  # negatives a pair, from which on their vectors are not copied
+MANY = 8  # negatives a pair, from which on each item's row is read from one place
 _COSINE = {"similarity": "cosine", "l2": 0.0}
 
 
@@ -86,12 +86,11 @@ class MF(VectorModel):
         compared = self.compared(user)
         good = (compared * self.compared(pos)).sum(1)
         bad = chosen_products(compared, rows, places, self.cosine)
-        terms = {self.cfg.loss: self.loss_of_scores(pairs, good, bad)}
+        squares = None
         if self.cfg.l2:
             counts = torch.bincount(places.flatten(), minlength=len(rows))
             squares = user.square().sum() + pos.square().sum() + (counts * rows.square().sum(1)).sum()
-            terms["l2"] = self.cfg.l2 / 2 * squares / len(pairs)
-        return terms
+        return self._of_scores(pairs, good, bad, squares)
 
     def _of_rows(self, pairs: Pairs) -> dict[str, Tensor] | None:
         """The terms without a copy of the rows; None where vectors are needed."""
@@ -103,7 +102,14 @@ class MF(VectorModel):
             return None
         tables = (Rows(x.table, x.behind + FIRST) for x in (users, items))
         found = score_rows(*tables, pairs.user, pairs.pos, pairs.neg, squares=self.cfg.l2 > 0)
-        terms = {self.cfg.loss: self.loss_of_scores(pairs, found.good, found.bad)}
-        if found.squares is not None:
-            terms["l2"] = self.cfg.l2 / 2 * found.squares.sum() / len(pairs)
+        squares = None if found.squares is None else found.squares.sum()
+        return self._of_scores(pairs, found.good, found.bad, squares)
+
+    def _of_scores(
+        self, pairs: Pairs, good: Tensor, bad: Tensor, squares: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The terms by scores and the squared norm of all vectors of the batch, None without L2."""
+        terms = {self.cfg.loss: self.loss_of_scores(pairs, good, bad)}
+        if squares is not None:
+            terms["l2"] = self.cfg.l2 / 2 * squares / len(pairs)
         return terms

@@ -26,7 +26,8 @@ inline void add(float* __restrict into, float scale, const float* __restrict row
     for (int64_t k = 0; k < width; ++k) into[k] += scale * row[k];
 }
 
-// The gradient of the squared norm of a row, added to another gradient.
+// The gradient of the squared norm of a row, added to another gradient: rounded before, as that of a leaf with
+// two gradients is.
 class Decay {
    public:
     Decay(const float* squares, int64_t width) : squares_(squares), own_(width), width_(width) {}
