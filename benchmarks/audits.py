@@ -30,7 +30,8 @@ RECIPES = {  # name -> folder
     "gowalla_m1": "gowalla_m1", "yelp18_m1": "yelp18_m1", "movielens1m_m1": "movielens1m_m1",
     "amazonelectronics_m1": "amazonelectronics_m1", "citeulike_t": "citeulike-t",
     "citeulike_a": "citeulike-a", "coat": "coat", "lastfm": "lastfm",
-    "movielens_100k_last": "ml-100k", "movielens_100k_time": "ml-100k", "movielens_1m_last": "movielens_1m"}
+    "movielens_100k_last": "ml-100k", "movielens_100k_time": "ml-100k", "movielens_1m_last": "movielens_1m",
+    "movielens_1m_users": "movielens_1m", "citeulike_t_users": "citeulike-t"}
 FILES = {"criteo_sample": ("criteo_sample", "first_10000_rows.parquet"),
          "movielens_100k": ("movielens_100k", "interactions.parquet"),
          "ferr_resume": ("ferr-resume", "label_interaction.parquet")}
