@@ -7,7 +7,7 @@
 
 tune and run go on where they were stopped. Every tuned model has as many trials, chosen by recall@20 on the
 items of valid, of which no row is in training (the distance of the content by logloss, since a training does
-not change its lists); the items of test are in neither.
+not change its lists; deep CML by either); the items of test are in neither.
 """
 
 from __future__ import annotations
@@ -40,11 +40,15 @@ MODELS: dict[str, dict[str, Any]] = {  # where nothing is said, as the models' d
                                 "content_dim": 256},
                       "train": {"batch_size": 4096, "optimizer": "adam", "lr": 1e-3, "clip_norm": 10.0}},
     "deep CML": {"model": {"name": "deepcml", "content_dim": 256}},
+    "deep CML, by logloss": {"model": {"name": "deepcml", "content_dim": 256},
+                             "train": {"monitor": "logloss"}},
     "content's distance": {"model": {"name": "deepcml", "distance": "content", "content_dim": 256},
                            "train": {"monitor": "logloss", "lr": 0.02, "epochs": 20}},
     "two towers": {"model": {"name": "twotower", "content_dim": 256}, "train": {"batch_size": 1024}},
 }
 WIDTHS = {"choices": [32, 64, 128, 256, 512, 1024]}  # of the content, for all that read it
+DEEP: dict[str, Any] = {"train.lr": LR, "model.margin": {}, "model.probability": {}, "model.hidden": {},
+                        "model.content_dim": WIDTHS}
 SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given, it is the setting's own
     "content-KNN": {"model.content_dim": {"low": 32, "high": 1024, "log": True}},
     "ridge to iALS": {"model.l2": {"low": 3e-4, "high": 0.01, "log": True},
@@ -52,8 +56,8 @@ SPACES: dict[str, dict[str, Any]] = {  # what is tuned; where no range is given,
                       "model.ridge": {"low": 0.03, "high": 30, "log": True}, "model.content_dim": WIDTHS},
     "CML, features": {"train.lr": LR, "model.features": {"low": 0.01, "high": 10, "log": True},
                       "model.margin": {"low": 0.5, "high": 2.0}, "model.content_dim": WIDTHS},
-    "deep CML": {"train.lr": LR, "model.margin": {}, "model.probability": {}, "model.hidden": {},
-                 "model.content_dim": WIDTHS},
+    "deep CML": DEEP,
+    "deep CML, by logloss": DEEP,
     "content's distance": {"train.lr": {"low": 1e-3, "high": 0.3, "log": True},  # of three weights and g_0
                            "model.default": {"low": 1e-3, "high": 1.0, "log": True},
                            "model.content_dim": WIDTHS},
@@ -107,8 +111,9 @@ def run(options: argparse.Namespace) -> None:
 
 def label_of(row: Row) -> str:
     """The name of a row's model in this study."""
-    settings = row.config["model"]
+    settings, monitor = row.config["model"], row.config["train"]["monitor"]
     return next(name for name, own in MODELS.items() if own["model"]["name"] == settings["name"]
+                and own.get("train", {}).get("monitor", "recall@20") == monitor
                 and all(own["model"].get(key, usual) == settings.get(key, usual)
                         for key, usual in (("content", "columns"), ("distance", "learnt"))))
 
