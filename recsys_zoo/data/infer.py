@@ -31,6 +31,7 @@ _USER_SIDE = {"gender", "sex", "age", "occupation", "zip", "zipcode"}
 _ITEM_SIDE = {"genre", "genres", "brand", "price", "category", "categories", "title", "tags", "year"}
 _SEQUENCES = ("hist", "seq", "sequence", "history", "clicked_items", "last_items")
 _WEIGHTS = {"weight", "sample_weight", "weights", "w"}
+_YEARS = tuple(float(np.datetime64(year, "s").astype(np.int64)) for year in ("1990", "2040"))  # in seconds
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Guess:
     settings: dict[str, str | int | float]
     binary: bool = False
     side: str = ""  # user, item or context, where that does not go by the name
+    named: bool = True  # the role goes by the name, not by the values alone
 
 
 def infer_spec(files: Sequence[Path | str], tables: Sequence[Path | str] = (), folder: Path | str = ".",
@@ -97,7 +99,7 @@ def _rankings(guesses: list[Guess], ids: list[str], names: Sequence[str], tables
               paths: list[Path], folder: Path, rows: int) -> str:
     """A draft in which rows are interactions: ids, columns of side tables, moments, ratings and a split."""
     user, item = map(_quoted, ids)
-    by_role = {g.role: g for g in reversed(guesses)}
+    by_role = _by_role(guesses)
     time, rating, split = by_role.get("time"), by_role.get("rating"), by_role.get("split")
     lines = [*_first_lines(paths[0], rows), f"dataset = {_quoted(paths[0].name.split('.')[0])}",
              f"user = {user}  # by its name", f"item = {item}  # by its name", "", "[interactions]"]
@@ -201,14 +203,38 @@ def _special(sample: Chunk, name: str, present: pl.Series, numbers: np.ndarray |
         return Guess(name, "split", "its values are names of splits", {"valid": int("valid" in different)})
     if lower in _WEIGHTS and len(values) and values[0] >= 0:
         return Guess(name, "weight", "numbers of at least 0 and a weight's name", {})
-    named = any(word in lower for word in ("time", "date")) or lower in ("ts", "created_at")
-    if named and present.n_unique() > 50:
-        try:
-            as_times(sample, name)
-        except InputError:
-            return None
+    named = any(word in lower for word in ("time", "date")) or lower in ("ts", "created_at", "when")
+    if present.n_unique() <= 50 or not (named or _like_moments(lower, numbers)):
+        return None
+    try:
+        times = as_times(sample, name)
+    except InputError:
+        return None
+    if named:
         return Guess(name, "time", "moments that can be ordered, none missing", {})
-    return None
+    unit = "us" if numbers is None else _unit(numbers)
+    days = [np.datetime64(int(moment), unit).astype("datetime64[D]") for moment in (times.min(), times.max())]
+    return Guess(name, "time", f"by its values alone: moments from {days[0]} to {days[1]}", {}, named=False)
+
+
+def _like_moments(lower: str, numbers: np.ndarray | None) -> bool:
+    """Whether a column that is not named like an id may hold dates, or numbers that count from 1970 on."""
+    if lower in _USERS | _ITEMS or lower.endswith("id"):
+        return False
+    return numbers is None or _unit(numbers) != ""
+
+
+def _unit(numbers: np.ndarray) -> str:
+    """The unit in which all numbers count from 1970 to moments of our days, or ""."""
+    low, high = float(numbers.min()), float(numbers.max())
+    units = {"s": 1.0, "ms": 1e3, "us": 1e6}
+    return next((unit for unit, factor in units.items()
+                 if _YEARS[0] * factor <= low and high < _YEARS[1] * factor), "")
+
+
+def _by_role(guesses: Sequence[Guess]) -> dict[str, Guess]:
+    """The first column of each role; one that is named like it comes before one that is not."""
+    return {g.role: g for g in sorted(reversed(guesses), key=lambda guess: guess.named)}
 
 
 def _numeric(name: str, numbers: np.ndarray, different: int, rows: int) -> Guess:
@@ -277,7 +303,7 @@ def _top(guesses: list[Guess], paths: list[Path]) -> list[str]:
 
 
 def _split(guesses: list[Guess], paths: list[Path]) -> list[str]:
-    by_role = {g.role: g for g in reversed(guesses)}
+    by_role = _by_role(guesses)
     if any("train" in p.name.lower() for p in paths) and len(paths) > 1:
         return ["[split]", 'method = "files"  # they are named like splits; give them as train, valid, test']
     if "split" in by_role:

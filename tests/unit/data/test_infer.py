@@ -136,6 +136,26 @@ def test_users_and_items_without_a_label_are_drafted_as_interactions(tmp_path: P
     assert len(data.split("test")) == data.schema.size("user")
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "text"])
+def test_a_time_is_known_by_its_values_where_no_name_says_it(tmp_path: Path, unit: str):
+    moments = np.random.default_rng(1).integers(1_700_000_000, 1_705_000_000, 300)
+    values = {"s": moments, "ms": moments * 1000,
+              "text": [str(np.datetime64(int(moment), "s")) for moment in moments]}[unit]
+    spec, text = _drafted(tmp_path, *_films(tmp_path, moment=values))
+    assert (spec.interactions.time, spec.split.column) == ("moment", "moment")
+    days = [np.datetime64(int(moment), "s").astype("datetime64[D]") for moment in sorted(moments)[::299]]
+    assert f'time = "moment"  # by its values alone: moments from {days[0]} to {days[1]}' in text
+    timed = _films(tmp_path, moment=values, timestamp=moments[::-1])
+    assert _drafted(tmp_path, *timed)[0].interactions.time == "timestamp"
+
+
+@pytest.mark.parametrize(("name", "first"), [("order_id", 1_700_000_000), ("price", 10_000),
+                                             ("phone", 4_930_000_000)])
+def test_other_numbers_are_no_moments(tmp_path: Path, name: str, first: int):
+    numbers = np.random.default_rng(1).integers(first, first + 5_000_000, 300)
+    assert _drafted(tmp_path, *_films(tmp_path, **{name: numbers}))[0].interactions.time == ""
+
+
 def test_ratings_are_labels_unless_rankings_are_asked_for(tmp_path: Path):
     files = _films(tmp_path, stars=np.random.default_rng(1).integers(1, 6, 300))
     spec, text = _drafted(tmp_path, *files)
