@@ -39,6 +39,9 @@ def tell(model: Any, data: Prepared, say: Callable[[str], None]) -> None:
 
     InputError where the data lack it, and for new items that the model cannot tell apart.
     """
+    ids = (data.schema.user, data.schema.item)
+    if context := [c.name for c in data.schema.columns if c.side == "context" and c.name not in ids]:
+        say(f"columns of single rows ({', '.join(context)}): models that rank read those of users and items")
     by_vectors = hasattr(model, "content") and model.content.kind == "vectors"
     if by_vectors:
         model.content.give_vectors(item_vectors(data))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -20,6 +21,7 @@ from recsys_zoo import create, rankruns
 from recsys_zoo.data.prepare import prepare
 from recsys_zoo.data.spec import DataSpec
 from recsys_zoo.data.store import Prepared
+from recsys_zoo.data.vectors import Vectors
 from recsys_zoo.itemlists import ItemLists
 from recsys_zoo.models.base import Scorer
 from recsys_zoo.runs import RunConfig
@@ -58,6 +60,19 @@ OTHER_NEW = [(f"u{u}", MARKER[2 - u % 2]) for u in range(1, USERS, 3)]
 each = pytest.mark.parametrize("name", harness.RETRIEVAL)
 FOLDING = [name for name in harness.RETRIEVAL if model_class(name).folds]
 READERS = [name for name in harness.RETRIEVAL if hasattr(create(name, toys.ranking(3, 3)), "content")]
+OPTIONS: list[tuple[str, dict[str, Any]]] = [  # what no preset sets, and makes other things of the pairs
+    ("mf", {"sampler": "popularity"}), ("mf.softmax", {"sampler": "popularity"}),
+    ("lightgcn", {"sampler": "hard", "positives": "users"}), ("ultragcn", {"own_negatives": True}),
+    ("simplex", {"pooling": "user_attention", "history_vectors": "own"}),
+    ("simplex", {"pooling": "self_attention", "count_padding": True}),
+    ("bspm", {"solver": "rk4", "merge": "late"}), ("itemknn", {"similarity": "pearson", "weights": "bm25"}),
+    ("userknn", {"similarity": "jaccard", "weights": "tfidf"}),
+    ("cml.features", {"covariance": 1.0, "hinge": "sum"}),
+    ("twotower", {"user_columns": True}), ("deepcml", {"distance": "content"})]
+# with moments, of which those of held-out rows are the first of all, and vectors of the items
+TIMED: list[tuple[str, dict[str, Any]]] = [
+    ("deepcml", {"pooling": "attention"}), ("deepcml", {"released": True}), ("deepcml", {"past": True}),
+    *((name, {"content": "vectors"}) for name in READERS if "." not in name)]
 
 
 def items(tag: str) -> pl.DataFrame:
@@ -73,19 +88,27 @@ def made(folder: Path, valid: list[Pair], test: list[Pair], tag: str = TAG, cata
     return of_splits(folder, {"train": TRAIN, "valid": valid, "test": test}, tag, catalogue)
 
 
-def of_splits(folder: Path, splits: dict[str, list[Pair]], tag: str = TAG, catalogue: str = "table"
-              ) -> Prepared:
+def of_splits(folder: Path, splits: dict[str, list[Pair]], tag: str = TAG, catalogue: str = "table",
+              timed: bool = False) -> Prepared:
     folder.mkdir()
-    rows = [{"user": user, "item": item, "split": name} for name, pairs in splits.items()
-            for user, item in pairs]
+    rows = [{"user": user, "item": item, "split": name, "at": number + 1000 * (name == "train")}
+            for name, pairs in splits.items() for number, (user, item) in enumerate(pairs)]
     pl.DataFrame(rows).write_parquet(folder / "rows.parquet")
     users = [*(f"u{u}" for u in range(USERS)), "poisoned"]
     pl.DataFrame({"user": users, "age": [f"a{len(u) % 2}" for u in users]}).write_parquet(
         folder / "users.parquet")
     items(tag).write_parquet(folder / "items.parquet")
     rule = {**SPEC["split"], "names": {name: name for name in splits}}
-    spec = DataSpec.parse({**SPEC, "split": rule, "interactions": {"catalogue": catalogue}}, "spec")
-    return prepare([folder / "rows.parquet"], spec, folder / "out", tables_from=folder)
+    interactions = {"catalogue": catalogue, **({"time": "at"} if timed else {})}
+    spec = DataSpec.parse({**SPEC, "split": rule, "interactions": interactions}, "spec")
+    vectors = {"item": encoded()} if timed else {}
+    return prepare([folder / "rows.parquet"], spec, folder / "out", tables_from=folder, vectors=vectors)
+
+
+def encoded() -> Vectors:
+    """What a text encoder might say of all items."""
+    names = pl.Series([*(f"i{i}" for i in range(ITEMS)), *MARKER])
+    return Vectors(names, np.random.default_rng(0).normal(size=(len(names), 8)), "texts")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +122,16 @@ def sets(tmp_path_factory) -> dict[str, Prepared]:
     found = {name: made(base / name.replace(" ", "_"), *splits) for name, splits in given.items()}
     found["content"] = made(base / "content", VALID, TEST, tag="otherwise")
     return found
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory) -> dict[str, Prepared]:
+    """The same with moments and vectors, and with rows that were held out among those of train."""
+    base, leak = tmp_path_factory.mktemp("timed"), [*TRAIN, *FREE[1::4]]
+    given = {"there": (TRAIN, VALID, TEST), "changed": (TRAIN, OTHER_VALID, OTHER_TEST),
+             "leak": (leak, VALID, OTHER_TEST)}
+    return {name: of_splits(base / name, {"train": train, "valid": valid, "test": test}, timed=True)
+            for name, (train, valid, test) in given.items()}
 
 
 class Leaking(Prepared):
@@ -118,11 +151,11 @@ def leaking(data: Prepared) -> Prepared:
     return Leaking(data.schema, data._splits, data.record, data.folder)
 
 
-def config(name: str) -> RunConfig:
+def config(name: str, **settings: Any) -> RunConfig:
     """Of one epoch, which is the best one whatever valid says."""
     small = {"embedding": {"dim": 4}, "dim": 8, "epochs": 2}
     known = resolve(name)[0].Config.model_fields
-    model = {"name": name, **{key: value for key, value in small.items() if key in known}}
+    model = {"name": name, **{key: value for key, value in small.items() if key in known}, **settings}
     train = {"epochs": 1, "batch_size": 64, "lr": 0.05, "device": "cpu"}
     return RunConfig.parse({"model": model, "train": train, "bootstrap": 0}, name).resolved()
 
@@ -134,9 +167,9 @@ def scores(model: Any, data: Prepared) -> Tensor:
         return model.scoring()(torch.arange(data.schema.size("user")))
 
 
-def fitted(name: str, data: Prepared) -> Tensor:
+def fitted(name: str, data: Prepared, **settings: Any) -> Tensor:
     """The scores after the fit on train that chooses settings and epoch."""
-    cfg = config(name)
+    cfg = config(name, **settings)
     task, model = rankruns.begin(cfg, data)
     if isinstance(model, Scorer):
         model.fit(data.lists("train"))
@@ -164,6 +197,23 @@ def test_a_fit_on_train_knows_nothing_of_valid_and_test(name, sets):
     warm = torch.bincount(data.lists("train").items, minlength=data.schema.size("item")) > 0
     assert int((~warm).sum()) == len(MARKER)
     assert torch.equal(fitted(name, sets["content"])[:, warm], expected[:, warm])
+
+
+@pytest.mark.parametrize(("name", "settings"), OPTIONS, ids=str)
+def test_whatever_settings_it_has(name, settings, sets):
+    expected = fitted(name, sets["there"], **settings)
+    assert not torch.equal(fitted(name, sets["there"]), expected)
+    for held_out in ("changed", "absent"):
+        assert torch.equal(fitted(name, sets[held_out], **settings), expected), held_out
+    assert not torch.equal(fitted(name, leaking(sets["there"]), **settings), expected)
+
+
+@pytest.mark.parametrize(("name", "settings"), TIMED, ids=str)
+def test_nor_of_moments_of_held_out_rows(name, settings, timed):
+    expected = fitted(name, timed["there"], **settings)
+    assert not torch.equal(fitted(name, timed["there"]), expected)
+    assert torch.equal(fitted(name, timed["changed"], **settings), expected)
+    assert not torch.equal(fitted(name, timed["leak"], **settings), expected)
 
 
 @each

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys_zoo import create, rankgiven
 from recsys_zoo.audit import audit
 from recsys_zoo.data.append import append
 from recsys_zoo.data.describe import describe
@@ -22,6 +23,7 @@ from recsys_zoo.data.split import hash_unit
 from recsys_zoo.data.store import Prepared, record_digest
 from recsys_zoo.errors import InputError
 from recsys_zoo.evaluation.cold import is_cold
+from recsys_zoo.schema import FIRST
 from recsys_zoo.tasks.binary import BinaryTask
 
 Row = dict[str, Any]
@@ -351,3 +353,19 @@ def test_what_needs_labels_says_so(tmp_path):
     for look in (BinaryTask, lambda data: audit(data, time="at")):
         with pytest.raises(InputError, match="toy: interactions have no label"):
             look(data)
+
+
+def test_columns_of_single_rows_are_kept_and_a_ranking_says_that_it_reads_none(tmp_path: Path):
+    rows = [{**row, "device": ("phone", "desk")[len(row["user"]) % 2]} for row in drawn()]
+    shares = {"train": 0.8, "valid": 0.1, "test": 0.1}
+    split = {"method": "hash", "keys": ["user", "item"], "fractions": shares}
+    data = made(rows, tmp_path, spec(split, [*COLUMNS, {"name": "device"}]))
+    assert set(data.split("train").ids[:, 2].tolist()) == {FIRST, FIRST + 1}
+    said: list[str] = []
+    rankgiven.tell(create("itemknn", data.schema), data, said.append)
+    assert said == ["columns of single rows (device): models that rank read those of users and items"]
+    said.clear()
+    (tmp_path / "bare").mkdir()
+    data = made(rows, tmp_path / "bare", spec(split))
+    rankgiven.tell(create("itemknn", data.schema), data, said.append)
+    assert said == []
