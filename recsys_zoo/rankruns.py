@@ -234,6 +234,9 @@ def fitted_on(cfg: RunConfig, data: Prepared) -> tuple[str, ...]:
                          "protocol=honest")
     if rejected_of("test") not in data.names:
         cold.check(data, cfg.protocol == "published")
+    if too_long := [k for k in cfg.ks if k > data.schema.size("item")]:
+        raise InputError(f"ks: {data.schema.dataset} has {data.schema.size('item'):,} items, and no list of "
+                         f"{too_long[0]:,} can be made of them; give smaller lengths")
     if len(cfg.train.stages) > 1:
         raise InputError("train.stages: a ranking is fitted again by the rates of one stage; leave one")
     if held_out:

@@ -19,7 +19,7 @@ from tests.recipes.test_settings import NAMES, RESULTS
 
 PRINTED = 0.02  # how far from a printed value a reproduction may lie, as a share of it
 SAMPLED = {"cml": 0.012}  # printed over 1,000 drawn users: how far in recall
-# the latter two are cut in epochs; see results/README.md
+# the latter two are cut in epochs; see results/README.md, where UltraGCN on Gowalla is too, which has no row
 MISSED = {("yelp18_m1", "simplex"), ("gowalla_m1", "lightgcn"), ("yelp18_m1", "lightgcn")}
 METRICS = ("recall@20", "ndcg@20")
 

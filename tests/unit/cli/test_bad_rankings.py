@@ -113,6 +113,14 @@ def test_nothing_to_rank(prepare, run, frame, rules, said):
     assert not Path("run/row.json").exists()
 
 
+@pytest.mark.parametrize("name", ["popularity", "mf"])
+def test_lists_longer_than_the_catalogue(prepare, run, name):
+    assert prepare(GOOD)[0] == 0
+    said = "error: ks: films has 9 items, and no list of 10 can be made of them; give smaller lengths\n"
+    assert run("train", name, "data", "--out", "run", "--set", "ks=[3,10]") == (2, "", said)
+    assert not Path("run").exists()
+
+
 def test_cold_users_and_items_and_users_without_test_rows_are_said_by_the_audit(prepare, run):
     test = rows("test").filter(pl.col("who") > 1)
     new = test.with_columns(who=pl.col("who") + (pl.col("who") % 3 == 0) * 100,
