@@ -7,6 +7,8 @@ import re
 import statistics
 from pathlib import Path
 
+import torch
+
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
@@ -21,6 +23,20 @@ def test_plain_loop_trains_a_model():
     hits = ((names["probabilities"] > 0.5) == names["clicks"].bool()).float().mean()
     assert hits > 0.8  # a coin reaches 0.5
     assert names["attention"].shape == (2, 5, 2, 4, 4)
+
+
+def test_plain_ranking_trains_models(capsys):
+    names: dict = {}
+    for block in blocks("plain_ranking.md"):
+        exec(compile(block, "docs/plain_ranking.md", "exec"), names)
+    assert capsys.readouterr().out.count("recall@20") == 2
+    chance = 20 / (names["items"] - names["train"].counts.double().mean())
+    for ranks in names["found"].values():
+        assert names["recall"](ranks, 20).mean() > 1.4 * chance
+    assert names["best"].shape == names["scores"].shape == (2, 5)
+    assert (names["best"] % 2 == torch.tensor([[1], [0]])).float().mean() > 0.7  # of the user's own kind
+    seen = {(u, i) for u, i in zip(*map(torch.Tensor.tolist, names["train"].pairs()), strict=True)}
+    assert not any((u, i) in seen for u, row in zip((3, 4), names["best"].tolist(), strict=True) for i in row)
 
 
 def test_plain_loop_is_ten_lines():
