@@ -42,8 +42,8 @@ MODELS: dict[str, dict[str, Any]] = {  # where nothing is said, as the models' d
     "deep CML": {"model": {"name": "deepcml", "content_dim": 256}},
     "deep CML, by logloss": {"model": {"name": "deepcml", "content_dim": 256},
                              "train": {"monitor": "logloss"}},
-    "content's distance": {"model": {"name": "deepcml", "distance": "content", "content_dim": 256},
-                           "train": {"monitor": "logloss", "lr": 0.02, "epochs": 20}},
+    "content's distance": {"model": {"name": "deepcml.content", "content_dim": 256},
+                           "train": {"monitor": "logloss", "epochs": 20}},
     "two towers": {"model": {"name": "twotower", "content_dim": 256}, "train": {"batch_size": 1024}},
 }
 WIDTHS = {"choices": [32, 64, 128, 256, 512, 1024]}  # of the content, for all that read it
@@ -112,10 +112,8 @@ def run(options: argparse.Namespace) -> None:
 def label_of(row: Row) -> str:
     """The name of a row's model in this study."""
     settings, monitor = row.config["model"], row.config["train"]["monitor"]
-    return next(name for name, own in MODELS.items() if own["model"]["name"] == settings["name"]
-                and own.get("train", {}).get("monitor", "recall@20") == monitor
-                and all(own["model"].get(key, usual) == settings.get(key, usual)
-                        for key, usual in (("content", "columns"), ("distance", "learnt"))))
+    return next(name for name in MODELS if (said := base(name, row.board)).model["name"] == settings["name"]
+                and said.train.monitor == monitor and said.model.get("content") == settings.get("content"))
 
 
 def table(options: argparse.Namespace) -> None:

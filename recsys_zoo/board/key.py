@@ -62,7 +62,7 @@ class Key:
     label: str
     protocol: str
     selection: str = ""  # split that picked the epoch (and the settings, where they were tuned)
-    hparams: str = ""  # "inherited", or "valid" with the trials or minutes there were: equal budgets only
+    hparams: str = ""  # "inherited", or "valid" with trials or minutes and the metric: equal budgets only
     split: str = field(default="", compare=False)  # in words, where the row says it
 
     @property
@@ -95,12 +95,18 @@ def budget_of(trials: int, minutes: float) -> str:
     return f"{count:g} {unit}{'s' * (count != 1)}"
 
 
+def _budget(row: Row) -> str:
+    """The row's budget and the metric that chose, "20 trials by recall@20": another metric chooses others."""
+    budget, monitor = budget_of(row.trials, row.minutes), row.config.get("train", {}).get("monitor", "")
+    return f"{budget} by {monitor}" if monitor else budget
+
+
 def key_of(row: Row) -> Key:
     """The key of a row."""
     selection = hparams = ""
     if row.role == "model":
         selection = row.selection
-        hparams = f"valid, {budget_of(row.trials, row.minutes)}" if row.hparams == "valid" else "inherited"
+        hparams = f"valid, {_budget(row)}" if row.hparams == "valid" else "inherited"
     return Key(row.board, row.data_digest, row.config.get("label", ""), row.protocol, selection, hparams,
                row.split)
 

@@ -68,7 +68,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [  # what no preset sets, and makes 
     ("bspm", {"solver": "rk4", "merge": "late"}), ("itemknn", {"similarity": "pearson", "weights": "bm25"}),
     ("userknn", {"similarity": "jaccard", "weights": "tfidf"}),
     ("cml.features", {"covariance": 1.0, "hinge": "sum"}),
-    ("twotower", {"user_columns": True}), ("deepcml", {"distance": "content"})]
+    ("twotower", {"user_columns": True})]
 # with moments, of which those of held-out rows are the first of all, and vectors of the items
 TIMED: list[tuple[str, dict[str, Any]]] = [
     ("deepcml", {"pooling": "attention"}), ("deepcml", {"released": True}), ("deepcml", {"past": True}),

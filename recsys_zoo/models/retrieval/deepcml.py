@@ -94,14 +94,17 @@ class DeepCML(Towers):
             "no term of the release. On MovieLens-100K, five seeds, no gain is seen of it, nor of past=true "
             "(benchmarks/results/README.md).",
             "Of the paper's basics of customers there is their number of purchases alone.",
-            "distance=content is the comparison of the abstract: the same without collaborative training.",
+            "The preset content (distance=content) is the comparison of the abstract: the same without collaborative training.",
             "No number of the paper is known to us.",
         ),
         faithful="reconstruction",
     )
     Config = DeepCMLConfig
     splits = False
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "content": {"distance": "content", "pooling": "mean"}}
     train_defaults: ClassVar[dict[str, Any]] = {**Towers.train_defaults, "net_l2": 1e-5}
+    preset_training: ClassVar[dict[str, dict[str, Any]]] = {"content": {"lr": 0.02}}
 
     def __init__(self, cfg: DeepCMLConfig, schema: Schema) -> None:
         super().__init__(cfg, schema)

@@ -53,6 +53,17 @@ def test_a_budget_of_minutes_is_one_whatever_the_trials():
         "valid, 16 trials": 1, "valid, 30 minutes": 2, "valid, 60 minutes": 1}
 
 
+def test_what_another_metric_chose_stands_apart():
+    """Twenty trials by AUC and twenty by logloss, ranked together, would show the best of forty."""
+    tuned = [row(name, 0.8, hparams="valid", trials=20, config={"train": {"monitor": monitor}})
+             for name, monitor in (("lr", "auc"), ("fm", "auc"), ("fm", "logloss"))]
+    found = by_key(tuned)
+    assert {key.origin: len(members) for key, members in found.items()} == {
+        "tuned on valid, 20 trials by auc": 2, "tuned on valid, 20 trials by logloss": 1}
+    with pytest.raises(InputError, match="different origin of the settings"):
+        rank(tuned)
+
+
 def test_references_stand_beside_all_models_of_their_data():
     parts = by_key([reference("base_rate", 0.5), *board(),
                     row("deepfm", 0.9, hparams="valid"), row("fm", 0.9, data_digest="e" * 64)])
