@@ -94,7 +94,7 @@ class DeepCML(Towers):
             "no term of the release. On MovieLens-100K, five seeds, no gain is seen of it, nor of past=true "
             "(benchmarks/results/README.md).",
             "Of the paper's basics of customers there is their number of purchases alone.",
-            "The preset content (distance=content) is the comparison of the abstract: the same without collaborative training.",
+            "The preset content is the comparison of the abstract: the same without collaborative training.",
             "No number of the paper is known to us.",
         ),
         faithful="reconstruction",
